@@ -1,0 +1,268 @@
+//! The configuration as the host uses it: everything resolved, every default filled in, every bound kept.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::event::DataType;
+use crate::ids::{ChannelId, DeviceId, LinkId, TagId};
+
+/// A whole file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Host {
+    /// Where the host keeps its state; locked while it runs. Relative paths are relative to the file's folder.
+    pub data_dir: PathBuf,
+    /// The HTTP API; `None` if switched off (`listen = "off"`).
+    pub http: Option<Http>,
+    /// At least one; their ids differ.
+    pub channels: Vec<Channel>,
+    /// Where samples go. May be empty.
+    pub sinks: Vec<Sink>,
+}
+
+/// The HTTP API.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Http {
+    /// A loopback address. Default `127.0.0.1:7070`.
+    pub listen: SocketAddr,
+}
+
+/// One configured instance of a driver.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Channel {
+    /// Its name.
+    pub id: ChannelId,
+    /// The component file.
+    pub driver: PathBuf,
+    /// What the file's SHA-256 must be, if pinned.
+    pub sha256: Option<[u8; 32]>,
+    /// Whether it starts with the host. Default true.
+    pub enabled: bool,
+    /// JSON, for the driver to check. `{}` where the file says nothing.
+    pub settings: serde_json::Value,
+    /// What it may use.
+    pub limits: Limits,
+    /// What happens after a fault.
+    pub restart: Restart,
+    /// Where [`LinkId`]s point.
+    pub links: Vec<Link>,
+    /// Where [`DeviceId`]s point. At least one: named after the channel where the file gives none.
+    pub devices: Vec<Device>,
+    /// Where [`crate::ids::GroupId`]s point.
+    pub groups: Vec<Group>,
+    /// Where [`TagId`]s point. Names differ within the channel.
+    pub tags: Vec<Tag>,
+}
+
+/// What one channel may use. The table in `docs/LIMITS.md` says the same.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Bytes, summed over all memories and tables of the store. Default 32 MiB; 1 MiB to 1 GiB.
+    pub memory: u64,
+    /// Fuel for one turn. Default 50,000,000; 10,000 to 10,000,000,000.
+    pub fuel_per_turn: u64,
+    /// Wall time for one turn. Default 500 ms; 1 ms to 60 s.
+    pub turn_deadline: Duration,
+    /// Events that may wait. Default 1,024; 16 to 65,536.
+    pub mailbox: usize,
+    /// Events in one turn. Default 256; 1 to 256.
+    pub batch: usize,
+    /// Samples per second, averaged over ten seconds. Default 1,000,000; 1 to 10,000,000.
+    pub samples_per_second: u32,
+}
+
+/// When a faulted channel starts again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Restart {
+    /// Default `permanent`.
+    pub mode: RestartMode,
+    /// Attempts before the channel is broken. Default 3; 0 to 1,000.
+    pub max_attempts: u32,
+    /// Before the second attempt; the first is at once. Default 5 s; 0 to 1 h.
+    pub delay: Duration,
+    /// The longest delay. Default 60 s.
+    pub max_delay: Duration,
+    /// Continuous health after which the attempts count from nothing again. Default 10 min.
+    pub reset_after: Duration,
+    /// Spread of the delay, as a fraction. Default 0.3; 0 to 1.
+    pub jitter: f64,
+}
+
+/// Which ends of an incarnation are followed by a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestartMode {
+    /// Every end that the operator did not ask for.
+    Permanent,
+    /// Faults only.
+    Transient,
+    /// None.
+    Never,
+}
+
+/// A way to a device, by a name that the driver knows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Link {
+    /// As the driver names it.
+    pub name: String,
+    /// Where it leads.
+    pub connect: Connect,
+    /// How long a dial may take. Default 3 s; 10 ms to 60 s.
+    pub connect_timeout: Duration,
+    /// The first delay of the redial backoff. Default 500 ms; 10 ms to 60 s.
+    pub base_delay: Duration,
+    /// Its longest. Default 3 s; at least `base_delay`, at most 60 s.
+    pub max_delay: Duration,
+    /// What becomes of its connections when the driver restarts. Default `reset`.
+    pub on_restart: OnRestart,
+}
+
+/// Where a link leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Connect {
+    /// `tcp://host:port`; the host is a name or an address (IPv6 in brackets).
+    Tcp {
+        /// A name or an address, without brackets.
+        host: String,
+        /// 1 to 65535.
+        port: u16,
+    },
+}
+
+impl Connect {
+    /// The transport's name, as drivers wish for it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Connect::Tcp { .. } => "tcp",
+        }
+    }
+}
+
+impl std::fmt::Display for Connect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Connect::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
+            Connect::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
+        }
+    }
+}
+
+/// What becomes of a link's connections when the driver restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRestart {
+    /// They are dropped and dialled anew.
+    Reset,
+    /// They stay, and `started` lists them.
+    Keep,
+}
+
+/// A thing addressed within a channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Device {
+    /// Its name, unique within the channel.
+    pub name: String,
+    /// In the protocol's own terms; may be empty.
+    pub address: String,
+    /// JSON, for the driver to check.
+    pub settings: serde_json::Value,
+    /// The link that leads to it, if the file says so.
+    pub link: Option<LinkId>,
+}
+
+/// Tags that are polled together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Its name, unique within the channel.
+    pub name: String,
+    /// 10 ms to 1 day.
+    pub period: Duration,
+    /// At least one.
+    pub tags: Vec<TagId>,
+}
+
+/// One named value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tag {
+    /// Its name: unique within the channel.
+    pub name: String,
+    /// The device that holds it.
+    pub device: DeviceId,
+    /// In the protocol's own syntax.
+    pub address: String,
+    /// Its type at the device, before scaling.
+    pub data_type: DataType,
+    /// Whether it can be read, written or both.
+    pub access: Access,
+    /// JSON, for the driver to check.
+    pub settings: serde_json::Value,
+    /// `value = raw * scale + offset`. Finite, not 0. Default 1.
+    pub scale: f64,
+    /// See `scale`. Default 0.
+    pub offset: f64,
+    /// What is handed on. Default `always`.
+    pub report: Report,
+    /// For `report = "change"`: the smallest change that counts, in scaled units. Default 0: any change.
+    pub deadband: f64,
+    /// Such as `°C`; may be empty.
+    pub unit: String,
+    /// For people; may be empty.
+    pub description: String,
+}
+
+/// Whether a tag can be read, written or both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// `r`
+    Read,
+    /// `w`
+    Write,
+    /// `rw`
+    ReadWrite,
+}
+
+impl Access {
+    /// Whether an operator may write it.
+    pub fn is_writable(self) -> bool {
+        self != Access::Read
+    }
+
+    /// As the file writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Access::Read => "r",
+            Access::Write => "w",
+            Access::ReadWrite => "rw",
+        }
+    }
+}
+
+/// Which samples of a tag are handed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// Every one.
+    Always,
+    /// Those that differ from the last one handed on, by more than the deadband or in quality.
+    Change,
+}
+
+/// Where samples go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sink {
+    /// Its name: the kind, where the file gives none. Unique.
+    pub name: String,
+    /// Which kind.
+    pub kind: SinkKind,
+    /// Batches that may wait before the oldest is dropped with a gap event. Default 1,024; 1 to 65,536.
+    pub queue: usize,
+}
+
+/// The kinds of sink.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SinkKind {
+    /// JSON lines, or a line for people where the output is a terminal.
+    Stdout,
+    /// JSON lines, appended.
+    File {
+        /// The file. Relative paths are relative to the configuration's folder.
+        path: PathBuf,
+    },
+}

@@ -1,0 +1,206 @@
+//! Values and the types that operators give to tags.
+
+use std::fmt;
+
+/// The value of a tag, as the device or the operator gave it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A truth value.
+    Boolean(bool),
+    /// A signed integer of up to 64 bits.
+    Int(i64),
+    /// An unsigned integer of up to 64 bits.
+    Uint(u64),
+    /// A floating-point number.
+    Float(f64),
+    /// Text, at most [`Value::MAX_BYTES`].
+    Text(Box<str>),
+    /// Bytes, at most [`Value::MAX_BYTES`].
+    Bytes(Box<[u8]>),
+    /// An array, at most [`Value::MAX_ELEMENTS`]; so are the following.
+    Booleans(Box<[bool]>),
+    /// An array of signed integers.
+    Ints(Box<[i64]>),
+    /// An array of unsigned integers.
+    Uints(Box<[u64]>),
+    /// An array of floating-point numbers.
+    Floats(Box<[f64]>),
+}
+
+impl Value {
+    /// The longest text or byte string.
+    pub const MAX_BYTES: usize = 64 * 1024;
+    /// The longest array.
+    pub const MAX_ELEMENTS: usize = 65_536;
+
+    /// Whether a text, byte string or array keeps to its bound.
+    pub fn is_within_bounds(&self) -> bool {
+        match self {
+            Value::Boolean(_) | Value::Int(_) | Value::Uint(_) | Value::Float(_) => true,
+            Value::Text(text) => text.len() <= Self::MAX_BYTES,
+            Value::Bytes(bytes) => bytes.len() <= Self::MAX_BYTES,
+            Value::Booleans(all) => all.len() <= Self::MAX_ELEMENTS,
+            Value::Ints(all) => all.len() <= Self::MAX_ELEMENTS,
+            Value::Uints(all) => all.len() <= Self::MAX_ELEMENTS,
+            Value::Floats(all) => all.len() <= Self::MAX_ELEMENTS,
+        }
+    }
+}
+
+/// The type of one element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say it all")]
+pub enum Scalar {
+    Bool,
+    Int8,
+    Uint8,
+    Int16,
+    Uint16,
+    Int32,
+    Uint32,
+    Int64,
+    Uint64,
+    Float32,
+    Float64,
+    String,
+    Bytes,
+}
+
+impl Scalar {
+    /// Every type, with the name that the configuration and the ABI use.
+    pub const ALL: &'static [(Scalar, &'static str)] = &[
+        (Scalar::Bool, "bool"),
+        (Scalar::Int8, "int8"),
+        (Scalar::Uint8, "uint8"),
+        (Scalar::Int16, "int16"),
+        (Scalar::Uint16, "uint16"),
+        (Scalar::Int32, "int32"),
+        (Scalar::Uint32, "uint32"),
+        (Scalar::Int64, "int64"),
+        (Scalar::Uint64, "uint64"),
+        (Scalar::Float32, "float32"),
+        (Scalar::Float64, "float64"),
+        (Scalar::String, "string"),
+        (Scalar::Bytes, "bytes"),
+    ];
+
+    /// The name.
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(scalar, _)| *scalar == self).map_or("", |(_, name)| name)
+    }
+
+    /// Whether scaling and deadbands make sense.
+    pub fn is_numeric(self) -> bool {
+        !matches!(self, Scalar::Bool | Scalar::String | Scalar::Bytes)
+    }
+
+    /// The smallest and the largest value, for the integer types.
+    pub fn integer_range(self) -> Option<(i128, i128)> {
+        let (bits, signed) = match self {
+            Scalar::Int8 => (8, true),
+            Scalar::Uint8 => (8, false),
+            Scalar::Int16 => (16, true),
+            Scalar::Uint16 => (16, false),
+            Scalar::Int32 => (32, true),
+            Scalar::Uint32 => (32, false),
+            Scalar::Int64 => (64, true),
+            Scalar::Uint64 => (64, false),
+            Scalar::Bool | Scalar::Float32 | Scalar::Float64 | Scalar::String | Scalar::Bytes => {
+                return None;
+            }
+        };
+        Some(if signed {
+            (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1)
+        } else {
+            (0, (1i128 << bits) - 1)
+        })
+    }
+}
+
+/// The type of a tag: `float32`, or `int16[8]` for an array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DataType {
+    /// The type of the value, or of each element.
+    pub scalar: Scalar,
+    /// The number of elements, for an array: 1 to [`Value::MAX_ELEMENTS`].
+    pub elements: Option<u32>,
+}
+
+impl DataType {
+    /// Reads `float32` or `int16[8]`.
+    pub fn parse(text: &str) -> Option<DataType> {
+        let (name, elements) = match text.split_once('[') {
+            None => (text, None),
+            Some((name, rest)) => {
+                let count: u32 = rest.strip_suffix(']')?.parse().ok()?;
+                (1..=Value::MAX_ELEMENTS as u32).contains(&count).then_some(())?;
+                (name, Some(count))
+            }
+        };
+        let (scalar, _) = Scalar::ALL.iter().find(|(_, known)| *known == name)?;
+        Some(DataType { scalar: *scalar, elements })
+    }
+
+    /// Whether a driver may publish this value, or an operator write it, for a tag of this type, before scaling.
+    ///
+    /// The variant decides; ranges are checked at the edges. Any number goes for a numeric tag, so that a driver
+    /// which counts up from zero need not choose between `int` and `uint`.
+    pub fn admits(self, value: &Value) -> bool {
+        let numeric = self.scalar.is_numeric();
+        match (value, self.elements) {
+            (Value::Boolean(_), None) => self.scalar == Scalar::Bool,
+            (Value::Int(_) | Value::Uint(_) | Value::Float(_), None) => numeric,
+            (Value::Text(_), None) => self.scalar == Scalar::String,
+            (Value::Bytes(_), None) => self.scalar == Scalar::Bytes,
+            (Value::Booleans(all), Some(n)) => self.scalar == Scalar::Bool && all.len() == n as usize,
+            (Value::Ints(all), Some(n)) => numeric && all.len() == n as usize,
+            (Value::Uints(all), Some(n)) => numeric && all.len() == n as usize,
+            (Value::Floats(all), Some(n)) => numeric && all.len() == n as usize,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for DataType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.scalar.as_str())?;
+        match self.elements {
+            Some(elements) => write!(f, "[{elements}]"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_read_as_they_are_written() {
+        for (scalar, name) in Scalar::ALL {
+            let parsed = DataType::parse(name).unwrap();
+            assert_eq!(parsed, DataType { scalar: *scalar, elements: None });
+            assert_eq!(parsed.to_string(), *name);
+        }
+        assert_eq!(DataType::parse("int16[8]").unwrap().to_string(), "int16[8]");
+        for bad in ["", "int", "int16[0]", "int16[", "int16[8", "int16[65537]", "int16[-1]"] {
+            assert_eq!(DataType::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_type_admits_its_own_variants_only() {
+        let check = |kind: &str, value: Value, expected: bool| {
+            assert_eq!(DataType::parse(kind).unwrap().admits(&value), expected, "{kind} {value:?}");
+        };
+        check("int16", Value::Int(1), true);
+        check("int16", Value::Uint(1), true);
+        check("float32", Value::Int(1), true);
+        check("int16", Value::Boolean(true), false);
+        check("bool", Value::Int(1), false);
+        check("string", Value::Text("a".into()), true);
+        check("int16[2]", Value::Ints([1, 2].into()), true);
+        check("int16[2]", Value::Ints([1].into()), false);
+        check("int16", Value::Ints([1].into()), false);
+    }
+}
