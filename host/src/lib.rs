@@ -6,4 +6,13 @@
 // 0, pure: no tokio, no wasmtime, no sockets.
 pub mod config;
 pub mod event;
+pub mod exit;
 pub mod ids;
+
+// 1, mechanism.
+pub mod bindings;
+pub mod clock;
+pub mod engine;
+
+// 2, edges.
+pub mod driver;

@@ -1,0 +1,180 @@
+//! One life of a driver: a store, and a guest in it that takes turns.
+//!
+//! Each call takes the instance and gives it back only if it returned in order. A store that trapped, ran out of
+//! fuel or missed its deadline is dropped on the spot: nobody can enter it again, because nobody has it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wasmtime::{Store, StoreContextMut, UpdateDeadline};
+
+use super::fault::{self, DeadlinePassed};
+use super::load::{Driver, DriverInfo};
+use super::state::State;
+use crate::bindings::actions::Action;
+use crate::bindings::config::{ChannelConfig, ConfigFault};
+use crate::bindings::events::Event;
+use crate::bindings::{DriverWorld, types};
+use crate::event::{MonotonicNs, WallNs};
+use crate::exit::{During, Exit, ExitKind};
+use crate::ids::InstanceId;
+
+/// The most data that one call may hand to the host, in bytes.
+const MAX_CROSSING_BYTES: usize = 32 * 1024 * 1024;
+
+/// What one call may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// In wasmtime's units: about one per instruction.
+    pub fuel: u64,
+    /// Wall time.
+    pub deadline: Duration,
+}
+
+/// What an instance is made of, besides its driver.
+#[derive(Clone, Debug)]
+pub struct InstanceSpec {
+    /// Whose life this is.
+    pub instance: InstanceId,
+    /// Bytes over all memories and tables.
+    pub memory: u64,
+    /// Where its random numbers begin.
+    pub seed: u64,
+    /// For instantiation, and for `describe` and `configure`.
+    pub start: Budget,
+    /// For each turn.
+    pub turn: Budget,
+}
+
+/// What the last call cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TurnStats {
+    /// Fuel that it used.
+    pub fuel: u64,
+    /// The most memory that the instance ever held, in bytes.
+    pub peak_memory: u64,
+}
+
+/// One life.
+pub struct Instance {
+    live: Box<Live>,
+}
+
+struct Live {
+    store: Store<State>,
+    world: DriverWorld,
+    spec: InstanceSpec,
+}
+
+impl Instance {
+    /// Instantiates; runs the guest's start function under the start budget.
+    pub async fn start(driver: &Driver, spec: InstanceSpec, now: (MonotonicNs, WallNs)) -> Result<Self, Exit> {
+        let state = State::new(&spec.instance, spec.memory, spec.seed);
+        let mut store = Store::new(driver.engine().wasmtime(), state);
+        store.limiter(|state| &mut state.limiter);
+        store.set_hostcall_fuel(MAX_CROSSING_BYTES);
+        store.epoch_deadline_callback(on_tick);
+        store.data().time.set(now.0, now.1);
+        prepare(&mut store, spec.start)?;
+        match driver.pre().instantiate_async(&mut store).await {
+            Ok(world) => Ok(Self { live: Box::new(Live { store, world, spec }) }),
+            Err(error) => Err(fault::exit(&error, During::Start, spec.start.fuel, &store.data().limiter)),
+        }
+    }
+
+    /// Asks the driver what it is.
+    pub async fn describe(mut self) -> Result<(Self, DriverInfo), Exit> {
+        let live = &mut *self.live;
+        prepare(&mut live.store, live.spec.start)?;
+        match live.world.bulkhead_channel_driver().call_describe(&mut live.store).await {
+            Ok(info) => Ok((self, DriverInfo::from_abi(info))),
+            Err(error) => Err(self.end(&error, During::Start)),
+        }
+    }
+
+    /// Hands over a configuration.
+    pub async fn configure(
+        mut self,
+        config: &ChannelConfig,
+        now: (MonotonicNs, WallNs),
+    ) -> Result<(Self, Result<(), Vec<ConfigFault>>), Exit> {
+        let live = &mut *self.live;
+        live.store.data().time.set(now.0, now.1);
+        prepare(&mut live.store, live.spec.start)?;
+        match live.world.bulkhead_channel_driver().call_configure(&mut live.store, config).await {
+            Ok(answer) => Ok((self, answer)),
+            Err(error) => Err(self.end(&error, During::Configure)),
+        }
+    }
+
+    /// Takes one turn.
+    pub async fn turn(
+        mut self,
+        now: (MonotonicNs, WallNs),
+        events: &[Event],
+    ) -> Result<(Self, Vec<Action>), Exit> {
+        let live = &mut *self.live;
+        live.store.data().time.set(now.0, now.1);
+        prepare(&mut live.store, live.spec.turn)?;
+        let instant = types::Instant { monotonic_ns: now.0.0, wall_ns: now.1.0 };
+        match live.world.bulkhead_channel_driver().call_turn(&mut live.store, instant, events).await {
+            Ok(Ok(actions)) => Ok((self, actions)),
+            Ok(Err(error)) => Err(driver_error(error)),
+            Err(error) => Err(self.end(&error, During::Turn)),
+        }
+    }
+
+    /// What the last turn cost.
+    pub fn stats(&self) -> TurnStats {
+        let left = self.live.store.get_fuel().unwrap_or(0);
+        TurnStats {
+            fuel: self.live.spec.turn.fuel.saturating_sub(left),
+            peak_memory: self.live.store.data().limiter.peak(),
+        }
+    }
+
+    fn end(self, error: &wasmtime::Error, during: During) -> Exit {
+        let fuel = match during {
+            During::Turn => self.live.spec.turn.fuel,
+            During::Start | During::Configure | During::Idle => self.live.spec.start.fuel,
+        };
+        fault::exit(error, during, fuel, &self.live.store.data().limiter)
+    }
+}
+
+/// Fills up fuel and winds up the deadline for one call.
+fn prepare(store: &mut Store<State>, budget: Budget) -> Result<(), Exit> {
+    store
+        .set_fuel(budget.fuel)
+        .map_err(|error| Exit::new(ExitKind::HostFault, During::Idle, format!("no fuel: {error}")))?;
+    store.set_epoch_deadline(1);
+    let state = store.data_mut();
+    state.limiter.begin_call();
+    state.budget = budget;
+    state.called_at = Instant::now();
+    Ok(())
+}
+
+/// Called in each tick in which the guest runs: ends it if its time is up, else lets others run.
+fn on_tick(store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
+    let state = store.data();
+    if state.called_at.elapsed() >= state.budget.deadline {
+        return Err(DeadlinePassed(state.budget.deadline).into());
+    }
+    Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+}
+
+fn driver_error(error: types::Error) -> Exit {
+    let mut sentence: String = error.message.chars().take(4096).collect();
+    if error.code != 0 {
+        sentence = format!("{sentence} (code {})", error.code);
+    }
+    let backtrace = error
+        .trace
+        .iter()
+        .flat_map(|trace| trace.lines())
+        .take(Exit::MAX_FRAMES)
+        .map(|line| crate::exit::Frame { function: line.chars().take(512).collect(), source: None })
+        .collect();
+    Exit { kind: ExitKind::DriverError, during: During::Turn, sentence, backtrace }
+}

@@ -1,0 +1,249 @@
+//! Compiles a component, links it, and checks that it is a driver for this host.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use wasmtime::component::Component;
+use wasmtime::component::Linker;
+
+use super::state::State;
+use super::verify::{self, VerifyError};
+use super::wasi;
+use crate::bindings::{DriverWorld, DriverWorldPre, config};
+use crate::engine::Engine;
+
+/// The interface that a driver exports.
+const DRIVER_EXPORT: &str = "bulkhead:channel/driver@0.1.0";
+
+/// A compiled driver, ready to be instantiated as often as wanted. Cheap to clone.
+#[derive(Clone)]
+pub struct Driver {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    digest: [u8; 32],
+    size: u64,
+    imports: Vec<String>,
+    engine: Engine,
+    pre: DriverWorldPre<State>,
+}
+
+/// What a driver says of itself, bounded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DriverInfo {
+    /// Such as `modbus`.
+    pub name: String,
+    /// The driver's own version.
+    pub version: String,
+    /// Such as `Modbus Application Protocol 1.1b3`.
+    pub protocol: String,
+    /// JSON Schema of the channel's settings.
+    pub settings_schema: String,
+    /// JSON Schema of a device's settings.
+    pub device_schema: String,
+    /// How a tag's address is written.
+    pub address_help: String,
+    /// The links that it asks for.
+    pub links: Vec<LinkWish>,
+    /// What it can do: `read`, `write`, ...
+    pub can: Vec<&'static str>,
+}
+
+/// A link that a driver asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkWish {
+    /// The name under which the operator's file grants it.
+    pub name: String,
+    /// The transports that the driver can use.
+    pub kinds: Vec<String>,
+    /// Whether the driver is useless without it.
+    pub required: bool,
+}
+
+/// Why a file cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file is not what it should be.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// It does not compile.
+    #[error("{path} does not compile: {reason}; build the driver again")]
+    Compile {
+        /// The file.
+        path: PathBuf,
+        /// What the compiler says.
+        reason: String,
+    },
+    /// It is a driver for another version of this host.
+    #[error("{path} exports {found}, but this host runs {DRIVER_EXPORT}; build the driver with a matching SDK")]
+    WrongVersion {
+        /// The file.
+        path: PathBuf,
+        /// What it exports.
+        found: String,
+    },
+    /// It is a component, but no driver.
+    #[error(
+        "{path} does not export {DRIVER_EXPORT}, so it is no driver (it exports {found}); build it with the SDK's `export!`"
+    )]
+    NoDriver {
+        /// The file.
+        path: PathBuf,
+        /// What it exports.
+        found: String,
+    },
+    /// It wants something that no driver gets.
+    #[error(
+        "{path} imports {import}, which this host does not offer; a driver may import bulkhead:channel/log and WASI 0.2 only"
+    )]
+    UnknownImport {
+        /// The file.
+        path: PathBuf,
+        /// What it wants.
+        import: String,
+    },
+    /// A function has another type than the WIT says.
+    #[error("{path} does not fit the WIT: {reason}; build the driver with a matching SDK")]
+    WrongSignature {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+}
+
+impl Driver {
+    /// Reads, verifies, compiles (or takes from the cache) and links a file. Blocks for as long as compiling takes.
+    pub fn load(engine: &Engine, path: &Path, sha256: Option<&[u8; 32]>) -> Result<Self, LoadError> {
+        let bytes = verify::read(path, sha256)?;
+        let component = Component::new(engine.wasmtime(), &bytes).map_err(|error| LoadError::Compile {
+            path: path.to_owned(),
+            reason: format!("{error:#}"),
+        })?;
+        let imports = check_world(engine, &component, path)?;
+        let pre = link(engine, &component).map_err(|error| LoadError::WrongSignature {
+            path: path.to_owned(),
+            reason: format!("{error:#}"),
+        })?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                path: path.to_owned(),
+                digest: verify::digest(&bytes),
+                size: bytes.len() as u64,
+                imports,
+                engine: engine.clone(),
+                pre,
+            }),
+        })
+    }
+
+    /// The file it came from.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// The SHA-256 of the file, in hexadecimal.
+    pub fn sha256(&self) -> String {
+        verify::hex(&self.inner.digest)
+    }
+
+    /// The size of the file, in bytes.
+    pub fn size(&self) -> u64 {
+        self.inner.size
+    }
+
+    /// The interfaces that it imports.
+    pub fn imports(&self) -> &[String] {
+        &self.inner.imports
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    pub(super) fn pre(&self) -> &DriverWorldPre<State> {
+        &self.inner.pre
+    }
+}
+
+fn check_world(engine: &Engine, component: &Component, path: &Path) -> Result<Vec<String>, LoadError> {
+    let component_type = component.component_type();
+    let imports: Vec<String> =
+        component_type.imports(engine.wasmtime()).map(|(name, _)| name.to_owned()).collect();
+    let exports: Vec<String> =
+        component_type.exports(engine.wasmtime()).map(|(name, _)| name.to_owned()).collect();
+    if !exports.iter().any(|name| name == DRIVER_EXPORT) {
+        let path = path.to_owned();
+        if let Some(found) = exports.iter().find(|name| name.starts_with("bulkhead:channel/driver@")) {
+            return Err(LoadError::WrongVersion { path, found: found.clone() });
+        }
+        let found = match exports.as_slice() {
+            [] => "nothing".to_owned(),
+            some => some.iter().take(8).cloned().collect::<Vec<_>>().join(", "),
+        };
+        return Err(LoadError::NoDriver { path, found });
+    }
+    let known = |name: &str| name.starts_with("wasi:") || name.starts_with("bulkhead:channel/");
+    if let Some(import) = imports.iter().find(|name| !known(name)) {
+        return Err(LoadError::UnknownImport { path: path.to_owned(), import: import.clone() });
+    }
+    Ok(imports)
+}
+
+fn link(engine: &Engine, component: &Component) -> wasmtime::Result<DriverWorldPre<State>> {
+    let mut linker = Linker::<State>::new(engine.wasmtime());
+    wasi::add_to_linker(&mut linker)?;
+    DriverWorld::add_to_linker::<State, StateData>(&mut linker, |state| state)?;
+    DriverWorldPre::new(linker.instantiate_pre(component)?)
+}
+
+/// Tells wasmtime that the host functions work on the store's data itself.
+struct StateData;
+
+impl wasmtime::component::HasData for StateData {
+    type Data<'a> = &'a mut State;
+}
+
+impl DriverInfo {
+    /// The longest schema or help text, in bytes; longer ones are cut.
+    const MAX_TEXT: usize = 256 * 1024;
+
+    pub(super) fn from_abi(info: config::DriverInfo) -> Self {
+        let cut = |mut text: String, most: usize| {
+            if text.len() > most {
+                let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+                text.truncate(end);
+            }
+            text
+        };
+        let names = [
+            (config::Capabilities::READ, "read"),
+            (config::Capabilities::WRITE, "write"),
+            (config::Capabilities::SUBSCRIBE, "subscribe"),
+            (config::Capabilities::BROWSE, "browse"),
+            (config::Capabilities::COMMANDS, "commands"),
+            (config::Capabilities::SCRIPTED_TIME, "scripted-time"),
+        ];
+        Self {
+            name: cut(info.name, 64),
+            version: cut(info.version, 64),
+            protocol: cut(info.protocol, 256),
+            settings_schema: cut(info.settings_schema, Self::MAX_TEXT),
+            device_schema: cut(info.device_schema, Self::MAX_TEXT),
+            address_help: cut(info.address_help, Self::MAX_TEXT),
+            links: info
+                .links
+                .into_iter()
+                .take(64)
+                .map(|wish| LinkWish {
+                    name: cut(wish.name, 64),
+                    kinds: wish.kinds.into_iter().take(16).map(|kind| cut(kind, 64)).collect(),
+                    required: wish.required,
+                })
+                .collect(),
+            can: names.iter().filter(|(flag, _)| info.can.contains(*flag)).map(|(_, name)| *name).collect(),
+        }
+    }
+}

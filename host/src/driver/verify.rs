@@ -1,0 +1,179 @@
+//! Whether a file may be a driver at all: its size, its digest, its kind. Nothing is compiled here.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+/// The largest component file, in bytes.
+pub const MAX_COMPONENT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Why a file is no driver.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// It cannot be read.
+    #[error("{path} cannot be read: {reason}; check the path, or build the driver")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// It holds nothing.
+    #[error("{path} is empty; build the driver again")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is larger than any driver may be.
+    #[error("{path} has more than {MAX_COMPONENT_BYTES} bytes; strip it, or leave out what it does not need")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is not the file that the configuration pins.
+    #[error(
+        "{path} has the SHA-256 {actual}, but the configuration pins {expected}; install the pinned file, or change sha256 \
+         after you have checked the new one"
+    )]
+    WrongDigest {
+        /// The file.
+        path: PathBuf,
+        /// What it has.
+        actual: String,
+        /// What it should have.
+        expected: String,
+    },
+    /// It is something else.
+    #[error("{path} is {what}; {remedy}")]
+    WrongKind {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// It is a component, but a broken one.
+    #[error("{path} is not a valid component: {reason}; build the driver again")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What the validator says, with the offset.
+        reason: String,
+    },
+}
+
+/// The SHA-256 of a file's bytes.
+pub fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// A digest in hexadecimal.
+pub(super) fn hex(digest: &[u8; 32]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads a file once, and checks what was read: what is compiled later is exactly what was checked here.
+pub(super) fn read(path: &Path, pinned: Option<&[u8; 32]>) -> Result<Vec<u8>, VerifyError> {
+    let unreadable = |error: std::io::Error| VerifyError::Unreadable {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(VerifyError::WrongKind {
+            path: path.to_owned(),
+            what: "not a file",
+            remedy: "name the .wasm file itself",
+        });
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_COMPONENT_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    check(path, &bytes, pinned)?;
+    Ok(bytes)
+}
+
+fn check(path: &Path, bytes: &[u8], pinned: Option<&[u8; 32]>) -> Result<(), VerifyError> {
+    if bytes.len() as u64 > MAX_COMPONENT_BYTES {
+        return Err(VerifyError::TooLarge { path: path.to_owned() });
+    }
+    if bytes.is_empty() {
+        return Err(VerifyError::Empty { path: path.to_owned() });
+    }
+    if let Some(expected) = pinned {
+        let actual = digest(bytes);
+        if actual != *expected {
+            return Err(VerifyError::WrongDigest {
+                path: path.to_owned(),
+                actual: hex(&actual),
+                expected: hex(expected),
+            });
+        }
+    }
+    if let Some((what, remedy)) = other_kind(bytes) {
+        return Err(VerifyError::WrongKind { path: path.to_owned(), what, remedy });
+    }
+    let mut validator = wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::default());
+    validator.validate_all(bytes).map_err(|error| VerifyError::Invalid {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
+    Ok(())
+}
+
+/// What the file is, where it is not a component (`\0asm`, version 0x0d, layer 1).
+fn other_kind(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    const BUILD: &str = "build the driver for the target wasm32-wasip2, which makes components";
+    if bytes.starts_with(b"\0asm\x0d\0\x01\0") {
+        None
+    } else if bytes.starts_with(b"\0asm\x01\0\0\0") {
+        Some(("a core WebAssembly module, not a component", BUILD))
+    } else if bytes.starts_with(b"\0asm") {
+        Some(("a WebAssembly file of an unknown version", BUILD))
+    } else if bytes.starts_with(b"\x7fELF") {
+        Some((
+            "precompiled code (.cwasm) or another ELF file, which this host never runs",
+            "name the .wasm component that it was made from",
+        ))
+    } else if bytes.trim_ascii_start().starts_with(b"(") {
+        Some(("WebAssembly text", "turn it into a component with `wasm-tools parse` and `wasm-tools component new`"))
+    } else {
+        Some(("not WebAssembly", BUILD))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_kind(bytes: &[u8], expected: &str) {
+        let error = check(Path::new("x.wasm"), bytes, None).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(error.starts_with("x.wasm "), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_component_is_refused_by_name() {
+        check_kind(b"", "is empty");
+        check_kind(b"\0asm\x01\0\0\0", "core WebAssembly module");
+        check_kind(b"\0asm\x09\0\0\0", "unknown version");
+        check_kind(b"\x7fELF\x02\x01", "precompiled code");
+        check_kind(b" \n(component)", "WebAssembly text");
+        check_kind(b"MZ\x90", "not WebAssembly");
+        check_kind(b"\0asm\x0d\0\x01\0\x01\xff", "not a valid component");
+    }
+
+    #[test]
+    fn an_empty_component_passes_so_far() {
+        check(Path::new("x.wasm"), b"\0asm\x0d\0\x01\0", None).unwrap();
+    }
+
+    #[test]
+    fn a_pinned_digest_must_match() {
+        let bytes = b"\0asm\x0d\0\x01\0";
+        check(Path::new("x.wasm"), bytes, Some(&digest(bytes))).unwrap();
+        let error = check(Path::new("x.wasm"), bytes, Some(&[0; 32])).unwrap_err().to_string();
+        assert!(error.contains("the configuration pins 0000"), "{error}");
+    }
+}
