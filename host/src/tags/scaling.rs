@@ -1,0 +1,273 @@
+//! Raw values to engineering units and back: `value = raw * scale + offset`.
+
+use crate::config::Tag;
+use crate::event::{Scalar, Value};
+
+/// Why a value cannot be written to a tag.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum BadValue {
+    /// Another kind of value.
+    #[error("tag {tag} is of type {expected}; {found} was given")]
+    WrongType {
+        /// The tag.
+        tag: String,
+        /// Its type.
+        expected: String,
+        /// What was given.
+        found: &'static str,
+    },
+    /// It does not fit.
+    #[error("{value} does not fit tag {tag}, whose type {expected} holds {low} to {high}{scaled}")]
+    OutOfRange {
+        /// The tag.
+        tag: String,
+        /// Its type.
+        expected: String,
+        /// What was given.
+        value: f64,
+        /// The least, in the units of the tag.
+        low: f64,
+        /// The most, in the units of the tag.
+        high: f64,
+        /// Mentions the scale where there is one.
+        scaled: String,
+    },
+    /// It is not a number.
+    #[error("tag {tag} takes finite numbers only")]
+    NotFinite {
+        /// The tag.
+        tag: String,
+    },
+    /// It is too long.
+    #[error("the value for tag {tag} is longer than 64 KiB or 65,536 elements")]
+    TooLong {
+        /// The tag.
+        tag: String,
+    },
+}
+
+/// Whether a tag's values are scaled at all.
+pub(super) fn is_scaled(tag: &Tag) -> bool {
+    tag.scale != 1.0 || tag.offset != 0.0
+}
+
+/// From the device's terms to engineering units.
+pub(super) fn from_device(tag: &Tag, value: Value) -> Value {
+    if !is_scaled(tag) {
+        return value;
+    }
+    let scale = |raw: f64| raw.mul_add(tag.scale, tag.offset);
+    match value {
+        Value::Int(v) => Value::Float(scale(v as f64)),
+        Value::Uint(v) => Value::Float(scale(v as f64)),
+        Value::Float(v) => Value::Float(scale(v)),
+        Value::Ints(all) => Value::Floats(all.iter().map(|v| scale(*v as f64)).collect()),
+        Value::Uints(all) => Value::Floats(all.iter().map(|v| scale(*v as f64)).collect()),
+        Value::Floats(all) => Value::Floats(all.iter().map(|v| scale(*v)).collect()),
+        other @ (Value::Boolean(_) | Value::Text(_) | Value::Bytes(_) | Value::Booleans(_)) => other,
+    }
+}
+
+/// Whether a raw value fits the integer type of its tag.
+pub(super) fn fits(scalar: Scalar, value: &Value) -> bool {
+    let Some((low, high)) = scalar.integer_range() else { return true };
+    let within = |v: i128| low <= v && v <= high;
+    match value {
+        Value::Int(v) => within(i128::from(*v)),
+        Value::Uint(v) => within(i128::from(*v)),
+        Value::Ints(all) => all.iter().all(|v| within(i128::from(*v))),
+        Value::Uints(all) => all.iter().all(|v| within(i128::from(*v))),
+        Value::Float(_)
+        | Value::Floats(_)
+        | Value::Boolean(_)
+        | Value::Booleans(_)
+        | Value::Text(_)
+        | Value::Bytes(_) => true,
+    }
+}
+
+/// From engineering units to the device's terms, checked against the tag's type and range.
+pub fn to_device(tag: &Tag, value: Value) -> Result<Value, BadValue> {
+    if !value.is_within_bounds() {
+        return Err(BadValue::TooLong { tag: tag.name.clone() });
+    }
+    let wrong_type = |value: &Value| BadValue::WrongType {
+        tag: tag.name.clone(),
+        expected: tag.data_type.to_string(),
+        found: kind_of(value),
+    };
+    if !tag.data_type.admits(&value) {
+        return Err(wrong_type(&value));
+    }
+    let scalar = tag.data_type.scalar;
+    match value {
+        Value::Int(v) => number(tag, scalar, Number::Int(i128::from(v))),
+        Value::Uint(v) => number(tag, scalar, Number::Int(i128::from(v))),
+        Value::Float(v) => number(tag, scalar, Number::Float(v)),
+        Value::Ints(all) => elements(tag, scalar, all.iter().map(|v| Number::Int(i128::from(*v)))),
+        Value::Uints(all) => elements(tag, scalar, all.iter().map(|v| Number::Int(i128::from(*v)))),
+        Value::Floats(all) => elements(tag, scalar, all.iter().map(|v| Number::Float(*v))),
+        other @ (Value::Boolean(_) | Value::Text(_) | Value::Bytes(_) | Value::Booleans(_)) => Ok(other),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Number {
+    Int(i128),
+    Float(f64),
+}
+
+fn number(tag: &Tag, scalar: Scalar, number: Number) -> Result<Value, BadValue> {
+    let given = match number {
+        Number::Int(v) => v as f64,
+        Number::Float(v) => v,
+    };
+    if !given.is_finite() {
+        return Err(BadValue::NotFinite { tag: tag.name.clone() });
+    }
+    let raw = match number {
+        _ if is_scaled(tag) => Number::Float((given - tag.offset) / tag.scale),
+        exact => exact,
+    };
+    let Some((low, high)) = scalar.integer_range() else {
+        let raw = match raw {
+            Number::Int(v) => v as f64,
+            Number::Float(v) => v,
+        };
+        let most = if scalar == Scalar::Float32 { f64::from(f32::MAX) } else { f64::MAX };
+        return if raw.abs() <= most { Ok(Value::Float(raw)) } else { Err(out_of_range(tag, given, -most, most)) };
+    };
+    let whole = match raw {
+        Number::Int(v) => v,
+        // The cast saturates, and what saturates is out of every range below 128 bits.
+        Number::Float(v) => v.round_ties_even() as i128,
+    };
+    if whole < low || whole > high {
+        return Err(out_of_range(tag, given, low as f64, high as f64));
+    }
+    Ok(if low < 0 {
+        Value::Int(i64::try_from(whole).expect("checked against a range of at most 64 bits"))
+    } else {
+        Value::Uint(u64::try_from(whole).expect("checked against a range of at most 64 bits"))
+    })
+}
+
+fn elements(tag: &Tag, scalar: Scalar, all: impl Iterator<Item = Number>) -> Result<Value, BadValue> {
+    let (mut ints, mut uints, mut floats) = (Vec::new(), Vec::new(), Vec::new());
+    for element in all {
+        match number(tag, scalar, element)? {
+            Value::Int(v) => ints.push(v),
+            Value::Uint(v) => uints.push(v),
+            Value::Float(v) => floats.push(v),
+            other => unreachable!("a number stays a number, not {other:?}"),
+        }
+    }
+    Ok(match scalar.integer_range() {
+        None => Value::Floats(floats.into()),
+        Some((low, _)) if low < 0 => Value::Ints(ints.into()),
+        Some(_) => Value::Uints(uints.into()),
+    })
+}
+
+fn out_of_range(tag: &Tag, value: f64, raw_low: f64, raw_high: f64) -> BadValue {
+    let ends = [raw_low, raw_high].map(|raw| raw.mul_add(tag.scale, tag.offset));
+    let scaled = if is_scaled(tag) {
+        format!(" (scale {}, offset {})", tag.scale, tag.offset)
+    } else {
+        String::new()
+    };
+    BadValue::OutOfRange {
+        tag: tag.name.clone(),
+        expected: tag.data_type.to_string(),
+        value,
+        low: ends[0].min(ends[1]),
+        high: ends[0].max(ends[1]),
+        scaled,
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Boolean(_) => "a truth value",
+        Value::Int(_) | Value::Uint(_) | Value::Float(_) => "a number",
+        Value::Text(_) => "text",
+        Value::Bytes(_) => "bytes",
+        Value::Booleans(_) | Value::Ints(_) | Value::Uints(_) | Value::Floats(_) => {
+            "an array (or one of another length)"
+        }
+    }
+}
+
+#[cfg(test)]
+pub(in crate::tags) mod tests {
+    use super::*;
+    use crate::config::{Access, Report};
+    use crate::event::DataType;
+    use crate::ids::DeviceId;
+
+    pub(in crate::tags) fn tag(data_type: &str, scale: f64, offset: f64) -> Tag {
+        Tag {
+            name: "t".into(),
+            device: DeviceId(0),
+            address: String::new(),
+            data_type: DataType::parse(data_type).unwrap(),
+            access: Access::ReadWrite,
+            settings: serde_json::Value::Null,
+            scale,
+            offset,
+            report: Report::Always,
+            deadband: 0.0,
+            unit: String::new(),
+            description: String::new(),
+        }
+    }
+
+    #[test]
+    fn raw_values_are_scaled_by_hand_computed_figures() {
+        let check = |kind: &str, scale, offset, raw: Value, expected: Value| {
+            assert_eq!(from_device(&tag(kind, scale, offset), raw), expected);
+        };
+        check("int16", 1.0, 0.0, Value::Int(-7), Value::Int(-7));
+        check("int16", 0.5, 0.0, Value::Int(-7), Value::Float(-3.5));
+        check("uint16", 2.0, -40.0, Value::Uint(100), Value::Float(160.0));
+        check("float32", 10.0, 1.0, Value::Float(2.5), Value::Float(26.0));
+        check("int16[2]", 0.5, 1.0, Value::Ints([2, 4].into()), Value::Floats([2.0, 3.0].into()));
+        check("bool", 0.5, 1.0, Value::Boolean(true), Value::Boolean(true));
+    }
+
+    #[test]
+    fn writes_undo_the_scale_and_keep_to_the_type() {
+        let check = |kind: &str, scale, offset, value: Value, expected: Result<Value, &str>| {
+            let actual = to_device(&tag(kind, scale, offset), value.clone());
+            match (actual, expected) {
+                (Ok(actual), Ok(expected)) => assert_eq!(actual, expected),
+                (Err(error), Err(text)) => assert!(error.to_string().contains(text), "{error}"),
+                (actual, expected) => panic!("{value:?} to {kind}: {actual:?}, not {expected:?}"),
+            }
+        };
+        check("int16", 1.0, 0.0, Value::Int(-7), Ok(Value::Int(-7)));
+        check("uint16", 1.0, 0.0, Value::Int(7), Ok(Value::Uint(7)));
+        check("uint16", 1.0, 0.0, Value::Int(-1), Err("holds 0 to 65535"));
+        check("int16", 0.1, 0.0, Value::Float(21.5), Ok(Value::Int(215)));
+        check("int16", 0.1, 0.0, Value::Float(4000.0), Err("-3276.8"));
+        check("uint64", 1.0, 0.0, Value::Uint(u64::MAX), Ok(Value::Uint(u64::MAX)));
+        check("int64", 1.0, 0.0, Value::Int(i64::MIN), Ok(Value::Int(i64::MIN)));
+        check("int64", 1.0, 0.0, Value::Float(1e19), Err("does not fit"));
+        check("float32", 1.0, 0.0, Value::Float(1e39), Err("does not fit"));
+        check("float32", 1.0, 0.0, Value::Float(f64::NAN), Err("finite"));
+        check("float64", 2.0, 1.0, Value::Int(5), Ok(Value::Float(2.0)));
+        check("bool", 1.0, 0.0, Value::Int(1), Err("of type bool; a number was given"));
+        check("string", 1.0, 0.0, Value::Text("a".into()), Ok(Value::Text("a".into())));
+        check("int16[2]", 1.0, 0.0, Value::Ints([1, 2].into()), Ok(Value::Ints([1, 2].into())));
+        check("int16[2]", 1.0, 0.0, Value::Ints([1].into()), Err("int16[2]"));
+        check("string", 1.0, 0.0, Value::Text("x".repeat(70_000).into()), Err("64 KiB"));
+    }
+
+    #[test]
+    fn a_raw_value_fits_its_integer_type_or_not() {
+        assert!(fits(Scalar::Int16, &Value::Int(-32768)));
+        assert!(!fits(Scalar::Int16, &Value::Int(32768)));
+        assert!(!fits(Scalar::Uint8, &Value::Ints([0, 256].into())));
+        assert!(fits(Scalar::Float32, &Value::Float(1e300)));
+    }
+}

@@ -1,0 +1,300 @@
+//! The last value of each tag of one channel, and which samples are handed on.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::scaling;
+use crate::config::{Report, Tag};
+use crate::event::{Quality, Sample, Value, WallNs};
+use crate::ids::{DeviceId, TagId};
+
+/// Whether samples of a device may be good at this moment.
+pub trait Gate {
+    /// The quality that a good sample of this device gets instead, with the reason; `None` lets it pass.
+    fn blocks(&self, device: DeviceId) -> Option<(Quality, Arc<str>)>;
+}
+
+/// What is known of one tag.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TagState {
+    /// The last value that was read, in engineering units. Stays when the quality goes bad.
+    pub value: Option<Value>,
+    /// The quality now.
+    pub quality: Quality,
+    /// Why the quality is not good, where the host knows more than the quality says.
+    pub reason: Option<Arc<str>>,
+    /// The device's own time of the value, if it gave one.
+    pub source_time: Option<WallNs>,
+    /// When the host received the value or changed its quality; `None` before the first time.
+    pub server_time: Option<WallNs>,
+}
+
+/// The tags of one channel.
+pub struct TagTable {
+    tags: Arc<[Tag]>,
+    cells: Mutex<Box<[Cell]>>,
+}
+
+struct Cell {
+    state: TagState,
+    reported: Option<Reported>,
+}
+
+/// What consumers were told last.
+struct Reported {
+    value: Option<Value>,
+    quality: Quality,
+}
+
+impl TagTable {
+    /// A table in which nothing was read yet.
+    pub fn new(tags: Arc<[Tag]>) -> Self {
+        let fresh = || Cell {
+            state: TagState {
+                value: None,
+                quality: Quality::BadWaitingForInitialData,
+                reason: None,
+                source_time: None,
+                server_time: None,
+            },
+            reported: None,
+        };
+        let cells = tags.iter().map(|_| fresh()).collect();
+        Self { tags, cells: Mutex::new(cells) }
+    }
+
+    /// The tags' configuration.
+    pub fn tags(&self) -> &Arc<[Tag]> {
+        &self.tags
+    }
+
+    /// Takes in samples in the device's terms, all of whose tags exist and whose values have their tags' types. Gives
+    /// back, in place, those to hand on, in engineering units.
+    pub fn take(&self, mut samples: Vec<Sample>, gate: &impl Gate, server_time: WallNs) -> Vec<Sample> {
+        let mut cells = self.lock();
+        samples.retain_mut(|sample| {
+            let (Some(tag), Some(cell)) = (self.tags.get(sample.tag.index()), cells.get_mut(sample.tag.index()))
+            else {
+                return false;
+            };
+            take_one(tag, cell, sample, gate, server_time)
+        });
+        samples
+    }
+
+    /// Gives the tags for which `which` holds another quality at once. Their last values stay. Gives back the
+    /// changes.
+    pub fn mark(
+        &self,
+        which: impl Fn(&Tag) -> bool,
+        quality: Quality,
+        reason: &Arc<str>,
+        server_time: WallNs,
+    ) -> Vec<Sample> {
+        let mut cells = self.lock();
+        let mut changes = Vec::new();
+        for (index, (tag, cell)) in self.tags.iter().zip(cells.iter_mut()).enumerate() {
+            if !which(tag) {
+                continue;
+            }
+            cell.state.reason = Some(reason.clone());
+            if cell.state.quality == quality {
+                continue;
+            }
+            cell.state.quality = quality;
+            cell.state.server_time = Some(server_time);
+            cell.reported = Some(Reported { value: cell.state.value.clone(), quality });
+            changes.push(Sample {
+                tag: TagId(u32::try_from(index).expect("a channel has at most 100,000 tags")),
+                value: cell.state.value.clone(),
+                quality,
+                source_time: cell.state.source_time,
+            });
+        }
+        changes
+    }
+
+    /// What is known of one tag.
+    pub fn state(&self, tag: TagId) -> Option<TagState> {
+        self.lock().get(tag.index()).map(|cell| cell.state.clone())
+    }
+
+    /// What is known of all tags, in order.
+    pub fn states(&self) -> Vec<TagState> {
+        self.lock().iter().map(|cell| cell.state.clone()).collect()
+    }
+
+    /// How many tags are good, and how many there are.
+    pub fn count_good(&self) -> (usize, usize) {
+        let cells = self.lock();
+        (cells.iter().filter(|cell| cell.state.quality.is_good()).count(), cells.len())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Box<[Cell]>> {
+        // Every change of a cell is whole before anything could panic, so a poisoned table is still true.
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes in one sample; says whether to hand it on.
+fn take_one(tag: &Tag, cell: &mut Cell, sample: &mut Sample, gate: &impl Gate, server_time: WallNs) -> bool {
+    let mut reason = None;
+    if let Some(value) = sample.value.take() {
+        if sample.quality.is_good() && !scaling::fits(tag.data_type.scalar, &value) {
+            sample.quality = Quality::BadOutOfRange;
+            reason = Some(Arc::from(format!("the driver gave {value:?}, which no {} holds", tag.data_type)));
+        } else if !sample.quality.is_bad() {
+            sample.value = Some(scaling::from_device(tag, value));
+        }
+    }
+    if sample.quality.is_good()
+        && let Some((quality, why)) = gate.blocks(tag.device)
+    {
+        sample.quality = quality;
+        reason = Some(why);
+    }
+    if sample.quality.is_bad() {
+        // A bad sample says nothing new about the value: the last known one stays, under the bad quality.
+        sample.value.clone_from(&cell.state.value);
+        sample.source_time = cell.state.source_time;
+    } else {
+        cell.state.value.clone_from(&sample.value);
+        cell.state.source_time = sample.source_time;
+    }
+    cell.state.quality = sample.quality;
+    cell.state.reason = reason;
+    cell.state.server_time = Some(server_time);
+
+    let hand_on = match tag.report {
+        Report::Always => true,
+        Report::Change => cell.reported.as_ref().is_none_or(|reported| {
+            reported.quality != sample.quality || differs(&reported.value, &sample.value, tag.deadband)
+        }),
+    };
+    if hand_on && tag.report == Report::Change {
+        cell.reported = Some(Reported { value: sample.value.clone(), quality: sample.quality });
+    }
+    hand_on
+}
+
+/// Whether a value differs from the one reported last, by more than the deadband.
+fn differs(old: &Option<Value>, new: &Option<Value>, deadband: f64) -> bool {
+    match (old.as_ref().and_then(as_number), new.as_ref().and_then(as_number)) {
+        // Written so that a NaN on either side counts as a change.
+        (Some(old), Some(new)) if deadband > 0.0 => {
+            let within = (new - old).abs() <= deadband;
+            !within && !(old.is_nan() && new.is_nan())
+        }
+        (Some(old), Some(new)) if old.is_nan() && new.is_nan() => false,
+        _ => old != new,
+    }
+}
+
+fn as_number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Int(v) => Some(*v as f64),
+        Value::Uint(v) => Some(*v as f64),
+        Value::Float(v) => Some(*v),
+        Value::Boolean(_)
+        | Value::Text(_)
+        | Value::Bytes(_)
+        | Value::Booleans(_)
+        | Value::Ints(_)
+        | Value::Uints(_)
+        | Value::Floats(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scaling::tests::tag;
+    use super::*;
+
+    struct Open;
+    impl Gate for Open {
+        fn blocks(&self, _: DeviceId) -> Option<(Quality, Arc<str>)> {
+            None
+        }
+    }
+
+    struct Down;
+    impl Gate for Down {
+        fn blocks(&self, _: DeviceId) -> Option<(Quality, Arc<str>)> {
+            Some((Quality::BadNotConnected, "link plc is down".into()))
+        }
+    }
+
+    fn sample(value: Option<Value>, quality: Quality) -> Sample {
+        Sample { tag: TagId(0), value, quality, source_time: None }
+    }
+
+    fn table(report: Report, deadband: f64) -> TagTable {
+        let mut tag = tag("float64", 1.0, 0.0);
+        tag.report = report;
+        tag.deadband = deadband;
+        TagTable::new([tag].into())
+    }
+
+    fn good(value: f64) -> Sample {
+        sample(Some(Value::Float(value)), Quality::Good)
+    }
+
+    #[test]
+    fn report_by_change_follows_the_deadband_from_the_last_reported_value() {
+        let table = table(Report::Change, 0.5);
+        let steps = [(10.0, true), (10.4, false), (10.5, false), (10.51, true), (10.1, false), (10.0, true)];
+        for (value, expected) in steps {
+            let handed_on = table.take(vec![good(value)], &Open, WallNs(1));
+            assert_eq!(!handed_on.is_empty(), expected, "{value}");
+            assert_eq!(table.state(TagId(0)).unwrap().value, Some(Value::Float(value)), "the last value is always kept");
+        }
+    }
+
+    #[test]
+    fn a_change_of_quality_is_always_handed_on() {
+        let table = table(Report::Change, 100.0);
+        assert_eq!(table.take(vec![good(1.0)], &Open, WallNs(1)).len(), 1);
+        let bad = table.take(vec![sample(None, Quality::BadTimeout)], &Open, WallNs(2));
+        assert_eq!(bad, [sample(Some(Value::Float(1.0)), Quality::BadTimeout)], "with the last known value");
+        assert_eq!(table.take(vec![sample(None, Quality::BadTimeout)], &Open, WallNs(3)), []);
+        assert_eq!(table.take(vec![good(1.0)], &Open, WallNs(4)).len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_good_while_the_gate_is_shut() {
+        let table = table(Report::Always, 0.0);
+        let handed_on = table.take(vec![good(1.0)], &Down, WallNs(1));
+        assert_eq!(handed_on[0].quality, Quality::BadNotConnected);
+        let state = table.state(TagId(0)).unwrap();
+        assert_eq!((state.value, state.reason.as_deref()), (None, Some("link plc is down")));
+    }
+
+    #[test]
+    fn marked_tags_go_bad_at_once_and_come_back_with_a_fresh_sample_only() {
+        let table = table(Report::Always, 0.0);
+        table.take(vec![good(1.0)], &Open, WallNs(1));
+        let reason: Arc<str> = "the driver trapped".into();
+        let changes = table.mark(|_| true, Quality::BadStale, &reason, WallNs(2));
+        assert_eq!(changes, [sample(Some(Value::Float(1.0)), Quality::BadStale)]);
+        assert_eq!(table.mark(|_| true, Quality::BadStale, &reason, WallNs(3)), [], "no change, nothing to say");
+        assert_eq!(table.state(TagId(0)).unwrap().reason.as_deref(), Some("the driver trapped"));
+        table.take(vec![good(2.0)], &Open, WallNs(4));
+        let state = table.state(TagId(0)).unwrap();
+        assert_eq!((state.quality, state.reason), (Quality::Good, None));
+    }
+
+    #[test]
+    fn a_value_that_its_type_cannot_hold_is_not_good() {
+        let table = TagTable::new([tag("int16", 1.0, 0.0)].into());
+        let handed_on = table.take(vec![sample(Some(Value::Int(40_000)), Quality::Good)], &Open, WallNs(1));
+        assert_eq!(handed_on, [sample(None, Quality::BadOutOfRange)]);
+    }
+
+    #[test]
+    fn not_a_number_is_reported_once() {
+        let table = table(Report::Change, 0.5);
+        assert_eq!(table.take(vec![good(1.0)], &Open, WallNs(1)).len(), 1);
+        assert_eq!(table.take(vec![good(f64::NAN)], &Open, WallNs(2)).len(), 1);
+        assert_eq!(table.take(vec![good(f64::NAN)], &Open, WallNs(3)).len(), 0);
+        assert_eq!(table.take(vec![good(1.0)], &Open, WallNs(4)).len(), 1);
+    }
+}
