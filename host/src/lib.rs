@@ -4,7 +4,10 @@
 //! `docs/ARCHITECTURE.md` is the map.
 
 // 0, pure: no tokio, no wasmtime, no sockets.
+pub mod backoff;
 pub mod config;
 pub mod event;
 pub mod ids;
 pub mod lifecycle;
+pub mod restart;
+pub mod schedule;
