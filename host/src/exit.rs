@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::restart::ExitClass;
+
 /// The kind of an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExitKind {
@@ -61,19 +63,19 @@ impl ExitKind {
         }
     }
 
-    /// What the restart policy makes of it.
-    pub const fn class(self) -> ExitClass {
+    /// What the restart policy makes of it; `None` for an end that somebody asked for.
+    pub const fn class(self) -> Option<ExitClass> {
         match self {
-            ExitKind::Finished => ExitClass::Ended,
-            ExitKind::Stopped => ExitClass::AskedFor,
+            ExitKind::Stopped => None,
+            ExitKind::Finished => Some(ExitClass::Finished),
             ExitKind::Trapped
             | ExitKind::OutOfFuel
             | ExitKind::DeadlineExceeded
             | ExitKind::OutOfMemory
             | ExitKind::Refused
             | ExitKind::DriverError
-            | ExitKind::HostFault => ExitClass::Fault,
-            ExitKind::Misconfigured => ExitClass::Unmendable,
+            | ExitKind::HostFault => Some(ExitClass::Faulted),
+            ExitKind::Misconfigured => Some(ExitClass::Unmendable),
         }
     }
 
@@ -104,19 +106,6 @@ impl fmt::Display for ExitKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
-}
-
-/// What the restart policy makes of an end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExitClass {
-    /// The driver ended by itself, in order.
-    Ended,
-    /// Somebody asked for it.
-    AskedFor,
-    /// Something went wrong that a fresh instance may not meet again.
-    Fault,
-    /// Something is wrong that a fresh instance would meet again at once.
-    Unmendable,
 }
 
 /// In which call the guest was.

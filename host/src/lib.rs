@@ -4,15 +4,21 @@
 //! `docs/ARCHITECTURE.md` is the map.
 
 // 0, pure: no tokio, no wasmtime, no sockets.
+pub mod backoff;
 pub mod config;
 pub mod event;
 pub mod exit;
 pub mod ids;
+pub mod lifecycle;
+pub mod restart;
+pub mod schedule;
 
 // 1, mechanism.
 pub mod bindings;
+pub mod bus;
 pub mod clock;
 pub mod engine;
+pub mod tags;
 
 // 2, edges.
 pub mod driver;

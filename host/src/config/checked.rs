@@ -33,7 +33,7 @@ pub struct Channel {
     /// Its name.
     pub id: ChannelId,
     /// The component file.
-    pub driver: PathBuf,
+    pub driver: DriverPath,
     /// What the file's SHA-256 must be, if pinned.
     pub sha256: Option<[u8; 32]>,
     /// Whether it starts with the host. Default true.
@@ -52,6 +52,29 @@ pub struct Channel {
     pub groups: Vec<Group>,
     /// Where [`TagId`]s point. Names differ within the channel.
     pub tags: Vec<Tag>,
+}
+
+/// Where a component file is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DriverPath {
+    /// As the file writes it.
+    pub written: PathBuf,
+    /// The folder of the configuration.
+    pub folder: PathBuf,
+}
+
+impl DriverPath {
+    /// The files that are meant, the first that exists counts: seen from the configuration's folder, then from the
+    /// working directory, so that a plant's folder can be moved whole and a command typed in a checkout works as well.
+    pub fn candidates(&self) -> [PathBuf; 2] {
+        [self.folder.join(&self.written), self.written.clone()]
+    }
+}
+
+impl std::fmt::Display for DriverPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.written.display().fmt(f)
+    }
 }
 
 /// What one channel may use. The table in `docs/LIMITS.md` says the same.

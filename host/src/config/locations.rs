@@ -1,0 +1,173 @@
+//! Where the parts of a configuration stand in its file, for faults that are found after it was read.
+
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::document::Lines;
+use super::fault::{Fault, Position, plain};
+use crate::ids::ChannelId;
+
+/// Finds the place of a channel's parts.
+///
+/// It keeps the text and reads it anew at each question: faults are rare, and a table of places for 100,000 tags
+/// would outweigh their configuration.
+#[derive(Clone, Debug)]
+pub struct Locations {
+    file: String,
+    text: Arc<str>,
+}
+
+impl Locations {
+    pub(super) fn new(file: &str, text: &str) -> Self {
+        Self {
+            file: file.to_owned(),
+            text: text.into(),
+        }
+    }
+
+    /// The file, as the operator named it.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// The place of a part of a channel: `driver`, `settings.timeout_ms`, `device press.address`, `group fast.period`,
+    /// `tag temp.settings.order[1]`, `link plc`. Where the part itself is not in the file, the nearest that holds
+    /// it; the channel itself for the empty `at`. `None` if there is no such channel.
+    pub fn locate(&self, channel: &ChannelId, at: &str) -> Option<Position> {
+        self.locate_all(channel, &[at]).pop()
+    }
+
+    /// Makes a fault of what was found wrong with a part of a channel. See [`Locations::locate`].
+    pub fn faults<'a>(
+        &self,
+        channel: &ChannelId,
+        wrong: impl IntoIterator<Item = (&'a str, String)>,
+    ) -> Vec<Fault> {
+        let (parts, messages): (Vec<&str>, Vec<String>) = wrong.into_iter().unzip();
+        let mut positions = self.locate_all(channel, &parts);
+        positions.resize(parts.len(), Position { line: 1, column: 1 });
+        let named = parts.iter().map(|part| match *part {
+            "" => format!("channel {channel}"),
+            part => format!("channel {channel}, {}", plain(part)),
+        });
+        let all = positions.into_iter().zip(named).zip(messages);
+        all.map(|((position, at), message)| Fault {
+            position,
+            at,
+            message,
+        })
+        .collect()
+    }
+
+    fn locate_all(&self, channel: &ChannelId, parts: &[&str]) -> Vec<Position> {
+        let Ok(tree) = DeTable::parse(&self.text) else {
+            return Vec::new();
+        };
+        let Some(found) = item(tree.get_ref().get("channel"), "id", channel.as_str()) else {
+            return Vec::new();
+        };
+        let lines = Lines::new(&self.text);
+        parts
+            .iter()
+            .map(|part| lines.position(start_of_part(found, part)))
+            .collect()
+    }
+}
+
+/// The byte where the named part of a channel begins.
+fn start_of_part(channel: &Spanned<DeValue<'_>>, at: &str) -> usize {
+    let get = |key: &str| channel.get_ref().get(key);
+    let Some((kind, rest)) = at.split_once(' ') else {
+        return follow(channel, at);
+    };
+    let found = match kind {
+        "device" => named(get("device"), rest),
+        "group" => named(get("group"), rest),
+        "link" => get("links").and_then(DeValueExt::table).and_then(|links| {
+            let entries = links.iter().map(|(name, link)| (&**name.get_ref(), link));
+            longest(entries, rest)
+        }),
+        "tag" => {
+            let groups = get("group")
+                .into_iter()
+                .flat_map(items)
+                .map(|group| group.get_ref().get("tags"));
+            groups
+                .chain([get("tag")])
+                .find_map(|tags| named(tags, rest))
+        }
+        _ => None,
+    };
+    match found {
+        Some((part, path)) => follow(part, path),
+        None => channel.span().start,
+    }
+}
+
+/// Follows `settings.order[1]` as far as it goes.
+fn follow(mut node: &Spanned<DeValue<'_>>, path: &str) -> usize {
+    for step in path.split(['.', '[', ']']).filter(|step| !step.is_empty()) {
+        let next = match node.get_ref() {
+            DeValue::Array(list) => step.parse().ok().and_then(|index: usize| list.get(index)),
+            DeValue::Table(table) => table.get(step),
+            _ => None,
+        };
+        let Some(next) = next else { break };
+        node = next;
+    }
+    node.span().start
+}
+
+trait DeValueExt<'v> {
+    fn table(self) -> Option<&'v DeTable<'v>>;
+}
+
+impl<'v> DeValueExt<'v> for &'v Spanned<DeValue<'v>> {
+    fn table(self) -> Option<&'v DeTable<'v>> {
+        self.get_ref().as_table()
+    }
+}
+
+fn items<'v, 'i>(list: &'v Spanned<DeValue<'i>>) -> impl Iterator<Item = &'v Spanned<DeValue<'i>>> {
+    list.get_ref()
+        .as_array()
+        .into_iter()
+        .flat_map(|list| list.iter())
+}
+
+/// The table in a list whose `key` is `name`.
+fn item<'v, 'i>(
+    list: Option<&'v Spanned<DeValue<'i>>>,
+    key: &str,
+    name: &str,
+) -> Option<&'v Spanned<DeValue<'i>>> {
+    items(list?)
+        .find(|item| item.get_ref().get(key).and_then(|id| id.get_ref().as_str()) == Some(name))
+}
+
+/// The table in a list whose name begins `rest`, and what follows it.
+fn named<'v, 'i, 'p>(
+    list: Option<&'v Spanned<DeValue<'i>>>,
+    rest: &'p str,
+) -> Option<(&'v Spanned<DeValue<'i>>, &'p str)> {
+    longest(
+        items(list?)
+            .filter_map(|item| Some((item.get_ref().get("name")?.get_ref().as_str()?, item))),
+        rest,
+    )
+}
+
+/// The entry with the longest name that begins `rest`, since names may contain dots, and what follows it.
+fn longest<'n, 'p, T>(
+    entries: impl Iterator<Item = (&'n str, T)>,
+    rest: &'p str,
+) -> Option<(T, &'p str)> {
+    entries
+        .filter_map(|(name, entry)| {
+            let path = rest.strip_prefix(name)?;
+            (path.is_empty() || path.starts_with(['.', '['])).then_some((entry, path))
+        })
+        .min_by_key(|(_, path)| path.len())
+}

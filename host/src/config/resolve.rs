@@ -1,0 +1,131 @@
+//! From the tree to a [`Host`]: what stands at the top of the file.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use super::checked::{Channel, Host, Http};
+use super::document::Report;
+use super::fault::quoted;
+use super::names::{Names, called};
+use super::section::{Keys, Section};
+use super::{Origin, channel, sink};
+
+/// The most channels in one file.
+pub(super) const MAX_CHANNELS: usize = 10_000;
+/// The most tags in one file.
+pub(super) const MAX_TAGS: usize = 100_000;
+
+const ROOT: Keys = Keys {
+    known: &["host", "http", "channel", "sink"],
+    later: &[],
+};
+const HOST: Keys = Keys {
+    known: &["data_dir"],
+    later: &[],
+};
+const HTTP: Keys = Keys {
+    known: &["listen"],
+    later: &[
+        ("tls", "remove it and listen on a loopback address"),
+        ("tokens", "remove it and listen on a loopback address"),
+    ],
+};
+
+/// Reads a whole file. What is wrong is in the report afterwards, and if there is anything, the result is void.
+pub(super) fn host<'r>(tree: &'r DeTable<'r>, origin: &Origin, report: &'r Report<'r>) -> Host {
+    let root = Section::new(tree, 0..0, "", report);
+    root.refuse_unknown_keys(&ROOT);
+    let data_dir = root.table("host", "host").map_or("data", |section| {
+        section.refuse_unknown_keys(&HOST);
+        path(&section, "data_dir", "data").unwrap_or("data")
+    });
+    Host {
+        data_dir: origin.folder.join(data_dir),
+        http: http(&root),
+        channels: channels(&root, &origin.folder),
+        sinks: sink::sinks(&root, &origin.folder),
+    }
+}
+
+fn http(root: &Section<'_>) -> Option<Http> {
+    let default = Http {
+        listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
+    };
+    let Some(section) = root.table("http", "http") else {
+        return Some(default);
+    };
+    section.refuse_unknown_keys(&HTTP);
+    let Some(listen) = section.string("listen", "127.0.0.1:7070") else {
+        return Some(default);
+    };
+    if listen == "off" {
+        return None;
+    }
+    match listen.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Some(Http { listen: address }),
+        Ok(_) => {
+            section.fault_at(
+                "listen",
+                format!(
+                    "{} can be reached from other machines, and this version has neither TLS nor tokens; \
+                     use a loopback address such as \"127.0.0.1:7070\" and a tunnel",
+                    quoted(listen)
+                ),
+            );
+            None
+        }
+        Err(_) => {
+            section.fault_at(
+                "listen",
+                format!(
+                    "{} is no address with a port; use one such as \"127.0.0.1:7070\", or \"off\"",
+                    quoted(listen)
+                ),
+            );
+            None
+        }
+    }
+}
+
+fn channels<'r>(root: &Section<'r>, folder: &Path) -> Vec<Channel> {
+    let sections = root.tables("channel");
+    if !root.has("channel") || sections.is_empty() && !root.report().is_full() {
+        root.fault(
+            "there is no channel, so nothing would run; add one that begins with `[[channel]]`",
+        );
+    }
+    if let Some(section) = sections.get(MAX_CHANNELS) {
+        section.fault(format!(
+            "more than {MAX_CHANNELS} channels; move the rest to another host, with a file of its own"
+        ));
+        return Vec::new();
+    }
+    let mut ids = Names::new("channel");
+    let mut tags_left = MAX_TAGS;
+    let mut channels = Vec::with_capacity(sections.len());
+    for (index, section) in sections.into_iter().enumerate() {
+        let at = called("channel", &section, "id", index);
+        channels.push(channel::channel(
+            &section.named(at),
+            folder,
+            &mut ids,
+            &mut tags_left,
+        ));
+    }
+    channels
+}
+
+/// Reads a path that is not empty.
+pub(super) fn path<'r>(section: &Section<'r>, key: &str, example: &str) -> Option<&'r str> {
+    let path = section.string(key, example)?;
+    if path.is_empty() || path.contains('\0') {
+        section.fault_at(
+            key,
+            format!("`{key}` is no path; write one such as \"{example}\""),
+        );
+        return None;
+    }
+    Some(path)
+}

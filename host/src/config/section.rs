@@ -1,0 +1,473 @@
+//! One table of the file, read key by key.
+//!
+//! Every reader reports what is wrong and then goes on with the default, so that one pass finds every fault.
+
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use toml::Spanned;
+use toml::de::{DeInteger, DeTable};
+
+use super::document::{Node, Report};
+use super::fault::quoted;
+use super::spelling::closest;
+use super::units::{parse_duration, parse_size, show_duration, show_size};
+
+/// One table, where it stands and what it is called in messages.
+pub(super) struct Section<'r> {
+    table: &'r DeTable<'r>,
+    span: Range<usize>,
+    at: String,
+    report: &'r Report<'r>,
+}
+
+/// The keys of a table: those that are read, and those that a later version will read, each with what to do today.
+pub(super) struct Keys {
+    pub(super) known: &'static [&'static str],
+    pub(super) later: &'static [(&'static str, &'static str)],
+}
+
+impl<'r> Section<'r> {
+    pub(super) fn new(
+        table: &'r DeTable<'r>,
+        span: Range<usize>,
+        at: impl Into<String>,
+        report: &'r Report<'r>,
+    ) -> Self {
+        Self {
+            table,
+            span,
+            at: at.into(),
+            report,
+        }
+    }
+
+    /// Gives the table its name in messages, once it is known.
+    pub(super) fn named(mut self, at: impl Into<String>) -> Self {
+        self.at = at.into();
+        self
+    }
+
+    pub(super) fn at(&self) -> &str {
+        &self.at
+    }
+
+    pub(super) fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    pub(super) fn report(&self) -> &'r Report<'r> {
+        self.report
+    }
+
+    /// Reports something about the table as a whole.
+    pub(super) fn fault(&self, message: impl Into<String>) {
+        self.report.fault(self.span(), &self.at, message);
+    }
+
+    /// Reports something about one key's value, or about the table where the key is absent.
+    pub(super) fn fault_at(&self, key: &str, message: impl Into<String>) {
+        let span = self
+            .table
+            .get(key)
+            .map_or_else(|| self.span(), Spanned::span);
+        self.report.fault(span, &self.at, message);
+    }
+
+    /// Where the value of a key stands, or the table where it is absent.
+    pub(super) fn span_of(&self, key: &str) -> Range<usize> {
+        self.table
+            .get(key)
+            .map_or_else(|| self.span(), Spanned::span)
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Reports every key that is not in the list.
+    pub(super) fn refuse_unknown_keys(&self, keys: &Keys) {
+        for key in self.table.keys() {
+            let name: &str = key.get_ref();
+            if keys.known.contains(&name) {
+                continue;
+            }
+            if self.report.is_full() {
+                self.report.fault(key.span(), &self.at, "");
+                continue;
+            }
+            let message = match keys.later.iter().find(|(later, _)| *later == name) {
+                Some((_, remedy)) => {
+                    format!("`{name}` is not supported yet by this version; {remedy}")
+                }
+                None => match closest(name, keys.known) {
+                    Some(meant) => {
+                        format!("unknown key {}; did you mean `{meant}`?", quoted(name))
+                    }
+                    None => format!(
+                        "unknown key {}; remove it, or use one of {}",
+                        quoted(name),
+                        listed(keys.known)
+                    ),
+                },
+            };
+            self.report.fault(key.span(), &self.at, message);
+        }
+    }
+
+    fn wrong_type(&self, key: &str, node: &Spanned<Node<'_>>, wanted: &str) {
+        let found = match node.get_ref() {
+            Node::Integer(_) => "an integer",
+            Node::Array(_) => "an array",
+            Node::String(_) => "a string",
+            Node::Float(_) => "a float",
+            Node::Boolean(_) => "a boolean",
+            Node::Datetime(_) => "a date",
+            Node::Table(_) => "a table",
+        };
+        self.report.fault(
+            node.span(),
+            &self.at,
+            format!("`{key}` is {found}; write {wanted}"),
+        );
+    }
+
+    /// A string, if it is there and is one; nothing is reported.
+    pub(super) fn peek(&self, key: &str) -> Option<&'r str> {
+        self.table.get(key)?.get_ref().as_str()
+    }
+
+    /// A string, if it is there.
+    pub(super) fn string(&self, key: &str, example: &str) -> Option<&'r str> {
+        let node = self.table.get(key)?;
+        let text = node.get_ref().as_str();
+        if text.is_none() {
+            self.wrong_type(
+                key,
+                node,
+                &format!("a string such as `{key} = \"{example}\"`"),
+            );
+        }
+        text
+    }
+
+    /// A string that must be there.
+    pub(super) fn required(&self, key: &str, example: &str) -> Option<&'r str> {
+        if !self.has(key) {
+            self.fault(format!(
+                "`{key}` is missing; add one such as `{key} = \"{example}\"`"
+            ));
+        }
+        self.string(key, example)
+    }
+
+    /// A string with a longest length in characters, or the empty one.
+    pub(super) fn text(&self, key: &str, max_chars: usize, example: &str) -> String {
+        let text = self.string(key, example).unwrap_or_default();
+        if text.chars().nth(max_chars).is_some() {
+            self.fault_at(
+                key,
+                format!("`{key}` is longer than {max_chars} characters; shorten it"),
+            );
+        }
+        text.to_owned()
+    }
+
+    pub(super) fn boolean(&self, key: &str, default: bool) -> bool {
+        let Some(node) = self.table.get(key) else {
+            return default;
+        };
+        node.get_ref().as_bool().unwrap_or_else(|| {
+            self.wrong_type(key, node, "`true` or `false`");
+            default
+        })
+    }
+
+    pub(super) fn integer(&self, key: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let Some(node) = self.table.get(key) else {
+            return default;
+        };
+        let Some(integer) = node.get_ref().as_integer() else {
+            self.wrong_type(key, node, &format!("a whole number such as {default}"));
+            return default;
+        };
+        match to_i128(integer)
+            .and_then(|n| u64::try_from(n).ok())
+            .filter(|n| range.contains(n))
+        {
+            Some(number) => number,
+            None => {
+                let (from, to) = range.into_inner();
+                self.fault_at(
+                    key,
+                    format!(
+                        "`{key}` is {}; use {from} to {to}",
+                        quoted(&integer.to_string())
+                    ),
+                );
+                default
+            }
+        }
+    }
+
+    /// A finite number, written as a float or as an integer.
+    pub(super) fn number(&self, key: &str, default: f64) -> f64 {
+        let Some(node) = self.table.get(key) else {
+            return default;
+        };
+        let number = match node.get_ref() {
+            Node::Float(float) => float.as_str().parse::<f64>().ok(),
+            Node::Integer(integer) => to_i128(integer).map(|n| n as f64),
+            Node::String(_)
+            | Node::Boolean(_)
+            | Node::Datetime(_)
+            | Node::Array(_)
+            | Node::Table(_) => {
+                self.wrong_type(key, node, &format!("a number such as {default:?}"));
+                return default;
+            }
+        };
+        match number.filter(|number| number.is_finite()) {
+            Some(number) => number,
+            None => {
+                self.fault_at(
+                    key,
+                    format!("`{key}` is not finite; use a number such as {default:?}"),
+                );
+                default
+            }
+        }
+    }
+
+    pub(super) fn duration(
+        &self,
+        key: &str,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        self.required_duration_or(key, default, range)
+            .unwrap_or(default)
+    }
+
+    /// A duration; `None` where it is absent or wrong, and reported only if it is wrong.
+    pub(super) fn required_duration_or(
+        &self,
+        key: &str,
+        example: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        let node = self.table.get(key)?;
+        let example = show_duration(example);
+        let Some(text) = node.get_ref().as_str() else {
+            self.wrong_type(
+                key,
+                node,
+                &format!("a duration with its unit such as \"{example}\""),
+            );
+            return None;
+        };
+        let Some(duration) = parse_duration(text) else {
+            self.fault_at(
+                key,
+                format!(
+                    "`{key}` is {}, which is no duration; write one with its unit such as \"{example}\"",
+                    quoted(text)
+                ),
+            );
+            return None;
+        };
+        if !range.contains(&duration) {
+            let (from, to) = range.into_inner();
+            self.fault_at(
+                key,
+                format!(
+                    "`{key}` is {}; use {} to {}",
+                    quoted(text),
+                    show_duration(from),
+                    show_duration(to)
+                ),
+            );
+            return None;
+        }
+        Some(duration)
+    }
+
+    pub(super) fn size(&self, key: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let Some(node) = self.table.get(key) else {
+            return default;
+        };
+        let example = show_size(default);
+        let Some(text) = node.get_ref().as_str() else {
+            self.wrong_type(
+                key,
+                node,
+                &format!("a size with its unit such as \"{example}\""),
+            );
+            return default;
+        };
+        match parse_size(text) {
+            Some(bytes) if range.contains(&bytes) => return bytes,
+            Some(_) => {
+                let (from, to) = range.into_inner();
+                self.fault_at(
+                    key,
+                    format!("`{key}` is {}; use {} to {}", quoted(text), show_size(from), show_size(to)),
+                );
+            }
+            None => self.fault_at(
+                key,
+                format!(
+                    "`{key}` is {}, which is no size; write one in B, KiB, MiB or GiB such as \"{example}\"",
+                    quoted(text)
+                ),
+            ),
+        }
+        default
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<T: Copy>(&self, key: &str, default: T, words: &[(&'static str, T)]) -> T {
+        let names: Vec<&'static str> = words.iter().map(|(name, _)| *name).collect();
+        let Some(text) = self.string(key, names.first().copied().unwrap_or_default()) else {
+            return default;
+        };
+        if let Some((_, chosen)) = words.iter().find(|(name, _)| *name == text) {
+            return *chosen;
+        }
+        self.fault_at(
+            key,
+            format!("`{key}` is {}; use one of {}", quoted(text), listed(&names)),
+        );
+        default
+    }
+
+    /// A table within this one: `key = { .. }` or `[this.key]`.
+    pub(super) fn table(&self, key: &str, at: impl Into<String>) -> Option<Section<'r>> {
+        let node = self.table.get(key)?;
+        match node.get_ref() {
+            Node::Table(table) => Some(Section::new(table, node.span(), at, self.report)),
+            _ => {
+                self.wrong_type(key, node, &format!("a table such as `{key} = {{ .. }}`"));
+                None
+            }
+        }
+    }
+
+    /// A list of tables: `[[this.key]]` or `key = [{ .. }, { .. }]`.
+    pub(super) fn tables(&self, key: &str) -> Vec<Section<'r>> {
+        let Some(node) = self.table.get(key) else {
+            return Vec::new();
+        };
+        let Some(list) = node.get_ref().as_array() else {
+            let wanted =
+                format!("a list of tables: `[[{key}]]` with two brackets, or `{key} = [{{ .. }}]`");
+            self.wrong_type(key, node, &wanted);
+            return Vec::new();
+        };
+        let mut sections = Vec::with_capacity(list.len());
+        for item in list {
+            match item.get_ref() {
+                Node::Table(table) => {
+                    sections.push(Section::new(
+                        table,
+                        item.span(),
+                        self.at.clone(),
+                        self.report,
+                    ));
+                }
+                _ => self.wrong_type(key, item, &format!("tables in it: `{key} = [{{ .. }}]`")),
+            }
+        }
+        sections
+    }
+
+    /// Whether a key holds a list with nothing in it.
+    pub(super) fn is_empty_list(&self, key: &str) -> bool {
+        self.table
+            .get(key)
+            .and_then(|node| node.get_ref().as_array())
+            .is_some_and(|list| list.is_empty())
+    }
+
+    /// Every key with its table, in the order of the file.
+    pub(super) fn named_tables(&self) -> Vec<(&'r str, Section<'r>)> {
+        let mut entries: Vec<_> = self.table.iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        let mut sections = Vec::with_capacity(entries.len());
+        for (key, node) in entries {
+            match node.get_ref() {
+                Node::Table(table) => sections.push((
+                    &**key.get_ref(),
+                    Section::new(table, key.span(), self.at.clone(), self.report),
+                )),
+                _ => self.wrong_type(key.get_ref(), node, "a table such as `{ .. }`"),
+            }
+        }
+        sections
+    }
+
+    /// A table that only the driver understands, as JSON; `{}` where it is absent.
+    pub(super) fn settings(&self, key: &str) -> Json {
+        let empty = || Json::Object(serde_json::Map::new());
+        match self.table.get(key) {
+            None => empty(),
+            Some(node) if node.get_ref().is_table() => self.json(node),
+            Some(node) => {
+                self.wrong_type(key, node, &format!("a table such as `{key} = {{ .. }}`"));
+                empty()
+            }
+        }
+    }
+
+    fn json(&self, node: &Spanned<Node<'_>>) -> Json {
+        match node.get_ref() {
+            Node::String(text) => Json::from(&**text),
+            Node::Boolean(truth) => Json::from(*truth),
+            Node::Datetime(moment) => Json::from(moment.to_string()),
+            Node::Array(list) => list.iter().map(|item| self.json(item)).collect(),
+            Node::Table(table) => table
+                .iter()
+                .map(|(key, value)| (key.get_ref().to_string(), self.json(value)))
+                .collect(),
+            Node::Integer(integer) => {
+                let number = to_i128(integer).and_then(serde_json::Number::from_i128);
+                number
+                    .map(Json::Number)
+                    .unwrap_or_else(|| self.no_json(node, "is beyond 64 bits"))
+            }
+            Node::Float(float) => {
+                let number = float
+                    .as_str()
+                    .parse()
+                    .ok()
+                    .and_then(serde_json::Number::from_f64);
+                number
+                    .map(Json::Number)
+                    .unwrap_or_else(|| self.no_json(node, "is not finite"))
+            }
+        }
+    }
+
+    fn no_json(&self, node: &Spanned<Node<'_>>, why: &str) -> Json {
+        let message = format!(
+            "a number in the settings {why}, which JSON cannot carry; write it as a string"
+        );
+        self.report.fault(node.span(), &self.at, message);
+        Json::Null
+    }
+}
+
+fn to_i128(integer: &DeInteger<'_>) -> Option<i128> {
+    i128::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+/// `` `a`, `b` or `c` ``, for a message.
+pub(super) fn listed(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match quoted.split_last() {
+        None => String::new(),
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+    }
+}
