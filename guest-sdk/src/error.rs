@@ -1,0 +1,135 @@
+//! What can go wrong, typed.
+//!
+//! Everything converts into [`Error`], the failure of one request, so that `?` works in every handler.
+
+use std::fmt;
+
+use crate::abi::{self, CloseReason, Quality};
+
+/// Why a request failed: what the host hands to whoever asked.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// The protocol's own code (a Modbus exception, say), or 0 where it has none.
+    pub code: u32,
+    /// One sentence for an operator.
+    pub message: String,
+    /// For the driver's author, where there is more to say.
+    pub trace: Option<String>,
+    /// What becomes of a group's tags when its poll ends with this error. Bad, if nothing more specific is known.
+    pub quality: Quality,
+}
+
+impl Error {
+    /// An error in one sentence, without a code, of quality [`Quality::Bad`].
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            code: 0,
+            message: message.into(),
+            trace: None,
+            quality: Quality::Bad,
+        }
+    }
+
+    /// Adds the protocol's own code.
+    #[must_use]
+    pub fn with_code(mut self, code: u32) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// Says what becomes of the tags of a poll that ends with this error.
+    #[must_use]
+    pub fn with_quality(mut self, quality: Quality) -> Self {
+        self.quality = quality;
+        self
+    }
+
+    /// This driver cannot do that.
+    pub fn not_supported(what: &str) -> Self {
+        Self::new(format!("this driver does not support {what}"))
+            .with_quality(Quality::BadNotSupported)
+    }
+
+    pub(crate) fn cancelled(why: &str) -> Self {
+        Self::new(format!("cancelled: {why}"))
+    }
+}
+
+impl From<Error> for abi::Error {
+    fn from(error: Error) -> Self {
+        Self {
+            code: error.code,
+            message: error.message,
+            trace: error.trace,
+        }
+    }
+}
+
+/// A stream has ended, or was not there to begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub struct Closed {
+    /// Why it ended; `None` while the first dial is still under way.
+    pub reason: Option<CloseReason>,
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = match self.reason {
+            None => "not open yet",
+            Some(CloseReason::Requested) => "closed by this driver",
+            Some(CloseReason::ByPeer) => "closed by the peer",
+            Some(CloseReason::Reset) => "reset by the peer",
+            Some(CloseReason::Refused) => "refused",
+            Some(CloseReason::TimedOut) => "timed out",
+            Some(CloseReason::Unreachable) => "peer unreachable",
+            Some(CloseReason::Denied) => "not granted by the operator",
+            Some(CloseReason::TlsFailed) => "TLS handshake failed",
+            Some(CloseReason::HeartbeatLost) => "heartbeat lost",
+            Some(CloseReason::HostStopping) => "the host is stopping",
+        };
+        write!(formatter, "connection down: {why}")
+    }
+}
+
+impl From<Closed> for Error {
+    fn from(closed: Closed) -> Self {
+        Self::new(closed.to_string()).with_quality(Quality::BadNotConnected)
+    }
+}
+
+/// The time was up first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no answer in time")]
+pub struct Elapsed;
+
+impl From<Elapsed> for Error {
+    fn from(elapsed: Elapsed) -> Self {
+        Self::new(elapsed.to_string()).with_quality(Quality::BadTimeout)
+    }
+}
+
+/// Why bytes could not be read from a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// The stream ended before enough had arrived.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+    /// More was asked for, or came before the delimiter, than the reader allows.
+    #[error("more than {max} bytes where a shorter message was due")]
+    TooLong {
+        /// The most that the reader takes.
+        max: usize,
+    },
+}
+
+impl From<LinkError> for Error {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Closed(closed) => closed.into(),
+            LinkError::TooLong { .. } => {
+                Self::new(error.to_string()).with_quality(Quality::BadNoCommunication)
+            }
+        }
+    }
+}
