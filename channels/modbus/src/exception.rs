@@ -1,6 +1,6 @@
 //! What a unit says when it refuses: the exception codes of Modbus Application Protocol 1.1b3, section 7.
 
-use crate::stand_in::Quality;
+use bulkhead_sdk::Quality;
 
 /// An exception code, as a unit sent it. Codes that the specification does not know are taken too: they are answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
