@@ -90,10 +90,31 @@ impl TagTable {
         reason: &Arc<str>,
         server_time: WallNs,
     ) -> Vec<Sample> {
+        self.mark_where(|tag, _| which(tag), quality, reason, server_time)
+    }
+
+    /// As [`TagTable::mark`], but a tag that is bad already keeps its more specific quality and reason.
+    pub fn mark_unless_bad(
+        &self,
+        which: impl Fn(&Tag) -> bool,
+        quality: Quality,
+        reason: &Arc<str>,
+        server_time: WallNs,
+    ) -> Vec<Sample> {
+        self.mark_where(|tag, state| which(tag) && !state.quality.is_bad(), quality, reason, server_time)
+    }
+
+    fn mark_where(
+        &self,
+        which: impl Fn(&Tag, &TagState) -> bool,
+        quality: Quality,
+        reason: &Arc<str>,
+        server_time: WallNs,
+    ) -> Vec<Sample> {
         let mut cells = self.lock();
         let mut changes = Vec::new();
         for (index, (tag, cell)) in self.tags.iter().zip(cells.iter_mut()).enumerate() {
-            if !which(tag) {
+            if !which(tag, &cell.state) {
                 continue;
             }
             cell.state.reason = Some(reason.clone());
@@ -111,6 +132,11 @@ impl TagTable {
             });
         }
         changes
+    }
+
+    /// A value in the device's terms, in engineering units. `None` if there is no such tag.
+    pub fn to_engineering(&self, tag: TagId, value: Value) -> Option<Value> {
+        self.tags.get(tag.index()).map(|tag| scaling::from_device(tag, value))
     }
 
     /// What is known of one tag.

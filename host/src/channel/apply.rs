@@ -1,0 +1,227 @@
+//! Does what a list of actions says, in order. The list was checked as a whole.
+
+use std::time::Duration;
+
+use super::incarnation::Incarnation;
+use super::intake::LinkGate;
+use super::mailbox::{Answer, Ask, RequestError};
+use super::shared::raise;
+use super::validate;
+use crate::bindings::actions::{Action, DeviceCondition, DeviceState, PollDone, ReadDone, WriteDone};
+use crate::bindings::events::{ActionKind, Declined, Event, Happening};
+use crate::bindings::types;
+use crate::bus::Happened;
+use crate::event::{MonotonicNs, Quality, Sample, Value, WallNs};
+use crate::exit::{During, Exit, ExitKind};
+use crate::ids::{ConnectionId, DeviceId, GroupId, LinkId, RequestId, TimerId};
+
+/// The longest text of a driver that is shown to operators, in bytes.
+const MAX_TEXT: usize = 4096;
+
+impl Incarnation<'_> {
+    /// Applies a whole list.
+    pub(super) async fn apply(
+        &mut self,
+        actions: Vec<Action>,
+        now: MonotonicNs,
+        wall: WallNs,
+    ) -> Result<(), Exit> {
+        for action in actions {
+            match action {
+                Action::Publish(publish) => {
+                    self.publish(publish.samples, wall);
+                    if publish.id.is_some() {
+                        let why = "samples are not durable in this version: publish without an id";
+                        self.decline(ActionKind::Publish, why, now);
+                    }
+                }
+                Action::PollDone(done) => self.poll_done(&done),
+                Action::Send(send) => self.send(ConnectionId(send.connection), send.bytes)?,
+                Action::SetTimer(timer) => {
+                    self.timers.set(TimerId(timer.timer), now, Duration::from_nanos(timer.after_ns));
+                }
+                Action::CancelTimer(timer) => self.timers.cancel(TimerId(timer)),
+                Action::WriteDone(done) => self.write_done(done),
+                Action::ReadDone(done) => self.read_done(done, wall),
+                Action::Open(open) if open.target.is_some() => {
+                    let why = "no dial range is granted in this version: open the link without a target";
+                    self.decline(ActionKind::Open, why, now);
+                }
+                Action::Open(open) => {
+                    self.connections.open(ConnectionId(open.connection), LinkId(open.link));
+                    self.note_opening(ConnectionId(open.connection));
+                }
+                Action::Close(connection) => self.with_connection(connection, |handle| handle.close()),
+                Action::Reset(connection) => self.with_connection(connection, |handle| handle.reset()),
+                Action::Pause(pause) => self.with_connection(pause.connection, |handle| handle.pause(pause.on)),
+                Action::StartTls(_) => {
+                    self.decline(ActionKind::StartTls, "this version has no TLS: use a tcp:// link", now);
+                }
+                Action::DeviceState(state) => self.device_state(state, wall),
+                Action::Alarm(alarm) => self.shared.announce(Happened::Alarm {
+                    code: cut(alarm.code, 64),
+                    active: alarm.active,
+                    message: cut(alarm.message, MAX_TEXT),
+                }),
+                Action::Probe(_) => {
+                    self.decline(ActionKind::Probe, "this version keeps no heartbeat statistics", now);
+                }
+                Action::Metric(_) => {
+                    self.decline(ActionKind::Metric, "this version keeps no metrics of drivers", now);
+                }
+                Action::SaveState(state) => self.save_state(state).await?,
+                Action::CommandProgress(_) | Action::CommandDone(_) | Action::HealthDone(_) => {
+                    // `validate` refuses these: this version makes no such request.
+                }
+                Action::Stopped => return Err(self.stopped()),
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, samples: Vec<types::Sample>, wall: WallNs) {
+        let count = samples.len() as u64;
+        self.sample_tokens = self.sample_tokens.saturating_sub(count);
+        raise(&self.shared.counters.samples, count);
+        let samples = samples.into_iter().map(Sample::from).collect();
+        let handed_on = self.shared.tags().take(samples, &LinkGate { incarnation: self }, wall);
+        self.shared.publish(&self.id, handed_on, wall);
+    }
+
+    fn poll_done(&mut self, done: &PollDone) {
+        self.polls.done(GroupId(done.group));
+        raise(&self.shared.counters.poll_requests, u64::from(done.requests));
+        raise(&self.shared.counters.poll_failures, u64::from(done.failed));
+    }
+
+    fn send(&mut self, connection: ConnectionId, bytes: Vec<u8>) -> Result<(), Exit> {
+        // Gone, or not up: the bytes are dropped, and the driver is about to be told why.
+        let Some(opened) = self.connections.get(connection) else { return Ok(()) };
+        let Some(stream) = opened.stream else { return Ok(()) };
+        let count = bytes.len() as u64;
+        opened
+            .handle
+            .send(stream, bytes)
+            .map_err(|error| Exit::new(ExitKind::Refused, During::Turn, error.to_string()))?;
+        raise(&self.shared.counters.bytes_out, count);
+        Ok(())
+    }
+
+    fn with_connection(&self, connection: u32, act: impl FnOnce(&crate::link::Connection)) {
+        if let Some(opened) = self.connections.get(ConnectionId(connection)) {
+            act(&opened.handle);
+        }
+    }
+
+    fn write_done(&mut self, done: WriteDone) {
+        let Some(owed) = self.pending.remove(RequestId(done.request)) else { return };
+        let answer = match (done.answer, &owed.ask) {
+            (Ok(Some(value)), Ask::Write { tag, .. }) => {
+                Ok(Answer::Write(self.shared.tags().to_engineering(*tag, Value::from(value))))
+            }
+            (Ok(_), _) => Ok(Answer::Write(None)),
+            (Err(error), _) => Err(failed(error)),
+        };
+        owed.answer(answer);
+    }
+
+    fn read_done(&mut self, done: ReadDone, wall: WallNs) {
+        let Some(owed) = self.pending.remove(RequestId(done.request)) else { return };
+        let answer = match done.answer {
+            Ok(samples) => {
+                let tags: Vec<_> = samples.iter().map(|sample| sample.tag).collect();
+                self.publish(samples, wall);
+                let states = tags.into_iter().filter_map(|tag| {
+                    let tag = crate::ids::TagId(tag);
+                    let state = self.shared.tags().state(tag)?;
+                    Some(Sample { tag, value: state.value, quality: state.quality, source_time: state.source_time })
+                });
+                Ok(Answer::Read(states.collect()))
+            }
+            Err(error) => Err(failed(error)),
+        };
+        owed.answer(answer);
+    }
+
+    fn device_state(&mut self, state: DeviceState, wall: WallNs) {
+        let condition = match state.condition {
+            DeviceCondition::Up => "up",
+            DeviceCondition::Down => "down",
+            DeviceCondition::Unknown => "unknown",
+        };
+        let why = cut(state.why, MAX_TEXT);
+        let mut device_name = None;
+        self.shared.update(|status| {
+            if let Some(device) = status.devices.get_mut(state.device as usize)
+                && (device.condition != condition || device.why != why)
+            {
+                device.condition = condition;
+                device.why.clone_from(&why);
+                device_name = Some(device.name.clone());
+            }
+        });
+        let Some(device) = device_name else { return };
+        if state.condition == DeviceCondition::Down {
+            let reason = format!("device {device} is down: {why}").into();
+            let device = DeviceId(state.device);
+            let changes =
+                self.shared.tags().mark_unless_bad(|tag| tag.device == device, Quality::BadNoCommunication, &reason, wall);
+            self.shared.publish(&self.id, changes, wall);
+        }
+        self.shared.announce(Happened::Device { device, condition, why });
+    }
+
+    /// Durable before this returns, hence before any later `send` of the same list leaves.
+    async fn save_state(&mut self, state: Vec<u8>) -> Result<(), Exit> {
+        let (store, channel) = (self.shared.store().clone(), self.shared.id().clone());
+        let saved = tokio::task::spawn_blocking(move || store.save_state(&channel, &state)).await;
+        let fault = |sentence: String| Exit::new(ExitKind::HostFault, During::Turn, sentence);
+        match saved {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(fault(error.to_string())),
+            Err(error) => Err(fault(format!("saving the driver's state failed: {error}"))),
+        }
+    }
+
+    fn decline(&mut self, action: ActionKind, why: &str, now: MonotonicNs) {
+        tracing::debug!(instance = %self.id, ?action, why, "action declined");
+        let declined = Declined { action, why: why.to_owned() };
+        self.batch.push(Event { at_ns: now.0, what: Happening::Declined(declined) });
+    }
+
+    fn stopped(&self) -> Exit {
+        if self.stopping.is_some() {
+            Exit::new(ExitKind::Stopped, During::Turn, "the driver stopped when asked")
+        } else {
+            Exit::new(ExitKind::Finished, During::Turn, "the driver ended by itself")
+        }
+    }
+}
+
+fn failed(error: types::Error) -> RequestError {
+    RequestError::Failed {
+        code: error.code,
+        message: cut(error.message, MAX_TEXT),
+        trace: error.trace.map(|trace| cut(trace, 64 * 1024)),
+    }
+}
+
+fn cut(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_cut_between_characters() {
+        assert_eq!(cut("äöü".into(), 3), "ä");
+        assert_eq!(cut("abc".into(), 3), "abc");
+        assert_eq!(validate::kind(&Action::Stopped), "stopped");
+    }
+}

@@ -1,0 +1,260 @@
+//! One life of a channel's driver: the loop that turns events into turns.
+//!
+//! ```text
+//! start ─ configure ─ started ─┬─ gather ─ turn ─ validate ─ apply ─┐
+//!                              └──────────── wait ◄─────────────────┘        any fault, `stopped` ─► Exit
+//! ```
+//!
+//! Whatever ends the loop is an [`Exit`]: the loop has no other way out. Timers, polls and bytes that were not
+//! delivered end with it; requests that were dispatched are answered as restarted when it is dropped.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::time::{Sleep, sleep_until};
+
+use super::connections::Connections;
+use super::mailbox::{Mail, Mailbox};
+use super::pending::Pending;
+use super::polls::Polls;
+use super::shared::{Shared, raise};
+use super::timers::Timers;
+use super::validate::{self, Context};
+use crate::bindings::actions::Action;
+use crate::bindings::config::ChannelConfig;
+use crate::bindings::events::{self, Event, Happening, StartReason};
+use crate::driver::{Budget, Driver, Instance, InstanceSpec};
+use crate::event::{MonotonicNs, WallNs};
+use crate::exit::{During, Exit, ExitKind};
+use crate::ids::{InstanceId, LinkId};
+use crate::lifecycle::Input;
+
+/// How many seconds' worth of samples a driver may publish at once.
+const SAMPLE_BURST_SECONDS: u64 = 10;
+
+/// What an incarnation is made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) driver: &'a Driver,
+    pub(crate) config: &'a ChannelConfig,
+    pub(crate) mailbox: &'a mut Mailbox,
+    pub(crate) connections: &'a mut Connections,
+    /// Brings the moment at which the instance is dropped, when it is asked to stop.
+    pub(crate) stop: &'a mut mpsc::Receiver<MonotonicNs>,
+    pub(crate) number: u64,
+    pub(crate) reason: StartReason,
+    /// One event in each turn, so that a culprit is known by name.
+    pub(crate) alone: bool,
+    pub(crate) start: Budget,
+}
+
+/// One life, under way.
+pub(crate) struct Incarnation<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) mailbox: &'a mut Mailbox,
+    pub(super) connections: &'a mut Connections,
+    stop: &'a mut mpsc::Receiver<MonotonicNs>,
+    pub(super) id: Arc<InstanceId>,
+    instance: Option<Instance>,
+    pub(super) timers: Timers,
+    pub(super) polls: Polls,
+    pub(super) pending: Pending,
+    /// The events of the next turn.
+    pub(super) batch: Vec<Event>,
+    /// At most so many.
+    pub(super) batch_limit: usize,
+    /// Received while waiting, before anything else was looked at.
+    pub(super) first: Option<Mail>,
+    /// Whether due polls and timers come before the mail: turned about whenever a batch is full, so that neither starves.
+    pub(super) schedule_first: bool,
+    /// Set once the driver was asked to stop.
+    pub(super) stopping: Option<MonotonicNs>,
+    pub(super) stop_told: bool,
+    /// Why each link is down, where it is wanted and down.
+    pub(super) links_down: Vec<Option<Arc<str>>>,
+    /// Links that went down in the present batch: their tags go bad when the driver has been told.
+    pub(super) just_down: Vec<LinkId>,
+    /// Samples that may be published now; refilled with time.
+    pub(super) sample_tokens: u64,
+    sample_tokens_at: MonotonicNs,
+}
+
+impl<'a> Incarnation<'a> {
+    /// Lives until something ends it.
+    pub(crate) async fn run(parts: Parts<'a>) -> Exit {
+        match Self::live(parts).await {
+            Ok(never) => match never {},
+            Err(exit) => exit,
+        }
+    }
+
+    async fn live(parts: Parts<'a>) -> Result<std::convert::Infallible, Exit> {
+        let mut this = Self::begin(parts).await?;
+        loop {
+            if this.stopping.is_none()
+                && let Ok(deadline) = this.stop.try_recv()
+            {
+                this.stopping = Some(deadline);
+            }
+            let now = this.shared.clock().monotonic();
+            this.gather(now);
+            if this.batch.is_empty() {
+                if this.stopping.is_some_and(|deadline| now >= deadline) {
+                    let sentence = "the driver did not stop in time, so it was dropped";
+                    return Err(Exit::new(ExitKind::Stopped, During::Idle, sentence));
+                }
+                this.wait().await?;
+                continue;
+            }
+            this.turn(now).await?;
+            // A turn that never waits would keep its thread for ever under load.
+            tokio::task::consume_budget().await;
+        }
+    }
+
+    /// Instantiates, configures, gives the first turn.
+    async fn begin(parts: Parts<'a>) -> Result<Self, Exit> {
+        let Parts { shared, driver, config, mailbox, connections, stop, number, reason, alone, start } = parts;
+        let limits = &shared.config().limits;
+        let clock = shared.clock();
+        let id = Arc::new(InstanceId { channel: shared.id().clone(), incarnation: number });
+        let spec = InstanceSpec {
+            instance: (*id).clone(),
+            memory: limits.memory,
+            seed: fastrand::u64(..),
+            start,
+            turn: Budget { fuel: limits.fuel_per_turn, deadline: limits.turn_deadline },
+        };
+        let now = || (clock.monotonic(), clock.wall());
+        let instance = Instance::start(driver, spec, now()).await?;
+        let (instance, answer) = instance.configure(config, now()).await?;
+        if let Err(faults) = answer {
+            let all: Vec<String> =
+                faults.iter().take(20).map(|fault| format!("{}: {}", fault.at, fault.message)).collect();
+            let sentence = format!("the driver refuses its configuration: {}", all.join("; "));
+            return Err(Exit::new(ExitKind::Misconfigured, During::Configure, sentence));
+        }
+        let survivors = connections.begin(number);
+        let state = shared
+            .store()
+            .state(shared.id())
+            .map_err(|error| Exit::new(ExitKind::HostFault, During::Start, error.to_string()))?;
+        let begun = clock.monotonic();
+        let mut this = Self {
+            mailbox,
+            stop,
+            id,
+            instance: Some(instance),
+            timers: Timers::default(),
+            polls: Polls::new(&shared.config().groups, shared.index(), begun),
+            pending: Pending::default(),
+            batch: Vec::with_capacity(limits.batch),
+            batch_limit: if alone { 1 } else { limits.batch },
+            first: None,
+            schedule_first: false,
+            stopping: None,
+            stop_told: false,
+            links_down: vec![None; shared.config().links.len()],
+            just_down: Vec::new(),
+            sample_tokens: u64::from(limits.samples_per_second) * SAMPLE_BURST_SECONDS,
+            sample_tokens_at: begun,
+            shared,
+            connections,
+        };
+        let connections = survivors
+            .into_iter()
+            .map(|survivor| events::Connection {
+                id: survivor.id.0,
+                link: survivor.link.0,
+                peer: survivor.peer,
+                send_window: survivor.send_window,
+            })
+            .collect();
+        let start = events::Start { incarnation: number, reason, state, connections };
+        this.batch.push(Event { at_ns: begun.0, what: Happening::Started(start) });
+        this.turn(begun).await?;
+        // Denied only if the operator stopped the channel meanwhile; then the order to stop is on its way.
+        if let Err(denied) = shared.step(Input::Started, "the driver took its configuration and its first turn") {
+            tracing::debug!(instance = %this.id, %denied, "started too late");
+        }
+        this.refresh_links();
+        Ok(this)
+    }
+
+    /// Waits for anything that makes a turn worthwhile.
+    async fn wait(&mut self) -> Result<(), Exit> {
+        let next = [self.timers.next(), self.pending.next(), self.polls.next(), self.stopping]
+            .into_iter()
+            .flatten()
+            .min();
+        let clock = self.shared.clock();
+        let alarm = async move {
+            match next {
+                Some(moment) => {
+                    let sleep: Sleep = sleep_until(clock.instant(moment));
+                    sleep.await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            Some(deadline) = self.stop.recv(), if self.stopping.is_none() => self.stopping = Some(deadline),
+            mail = self.mailbox.recv() => match mail {
+                Some(mail) => self.first = Some(mail),
+                None => return Err(Exit::new(ExitKind::HostFault, During::Idle, "the mailbox is gone")),
+            },
+            () = alarm => {}
+        }
+        Ok(())
+    }
+
+    /// Gives the batch to the driver, and does what it asks for.
+    async fn turn(&mut self, now: MonotonicNs) -> Result<(), Exit> {
+        let wall = self.shared.clock().wall();
+        let Some(instance) = self.instance.take() else {
+            return Err(Exit::new(ExitKind::HostFault, During::Idle, "a turn was begun without an instance"));
+        };
+        let (instance, actions) = instance.turn((now, wall), &self.batch).await?;
+        let counters = &self.shared.counters;
+        raise(&counters.turns, 1);
+        raise(&counters.events, self.batch.len() as u64);
+        raise(&counters.actions, actions.len() as u64);
+        self.batch.clear();
+        let stats = instance.stats();
+        counters.fuel_last.store(stats.fuel, std::sync::atomic::Ordering::Relaxed);
+        counters.peak_memory.fetch_max(stats.peak_memory, std::sync::atomic::Ordering::Relaxed);
+        self.instance = Some(instance);
+        self.take_actions(actions, now, wall).await?;
+        self.mark_lost_links(wall);
+        Ok(())
+    }
+
+    async fn take_actions(&mut self, actions: Vec<Action>, now: MonotonicNs, wall: WallNs) -> Result<(), Exit> {
+        if actions.is_empty() {
+            return Ok(());
+        }
+        self.refill_samples(now);
+        let context = Context {
+            config: self.shared.config(),
+            connections: self.connections,
+            polls: &self.polls,
+            pending: &self.pending,
+            timers: &self.timers,
+            samples_left: self.sample_tokens,
+        };
+        validate::validate(&actions, &context)
+            .map_err(|refusal| Exit::new(ExitKind::Refused, During::Turn, refusal.to_string()))?;
+        self.apply(actions, now, wall).await
+    }
+
+    fn refill_samples(&mut self, now: MonotonicNs) {
+        let rate = u64::from(self.shared.config().limits.samples_per_second);
+        let passed = now.since(self.sample_tokens_at).as_micros();
+        let earned = u64::try_from(passed * u128::from(rate) / 1_000_000).unwrap_or(u64::MAX);
+        if earned > 0 {
+            self.sample_tokens = self.sample_tokens.saturating_add(earned).min(rate * SAMPLE_BURST_SECONDS);
+            self.sample_tokens_at = now;
+        }
+    }
+}

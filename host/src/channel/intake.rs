@@ -1,0 +1,284 @@
+//! Makes the events of the next turn out of what has happened: mail, timers, polls, deadlines.
+
+use std::sync::Arc;
+
+use super::incarnation::Incarnation;
+use super::mailbox::{Ask, Mail, Request, RequestError};
+use super::pending::{MAX_PENDING, Owed};
+use super::shared::raise;
+use crate::bindings::events::{self, Event, Happening};
+use crate::bus::Happened;
+use crate::event::{MonotonicNs, Quality, WallNs};
+use crate::ids::{ConnectionId, LinkId};
+use crate::lifecycle::{Input, State};
+use crate::link::{CloseReason, LinkEvent, LinkMail};
+use crate::tags::Gate;
+
+impl Incarnation<'_> {
+    /// Fills the batch with what waits, up to its limit.
+    pub(super) fn gather(&mut self, now: MonotonicNs) {
+        if let (Some(deadline), false) = (self.stopping, self.stop_told) {
+            self.stop_told = true;
+            self.push(now, now, Happening::Stop(deadline.0));
+        }
+        while self.has_room()
+            && let Some(request) = self.pending.expire(now)
+        {
+            self.push(now, now, Happening::Cancel(request.0));
+        }
+        if self.schedule_first {
+            self.gather_schedule(now);
+            self.gather_mail(now);
+        } else {
+            self.gather_mail(now);
+            self.gather_schedule(now);
+        }
+        if !self.has_room() {
+            self.schedule_first = !self.schedule_first;
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.batch.len() < self.batch_limit
+    }
+
+    fn push(&mut self, at: MonotonicNs, now: MonotonicNs, what: Happening) {
+        self.batch.push(Event { at_ns: at.min(now).0, what });
+    }
+
+    fn gather_mail(&mut self, now: MonotonicNs) {
+        while self.has_room() {
+            let mail = match self.first.take() {
+                Some(mail) => mail,
+                None => match self.mailbox.try_recv() {
+                    Ok(mail) => mail,
+                    Err(_) => return,
+                },
+            };
+            match mail {
+                Mail::Link(mail) => self.take_link_mail(mail, now),
+                Mail::Request(request) => self.take_request(request, now),
+            }
+        }
+    }
+
+    fn gather_schedule(&mut self, now: MonotonicNs) {
+        while self.has_room()
+            && let Some((timer, _)) = self.timers.pop(now)
+        {
+            self.push(now, now, Happening::Timer(timer.0));
+        }
+        if self.stopping.is_some() {
+            return;
+        }
+        let mut skipped = 0;
+        while self.has_room()
+            && let Some(due) = self.polls.pop(now, &mut skipped)
+        {
+            raise(&self.shared.counters.polls, 1);
+            let poll = events::Poll {
+                group: due.group.0,
+                cycle: due.cycle,
+                scheduled_ns: due.scheduled.0,
+                skip: Vec::new(),
+            };
+            self.push(now, now, Happening::Poll(poll));
+        }
+        if skipped > 0 {
+            raise(&self.shared.counters.polls_skipped, skipped);
+            self.shared.announce(Happened::Dropped { count: skipped, what: "polls of a group that was still busy" });
+        }
+    }
+
+    fn take_request(&mut self, request: Request, now: MonotonicNs) {
+        let Request { id, ask, deadline, timeout, reply } = request;
+        let owed = Owed::new(ask.clone(), deadline, timeout, reply);
+        if now >= deadline {
+            owed.answer(Err(RequestError::TimedOut { after: timeout }));
+            return;
+        }
+        if self.stopping.is_some() {
+            owed.answer(Err(RequestError::NotRunning {
+                channel: self.shared.id().to_string(),
+                state: State::Stopping,
+                why: "it was asked to stop".into(),
+            }));
+            return;
+        }
+        if self.pending.len() >= MAX_PENDING {
+            owed.answer(Err(RequestError::Busy { channel: self.shared.id().to_string() }));
+            return;
+        }
+        let what = match ask {
+            Ask::Read(tags) => Happening::Read(events::Read {
+                request: id.0,
+                tags: tags.iter().map(|tag| tag.0).collect(),
+                deadline_ns: deadline.0,
+            }),
+            Ask::Write { tag, value, read_back } => Happening::Write(events::Write {
+                request: id.0,
+                tag: tag.0,
+                value: value.into(),
+                read_back,
+                deadline_ns: deadline.0,
+            }),
+        };
+        raise(&self.shared.counters.requests, 1);
+        self.pending.insert(id, owed);
+        self.push(now, now, what);
+    }
+
+    fn take_link_mail(&mut self, mail: LinkMail, now: MonotonicNs) {
+        if mail.incarnation != self.id.incarnation {
+            return; // What was not delivered dies with the incarnation that it was meant for.
+        }
+        let id = mail.connection;
+        let Some(opened) = self.connections.get_mut(id) else { return };
+        let link = opened.link;
+        let what = match mail.event {
+            LinkEvent::Opened { peer, send_window, stream } => {
+                opened.stream = Some(stream);
+                self.note_link(link, None, &peer);
+                Happening::Opened(events::Opened { connection: id.0, link: link.0, peer, send_window })
+            }
+            LinkEvent::Closed { reason, retrying } => {
+                let was_up = opened.stream.take().is_some();
+                if !retrying {
+                    self.connections.remove(id);
+                }
+                self.note_closed(link, reason, was_up, retrying);
+                Happening::Closed(events::Closed { connection: id.0, reason: reason.into(), retrying })
+            }
+            LinkEvent::Received { stream, bytes } => {
+                if opened.stream != Some(stream) {
+                    return;
+                }
+                raise(&self.shared.counters.bytes_in, bytes.len() as u64);
+                Happening::Received(events::Received { connection: id.0, peer: None, bytes })
+            }
+            LinkEvent::Sent { stream, bytes } => {
+                if opened.stream != Some(stream) {
+                    return;
+                }
+                Happening::Sent(events::Sent { connection: id.0, bytes })
+            }
+        };
+        self.push(mail.at, now, what);
+    }
+
+    fn note_closed(&mut self, link: LinkId, reason: CloseReason, was_up: bool, retrying: bool) {
+        let (wanted, _) = self.connections.link_state(link);
+        if !wanted {
+            self.note_link(link, None, "closed by the driver");
+            return;
+        }
+        let then = if retrying { "; it is dialled again" } else { "" };
+        let name = self.shared.config().links.get(link.index()).map_or("?", |link| link.name.as_str());
+        let why: Arc<str> = format!("link {name} is down: {}{then}", reason.sentence()).into();
+        if was_up || self.links_down.get(link.index()).is_some_and(Option::is_none) {
+            self.just_down.push(link);
+        }
+        self.note_link(link, Some(why), reason.sentence());
+    }
+
+    /// Notes how a link is, and tells whoever watches if that is news.
+    fn note_link(&mut self, link: LinkId, down: Option<Arc<str>>, detail: &str) {
+        let (wanted, all_up) = self.connections.link_state(link);
+        if let Some(slot) = self.links_down.get_mut(link.index()) {
+            *slot = if all_up { None } else { down };
+        }
+        let mut news = false;
+        self.shared.update(|status| {
+            if let Some(link) = status.links.get_mut(link.index()) {
+                news = link.up != all_up || link.detail != detail;
+                link.up = all_up;
+                link.wanted = wanted;
+                link.detail = detail.to_owned();
+            }
+        });
+        if news {
+            let name = self.shared.config().links.get(link.index()).map_or_else(String::new, |link| link.name.clone());
+            self.shared.announce(Happened::Link { link: name, up: all_up, detail: detail.to_owned() });
+        }
+        self.refresh_health();
+    }
+
+    /// Takes over what the connections that outlived a restart are like.
+    pub(super) fn refresh_links(&mut self) {
+        for number in (0u32..).take(self.shared.config().links.len()) {
+            let (wanted, up) = self.connections.link_state(LinkId(number));
+            if wanted && !up && self.links_down[number as usize].is_none() {
+                self.note_link(LinkId(number), Some("link is being dialled".into()), "being dialled");
+            } else if up {
+                self.note_link(LinkId(number), None, "kept over the restart");
+            }
+        }
+    }
+
+    /// Degraded while a link that the driver wants is down.
+    fn refresh_health(&mut self) {
+        let down = self.links_down.iter().flatten().next();
+        let input = match (self.shared.state(), down) {
+            (State::Running, Some(_)) => Input::Impaired,
+            (State::Degraded, None) => Input::Recovered,
+            _ => return,
+        };
+        let reason = down.map_or("every link is up again", |why| why);
+        if let Err(denied) = self.shared.step(input, reason) {
+            tracing::debug!(instance = %self.id, %denied, "no change of health");
+        }
+    }
+
+    /// Gives the tags behind links that went down their quality, now that the driver has been told: what it
+    /// published of bytes that came before is in, and nothing good can follow.
+    pub(super) fn mark_lost_links(&mut self, wall: WallNs) {
+        for link in std::mem::take(&mut self.just_down) {
+            let Some(Some(why)) = self.links_down.get(link.index()).cloned() else { continue };
+            let blocked = LinkGate { incarnation: self };
+            let changes = self.shared.tags().mark(
+                |tag| blocked.blocks(tag.device).is_some(),
+                Quality::BadNotConnected,
+                &why,
+                wall,
+            );
+            self.shared.publish(&self.id, changes, wall);
+        }
+    }
+}
+
+/// Keeps samples from being good while no link leads to their device.
+pub(super) struct LinkGate<'a, 'b> {
+    pub(super) incarnation: &'a Incarnation<'b>,
+}
+
+impl Gate for LinkGate<'_, '_> {
+    fn blocks(&self, device: crate::ids::DeviceId) -> Option<(Quality, Arc<str>)> {
+        let down = &self.incarnation.links_down;
+        if down.iter().all(Option::is_none) {
+            return None;
+        }
+        let config = self.incarnation.shared.config();
+        let own = config.devices.get(device.index()).and_then(|device| device.link);
+        let why = match own {
+            Some(link) => down.get(link.index()).cloned().flatten(),
+            // Over any link: blocked only if each one that the driver wants is down.
+            None => {
+                let wanted_up = (0u32..)
+                    .take(down.len())
+                    .any(|link| self.incarnation.connections.link_state(LinkId(link)) == (true, true));
+                if wanted_up { None } else { down.iter().flatten().next().cloned() }
+            }
+        };
+        why.map(|why| (Quality::BadNotConnected, why))
+    }
+}
+
+impl Incarnation<'_> {
+    /// A connection was opened by the driver: until it is up, its link is down.
+    pub(super) fn note_opening(&mut self, connection: ConnectionId) {
+        if let Some(opened) = self.connections.get(connection) {
+            let link = opened.link;
+            self.note_link(link, Some("the link is being dialled".into()), "being dialled");
+        }
+    }
+}

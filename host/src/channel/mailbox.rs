@@ -1,0 +1,154 @@
+//! What may wait for a channel's next turn, and how requests are answered.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::event::{MonotonicNs, Sample, Value};
+use crate::ids::{RequestId, TagId};
+use crate::lifecycle::State;
+use crate::link::LinkMail;
+use crate::tags::BadValue;
+
+/// One thing that waits.
+#[derive(Debug)]
+pub enum Mail {
+    /// From one of the channel's connections.
+    Link(LinkMail),
+    /// From a door.
+    Request(Request),
+}
+
+impl From<LinkMail> for Mail {
+    fn from(mail: LinkMail) -> Self {
+        Mail::Link(mail)
+    }
+}
+
+/// The receiving end: it outlives incarnations, so what was not dispatched goes to the next one.
+pub type Mailbox = mpsc::Receiver<Mail>;
+
+/// A mailbox with room for `bound` things. Whoever puts something in waits when it is full (links), or is told (doors).
+pub fn mailbox(bound: usize) -> (mpsc::Sender<Mail>, Mailbox) {
+    mpsc::channel(bound.max(1))
+}
+
+/// A read or a write on its way to a driver.
+#[derive(Debug)]
+pub struct Request {
+    /// Unique within the host process.
+    pub id: RequestId,
+    /// What is asked.
+    pub ask: Ask,
+    /// When whoever asked stops waiting.
+    pub deadline: MonotonicNs,
+    /// How long that was from the beginning.
+    pub timeout: Duration,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Result<Answer, RequestError>>,
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// Read these tags from the device.
+    Read(Box<[TagId]>),
+    /// Write one tag.
+    Write {
+        /// The tag.
+        tag: TagId,
+        /// In the device's own terms, checked against the tag's type.
+        value: Value,
+        /// Whether to read it afterwards.
+        read_back: bool,
+    },
+}
+
+/// A good answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// One sample for each tag that was asked for, in engineering units.
+    Read(Vec<Sample>),
+    /// What was read back, in engineering units, where that was asked for.
+    Write(Option<Value>),
+}
+
+/// Why a request was not done.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum RequestError {
+    /// The channel has no driver to ask.
+    #[error("channel {channel} is {state}: {why}")]
+    NotRunning {
+        /// The channel.
+        channel: String,
+        /// Its state.
+        state: State,
+        /// Why it is in that state.
+        why: String,
+    },
+    /// Too much waits already.
+    #[error("channel {channel} is busy: its mailbox is full; ask again later, or raise limits.mailbox")]
+    Busy {
+        /// The channel.
+        channel: String,
+    },
+    /// No such tag.
+    #[error("channel {channel} has no tag {tag}; `bulkhead tag list` shows those there are")]
+    NoSuchTag {
+        /// The channel.
+        channel: String,
+        /// The tag.
+        tag: String,
+    },
+    /// The operator did not allow it.
+    #[error("tag {tag} may not be written; give it access = \"rw\" or \"w\" in the configuration")]
+    NotWritable {
+        /// The tag.
+        tag: String,
+    },
+    /// The operator did not allow it.
+    #[error("tag {tag} may not be read; give it access = \"r\" or \"rw\" in the configuration")]
+    NotReadable {
+        /// The tag.
+        tag: String,
+    },
+    /// The value does not fit.
+    #[error(transparent)]
+    BadValue(#[from] BadValue),
+    /// The driver or the device said no.
+    #[error("{message}")]
+    Failed {
+        /// The protocol's own code, or 0.
+        code: u32,
+        /// In the driver's words.
+        message: String,
+        /// For the driver's author.
+        trace: Option<String>,
+    },
+    /// No answer in time. Whether the device has acted on it is not known.
+    #[error("no answer within {after:?}; the device may or may not have acted on it")]
+    TimedOut {
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The driver ended while it worked on it. Whether the device has acted on it is not known; it is not sent again.
+    #[error("the driver was restarted while it worked on this; the device may or may not have acted on it, and it is not sent again")]
+    Restarted,
+}
+
+impl RequestError {
+    /// The name in the HTTP API.
+    pub fn code(&self) -> &'static str {
+        match self {
+            RequestError::NotRunning { .. } => "not-running",
+            RequestError::Busy { .. } => "busy",
+            RequestError::NoSuchTag { .. } => "no-such-tag",
+            RequestError::NotWritable { .. } => "not-writable",
+            RequestError::NotReadable { .. } => "not-readable",
+            RequestError::BadValue(_) => "bad-value",
+            RequestError::Failed { .. } => "failed",
+            RequestError::TimedOut { .. } => "timed-out",
+            RequestError::Restarted => "restarted",
+        }
+    }
+}

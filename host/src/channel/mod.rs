@@ -1,0 +1,38 @@
+//! A channel at work: events in, turns, actions out.
+//!
+//! ```text
+//!  links ─┐                    ┌─ tags, bus
+//!  doors ─┤ mailbox ── turn ───┤─ connections, timers
+//!  polls ─┘  (bounded) (atomic)└─ answers
+//! ```
+//!
+//! One task owns one store. [`Incarnation`] drains the mailbox into one turn, applies the actions, repeats; it lives as
+//! long as the instance does. What is about to happen to the channel as a whole is the supervisor's business.
+//!
+//! - `mailbox`: what may wait for a turn, and the request that a door puts there.
+//! - `shared`: what everybody may see of the channel while its task works: status by `watch`, tags, counters.
+//! - `incarnation`: the loop. `intake` makes events of what has happened; `validate` checks a whole list of
+//!   actions before any is applied; `apply` does what they say.
+//! - `connections`, `polls`, `timers`, `pending`: what one incarnation has under way, each in its own file.
+//!
+//! The invariants: a channel never opens a socket (it asks `link`), never touches a store that trapped (`driver` takes it
+//! away), and answers every request exactly once.
+
+mod apply;
+mod connections;
+mod incarnation;
+mod intake;
+mod mailbox;
+mod pending;
+mod polls;
+mod shared;
+mod timers;
+mod validate;
+
+pub use mailbox::{Answer, Ask, Mail, Mailbox, Request, RequestError, mailbox};
+pub use shared::{
+    ChannelStatus, Counters, DeviceStatus, LinkStatus, Shared, SharedParts,
+};
+
+pub(crate) use connections::Connections;
+pub(crate) use incarnation::{Incarnation, Parts};

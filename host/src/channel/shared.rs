@@ -1,0 +1,319 @@
+//! What everybody may see of a channel while its task works.
+//!
+//! The state goes out by `watch`, with a generation, so that nobody locks a channel to look at it; the tags have a table
+//! of their own; counters are atomics that only the channel's task raises.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::watch;
+
+use crate::bus::{Bus, ChannelEvent, Happened, Message};
+use crate::clock::Clock;
+use crate::config;
+use crate::event::{Batch, Sample, WallNs};
+use crate::exit::Exit;
+use crate::ids::{ChannelId, DeviceId, InstanceId, LinkId, TagId};
+use crate::lifecycle::{self, Denied, Input, State, Transition};
+use crate::store::Store;
+use crate::tags::TagTable;
+
+/// How a channel is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChannelStatus {
+    /// Raised with each change.
+    pub generation: u64,
+    /// The running state.
+    pub state: State,
+    /// Why, in one sentence.
+    pub reason: String,
+    /// Since when.
+    pub since: WallNs,
+    /// The present or last incarnation; 0 before the first.
+    pub incarnation: u64,
+    /// Restarts that the policy has spent.
+    pub attempts: u32,
+    /// When the next one begins, in `backoff`.
+    pub next_attempt: Option<WallNs>,
+    /// The last end that nobody asked for: when, of which incarnation, how.
+    pub last_exit: Option<(WallNs, u64, Exit)>,
+    /// In the configuration's order.
+    pub links: Vec<LinkStatus>,
+    /// In the configuration's order.
+    pub devices: Vec<DeviceStatus>,
+    /// Since the host started.
+    pub counters: Counters,
+}
+
+/// How a link is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether its driver wants a connection and every one it wants is up. A link that is not used is not up.
+    pub up: bool,
+    /// Whether its driver has opened a connection over it.
+    pub wanted: bool,
+    /// The peer, or why it is down.
+    pub detail: String,
+}
+
+/// How a device is, as far as its driver has said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceStatus {
+    /// Its name.
+    pub name: String,
+    /// `up`, `down` or `unknown`.
+    pub condition: &'static str,
+    /// In the driver's words.
+    pub why: String,
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What a channel has done since the host started.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counters { $($(#[$doc])* pub $name: u64,)* }
+
+        /// The counters as the channel's task raises them.
+        #[derive(Debug, Default)]
+        pub(super) struct CounterCells { $(pub(super) $name: AtomicU64,)* }
+
+        impl CounterCells {
+            fn read(&self) -> Counters {
+                Counters { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Turns taken.
+    turns,
+    /// Events handed to the driver.
+    events,
+    /// Actions that it asked for.
+    actions,
+    /// Samples that it published.
+    samples,
+    /// Polls handed out.
+    polls,
+    /// Requests that the driver made of its devices in polls.
+    poll_requests,
+    /// Of those, the ones that failed.
+    poll_failures,
+    /// Polls skipped because the one before was not done, or the host was late.
+    polls_skipped,
+    /// Reads and writes handed to the driver.
+    requests,
+    /// Incarnations that ended in a fault.
+    faults,
+    /// Bytes that came in over links.
+    bytes_in,
+    /// Bytes that went out over links.
+    bytes_out,
+    /// Fuel of the last turn.
+    fuel_last,
+    /// The most memory that an incarnation held, in bytes.
+    peak_memory,
+}
+
+/// Raises a counter. Only the channel's task does so, hence no read-modify-write is needed.
+pub(super) fn raise(counter: &AtomicU64, by: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+}
+
+/// A channel as everybody sees it.
+pub struct Shared {
+    index: usize,
+    config: Arc<config::Channel>,
+    tags: TagTable,
+    bus: Bus,
+    clock: Clock,
+    store: Store,
+    status: watch::Sender<ChannelStatus>,
+    sequence: AtomicU64,
+    pub(super) counters: CounterCells,
+}
+
+/// What a [`Shared`] is made of.
+pub struct SharedParts {
+    /// The channel's place in the host's tables.
+    pub index: usize,
+    /// Its configuration.
+    pub config: Arc<config::Channel>,
+    /// Where it publishes.
+    pub bus: Bus,
+    /// The host's clock.
+    pub clock: Clock,
+    /// Where it keeps what outlives it.
+    pub store: Store,
+}
+
+impl Shared {
+    /// A channel that has never run.
+    pub fn new(parts: SharedParts) -> Self {
+        let links = parts.config.links.iter().map(|link| LinkStatus {
+            name: link.name.clone(),
+            up: false,
+            wanted: false,
+            detail: "not opened by the driver".into(),
+        });
+        let devices = parts.config.devices.iter().map(|device| DeviceStatus {
+            name: device.name.clone(),
+            condition: "unknown",
+            why: String::new(),
+        });
+        let status = ChannelStatus {
+            generation: 0,
+            state: State::Stopped,
+            reason: "not started yet".into(),
+            since: parts.clock.wall(),
+            incarnation: 0,
+            attempts: 0,
+            next_attempt: None,
+            last_exit: None,
+            links: links.collect(),
+            devices: devices.collect(),
+            counters: Counters::default(),
+        };
+        Self {
+            index: parts.index,
+            tags: TagTable::new(parts.config.tags.clone().into()),
+            config: parts.config,
+            bus: parts.bus,
+            clock: parts.clock,
+            store: parts.store,
+            status: watch::Sender::new(status),
+            sequence: AtomicU64::new(0),
+            counters: CounterCells::default(),
+        }
+    }
+
+    /// The channel's place in the host's tables.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The channel's name.
+    pub fn id(&self) -> &ChannelId {
+        &self.config.id
+    }
+
+    /// The channel's configuration.
+    pub fn config(&self) -> &Arc<config::Channel> {
+        &self.config
+    }
+
+    /// The channel's tags.
+    pub fn tags(&self) -> &TagTable {
+        &self.tags
+    }
+
+    /// The host's clock.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Where the channel keeps what outlives it.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// How the channel is.
+    pub fn status(&self) -> ChannelStatus {
+        let mut status = self.status.borrow().clone();
+        status.counters = self.counters.read();
+        status
+    }
+
+    /// The running state alone.
+    pub fn state(&self) -> State {
+        self.status.borrow().state
+    }
+
+    /// Follows the status. Counters stand still in what is seen here.
+    pub fn watch(&self) -> watch::Receiver<ChannelStatus> {
+        self.status.subscribe()
+    }
+
+    /// The present incarnation, as it stands on every event.
+    pub fn instance(&self) -> Arc<InstanceId> {
+        let incarnation = self.status.borrow().incarnation;
+        Arc::new(InstanceId { channel: self.id().clone(), incarnation })
+    }
+
+    /// Changes the status, raises its generation.
+    pub fn update(&self, change: impl FnOnce(&mut ChannelStatus)) {
+        self.status.send_modify(|status| {
+            change(status);
+            status.generation += 1;
+        });
+    }
+
+    /// Takes one step in the lifecycle, for this reason. Lets a new state be known.
+    pub fn step(&self, input: Input, reason: &str) -> Result<Transition, Denied> {
+        let before = self.state();
+        let transition = lifecycle::next(before, input)?;
+        if transition.next != before {
+            let now = self.clock.wall();
+            self.update(|status| {
+                status.state = transition.next;
+                status.reason = reason.to_owned();
+                status.since = now;
+                if transition.next != State::Backoff {
+                    status.next_attempt = None;
+                }
+            });
+            tracing::info!(instance = %self.instance(), from = %before, to = %transition.next, reason, "channel changed state");
+            self.announce(Happened::State { state: transition.next, reason: reason.to_owned() });
+        }
+        Ok(transition)
+    }
+
+    /// Puts an event on the bus.
+    pub fn announce(&self, what: Happened) {
+        let event = ChannelEvent { instance: self.instance(), at: self.clock.wall(), what };
+        self.bus.publish(&Message::Event(Arc::new(event)));
+    }
+
+    /// Puts samples on the bus, if there are any.
+    pub fn publish(&self, instance: &Arc<InstanceId>, samples: Vec<Sample>, server_time: WallNs) {
+        if samples.is_empty() {
+            return;
+        }
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+        let batch = Batch { instance: instance.clone(), sequence, server_time, samples };
+        self.bus.publish(&Message::Samples(Arc::new(batch)));
+    }
+
+    /// Whether a device is reached over a link: over its own, or, where it names none, over any.
+    pub fn device_uses(&self, device: DeviceId, link: LinkId) -> bool {
+        let own = self.config.devices.get(device.index()).and_then(|device| device.link);
+        own.is_none_or(|own| own == link)
+    }
+
+    /// Why a tag is as it is: from the host down to the tag.
+    pub fn reasons(&self, tag: TagId) -> Vec<String> {
+        let status = self.status.borrow().clone();
+        let (Some(config), Some(state)) = (self.tags.tags().get(tag.index()), self.tags.state(tag)) else {
+            return Vec::new();
+        };
+        let mut chain = vec![format!("channel {} is {}: {}", self.id(), status.state, status.reason)];
+        for (number, link) in (0u32..).zip(&status.links) {
+            if link.wanted && self.device_uses(config.device, LinkId(number)) {
+                let up = if link.up { "up" } else { "down" };
+                chain.push(format!("link {} is {up}: {}", link.name, link.detail));
+            }
+        }
+        if let Some(device) = status.devices.get(config.device.index()) {
+            let why = if device.why.is_empty() { "the driver has not said more" } else { &device.why };
+            chain.push(format!("device {} is {}: {why}", device.name, device.condition));
+        }
+        chain.push(match &state.reason {
+            Some(reason) => format!("tag {} is {}: {reason}", config.name, state.quality),
+            None => format!("tag {} is {}", config.name, state.quality),
+        });
+        chain
+    }
+}

@@ -1,0 +1,295 @@
+//! Whether a whole list of actions can be meant. Nothing is applied before all of it is.
+
+use std::collections::HashSet;
+
+use super::connections::{Connections, MAX_CONNECTIONS};
+use super::mailbox::Ask;
+use super::pending::Pending;
+use super::polls::Polls;
+use super::timers::{MAX_TIMERS, Timers};
+use crate::bindings::actions::Action;
+use crate::bindings::types;
+use crate::config;
+use crate::event::{Scalar, Value};
+use crate::ids::{ConnectionId, GroupId, LinkId, RequestId, TagId, TimerId};
+use crate::store::MAX_STATE_BYTES;
+
+/// The most actions in one turn.
+pub(super) const MAX_ACTIONS: usize = 65_536;
+/// The most bytes in one `send` or in one answer to a command.
+pub(super) const MAX_SEND_BYTES: usize = 1024 * 1024;
+/// The first connection id that belongs to the host.
+const FIRST_HOST_CONNECTION: u32 = 1 << 31;
+
+/// Why a list of actions was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("action {index} of {count} ({kind}) {why}")]
+pub(super) struct Refusal {
+    index: usize,
+    count: usize,
+    kind: &'static str,
+    why: String,
+}
+
+/// What an incarnation has under way, as far as a list of actions can touch it.
+pub(super) struct Context<'a> {
+    pub(super) config: &'a config::Channel,
+    pub(super) connections: &'a Connections,
+    pub(super) polls: &'a Polls,
+    pub(super) pending: &'a Pending,
+    pub(super) timers: &'a Timers,
+    /// Samples that may still be published under the rate limit.
+    pub(super) samples_left: u64,
+}
+
+/// What earlier actions of the same list have done.
+#[derive(Default)]
+struct Progress {
+    opened: Vec<u32>,
+    closed: HashSet<u32>,
+    sent: Vec<(u32, usize)>,
+    answered: HashSet<u64>,
+    polled: HashSet<u32>,
+    timers: HashSet<u32>,
+    samples: u64,
+    stopped: bool,
+}
+
+/// Checks a whole list.
+pub(super) fn validate(actions: &[Action], context: &Context<'_>) -> Result<(), Refusal> {
+    let mut progress = Progress::default();
+    for (index, action) in actions.iter().enumerate() {
+        let refuse = |why: String| Refusal { index, count: actions.len(), kind: kind(action), why };
+        if index >= MAX_ACTIONS {
+            return Err(refuse(format!("is one too many: a turn may ask for {MAX_ACTIONS}")));
+        }
+        if progress.stopped {
+            return Err(refuse("stands after `stopped`, which must be the last".into()));
+        }
+        check(action, context, &mut progress).map_err(refuse)?;
+    }
+    Ok(())
+}
+
+fn check(action: &Action, context: &Context<'_>, progress: &mut Progress) -> Result<(), String> {
+    match action {
+        Action::Open(open) => check_open(open.connection, LinkId(open.link), context, progress),
+        Action::Close(connection) => {
+            check_connection(*connection, context, progress)?;
+            progress.closed.insert(*connection);
+            Ok(())
+        }
+        Action::Reset(connection) | Action::StartTls(connection) => {
+            check_connection(*connection, context, progress)
+        }
+        Action::Pause(pause) => check_connection(pause.connection, context, progress),
+        Action::Probe(probe) => check_connection(probe.connection, context, progress),
+        Action::Send(send) => {
+            check_connection(send.connection, context, progress)?;
+            check_send(send.connection, send.bytes.len(), context, progress)
+        }
+        Action::SetTimer(timer) => {
+            if !context.timers.contains(TimerId(timer.timer)) {
+                progress.timers.insert(timer.timer);
+            }
+            bound(context.timers.len() + progress.timers.len(), MAX_TIMERS, "timers are set")
+        }
+        Action::CancelTimer(_) | Action::Stopped => {
+            progress.stopped |= matches!(action, Action::Stopped);
+            Ok(())
+        }
+        Action::Publish(publish) => check_samples(&publish.samples, context, progress),
+        Action::PollDone(done) => {
+            if !context.polls.is_outstanding(GroupId(done.group), done.cycle) || !progress.polled.insert(done.group) {
+                return Err(format!(
+                    "answers a poll of group {} with cycle {} that is not under way",
+                    done.group, done.cycle
+                ));
+            }
+            Ok(())
+        }
+        Action::ReadDone(done) => {
+            let ask = check_request(done.request, context, progress)?;
+            let Ask::Read(tags) = ask else {
+                return Err(format!("answers request {}, which is no read", done.request));
+            };
+            let Ok(samples) = &done.answer else { return Ok(()) };
+            let asked = tags.iter().map(|tag| tag.0);
+            if !asked.eq(samples.iter().map(|sample| sample.tag)) {
+                return Err(format!(
+                    "answers read {} with other tags, or in another order, than were asked for",
+                    done.request
+                ));
+            }
+            check_samples(samples, context, progress)
+        }
+        Action::WriteDone(done) => {
+            let ask = check_request(done.request, context, progress)?;
+            let Ask::Write { tag, .. } = ask else {
+                return Err(format!("answers request {}, which is no write", done.request));
+            };
+            match &done.answer {
+                Ok(Some(value)) => check_value(*tag, value, context),
+                Ok(None) | Err(_) => Ok(()),
+            }
+        }
+        Action::CommandProgress(progress) => no_such_request(progress.request),
+        Action::CommandDone(done) => no_such_request(done.request),
+        Action::HealthDone(done) => no_such_request(done.request),
+        Action::DeviceState(state) => check_device(state.device, context),
+        Action::Alarm(alarm) => alarm.device.map_or(Ok(()), |device| check_device(device, context)),
+        Action::Metric(_) => Ok(()),
+        Action::SaveState(state) => bound(state.len(), MAX_STATE_BYTES, "bytes of state are saved"),
+    }
+}
+
+fn check_open(id: u32, link: LinkId, context: &Context<'_>, progress: &mut Progress) -> Result<(), String> {
+    if !context.connections.has_link(link) {
+        return Err(format!("names link {link}, which the channel does not have"));
+    }
+    if id >= FIRST_HOST_CONNECTION {
+        return Err(format!("picks connection {id}; ids from 2^31 up belong to the host"));
+    }
+    let least = progress.opened.last().map_or(context.connections.least_free(), |last| last + 1);
+    if id < least {
+        return Err(format!("picks connection {id}; ids must ascend, and {least} is the least that is free"));
+    }
+    progress.opened.push(id);
+    bound(context.connections.len() + progress.opened.len(), MAX_CONNECTIONS, "connections are open")
+}
+
+fn check_connection(id: u32, context: &Context<'_>, progress: &Progress) -> Result<(), String> {
+    let known = progress.opened.contains(&id)
+        || context.connections.get(ConnectionId(id)).is_some()
+        // Gone for good a moment ago: the driver may not know yet.
+        || id < context.connections.least_free();
+    if !known || progress.closed.contains(&id) {
+        return Err(format!("names connection {id}, which is not open"));
+    }
+    Ok(())
+}
+
+fn check_send(id: u32, bytes: usize, context: &Context<'_>, progress: &mut Progress) -> Result<(), String> {
+    bound(bytes, MAX_SEND_BYTES, "bytes are sent at once")?;
+    let Some(opened) = context.connections.get(ConnectionId(id)) else { return Ok(()) };
+    let Some(stream) = opened.stream else { return Ok(()) };
+    let so_far = match progress.sent.iter_mut().find(|(connection, _)| *connection == id) {
+        Some((_, sum)) => sum,
+        None => {
+            progress.sent.push((id, 0));
+            &mut progress.sent.last_mut().expect("it was pushed above").1
+        }
+    };
+    *so_far += bytes;
+    let left = opened.handle.window_left(stream);
+    if *so_far > left {
+        return Err(format!("sends {so_far} bytes on connection {id}, whose send window has {left} left"));
+    }
+    Ok(())
+}
+
+fn check_request<'a>(id: u64, context: &Context<'a>, progress: &mut Progress) -> Result<&'a Ask, String> {
+    let owed = context.pending.get(RequestId(id));
+    match owed {
+        Some(owed) if progress.answered.insert(id) => Ok(&owed.ask),
+        Some(_) | None => Err(format!("answers request {id}, which is not under way, or was answered before")),
+    }
+}
+
+fn no_such_request(id: u64) -> Result<(), String> {
+    Err(format!("answers request {id}, which was never made"))
+}
+
+fn check_samples(
+    samples: &[types::Sample],
+    context: &Context<'_>,
+    progress: &mut Progress,
+) -> Result<(), String> {
+    progress.samples += samples.len() as u64;
+    if progress.samples > context.samples_left {
+        return Err(format!(
+            "publishes more samples than limits.samples_per_second = {} allows over ten seconds",
+            context.config.limits.samples_per_second
+        ));
+    }
+    for sample in samples {
+        match &sample.value {
+            Some(value) => check_value(TagId(sample.tag), value, context)?,
+            None if (sample.quality as u8) < types::Quality::Bad as u8 => {
+                return Err(format!("publishes tag {} with quality {:?}, but without a value", sample.tag, sample.quality));
+            }
+            None => check_tag(TagId(sample.tag), context).map(drop)?,
+        }
+    }
+    Ok(())
+}
+
+fn check_tag<'a>(tag: TagId, context: &Context<'a>) -> Result<&'a config::Tag, String> {
+    context.config.tags.get(tag.index()).ok_or_else(|| format!("names tag {tag}, which the channel does not have"))
+}
+
+fn check_value(id: TagId, value: &types::Value, context: &Context<'_>) -> Result<(), String> {
+    let tag = check_tag(id, context)?;
+    if admits(tag, value) {
+        Ok(())
+    } else {
+        Err(format!("gives tag {id} ({}) a value that its type {} does not hold", tag.name, tag.data_type))
+    }
+}
+
+/// As `DataType::admits`, on the ABI's own values, so that nothing is converted before the list is accepted.
+fn admits(tag: &config::Tag, value: &types::Value) -> bool {
+    use types::Value as Abi;
+    let scalar = tag.data_type.scalar;
+    let length = |length: usize| tag.data_type.elements.is_some_and(|wanted| wanted as usize == length);
+    let single = tag.data_type.elements.is_none();
+    match value {
+        Abi::Boolean(_) => single && scalar == Scalar::Bool,
+        Abi::Int(_) | Abi::Uint(_) | Abi::Float(_) => single && scalar.is_numeric(),
+        Abi::Text(text) => single && scalar == Scalar::String && text.len() <= Value::MAX_BYTES,
+        Abi::Bytes(bytes) => single && scalar == Scalar::Bytes && bytes.len() <= Value::MAX_BYTES,
+        Abi::Booleans(all) => scalar == Scalar::Bool && length(all.len()),
+        Abi::Ints(all) => scalar.is_numeric() && length(all.len()),
+        Abi::Uints(all) => scalar.is_numeric() && length(all.len()),
+        Abi::Floats(all) => scalar.is_numeric() && length(all.len()),
+    }
+}
+
+fn check_device(device: u32, context: &Context<'_>) -> Result<(), String> {
+    if (device as usize) < context.config.devices.len() {
+        Ok(())
+    } else {
+        Err(format!("names device {device}, which the channel does not have"))
+    }
+}
+
+fn bound(actual: usize, most: usize, what: &str) -> Result<(), String> {
+    if actual <= most { Ok(()) } else { Err(format!("goes too far: {actual} {what}, of at most {most}")) }
+}
+
+/// The name of an action, as the WIT writes it.
+pub(super) fn kind(action: &Action) -> &'static str {
+    match action {
+        Action::Open(_) => "open",
+        Action::Close(_) => "close",
+        Action::Reset(_) => "reset",
+        Action::Send(_) => "send",
+        Action::Pause(_) => "pause",
+        Action::StartTls(_) => "start-tls",
+        Action::SetTimer(_) => "set-timer",
+        Action::CancelTimer(_) => "cancel-timer",
+        Action::Publish(_) => "publish",
+        Action::PollDone(_) => "poll-done",
+        Action::ReadDone(_) => "read-done",
+        Action::WriteDone(_) => "write-done",
+        Action::CommandProgress(_) => "command-progress",
+        Action::CommandDone(_) => "command-done",
+        Action::DeviceState(_) => "device-state",
+        Action::Probe(_) => "probe",
+        Action::Metric(_) => "metric",
+        Action::Alarm(_) => "alarm",
+        Action::SaveState(_) => "save-state",
+        Action::HealthDone(_) => "health-done",
+        Action::Stopped => "stopped",
+    }
+}
