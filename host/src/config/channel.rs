@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::checked::{Channel, Device, DriverPath, Limits, Restart, RestartMode};
 use super::fault::quoted;
 use super::names::{Names, called, required_name};
-use super::resolve::path;
+use super::resolve::required_path;
 use super::section::{Keys, Section};
 use super::{link, tag};
 use crate::ids::{ChannelId, LinkId};
@@ -119,12 +119,7 @@ fn id<'r>(section: &Section<'r>, ids: &mut Names<'r>) -> ChannelId {
 
 fn driver(section: &Section<'_>, folder: &Path) -> DriverPath {
     const EXAMPLE: &str = "target/drivers/modbus.wasm";
-    section.required("driver", EXAMPLE);
-    let written = if section.has("driver") {
-        path(section, "driver", EXAMPLE)
-    } else {
-        None
-    };
+    let written = required_path(section, "driver", EXAMPLE);
     if let Some(written) = written.filter(|written| is_remote(written)) {
         section.fault_at(
             "driver",
@@ -191,7 +186,7 @@ fn limits(channel: &Section<'_>) -> Limits {
             section.refuse_unknown_keys(&LIMITS);
             section
         }
-        None => &Section::new(&empty, 0..0, "", channel.report()),
+        None => &Section::new(&empty, 0..0, "", channel.findings()),
     };
     Limits {
         memory: section.size("memory", 32 << 20, 1 << 20..=1 << 30),
@@ -211,7 +206,7 @@ fn restart(channel: &Section<'_>) -> Restart {
             section.refuse_unknown_keys(&RESTART);
             section
         }
-        None => &Section::new(&empty, 0..0, "", channel.report()),
+        None => &Section::new(&empty, 0..0, "", channel.findings()),
     };
     let delay = section.duration("delay", 5 * SECOND, Duration::ZERO..=HOUR);
     let jitter = section.number("jitter", 0.3);
@@ -269,6 +264,9 @@ fn devices<'r>(
         });
     }
     if !channel.has("device") {
+        if let Some(id) = channel.peek("id") {
+            names.claim(channel, "id", id);
+        }
         devices.push(Device {
             name: id.as_str().to_owned(),
             address: String::new(),
@@ -283,13 +281,13 @@ fn device_link(section: &Section<'_>, links: &Names<'_>) -> Option<LinkId> {
     let written = section.string("link", "plc")?;
     let found = links.position(written);
     if found.is_none() {
-        let remedy = match links.some() {
-            none if none.is_empty() => format!("grant it with `links.{} = {{ .. }}`", "NAME"),
-            some => format!("the channel has {some}"),
-        };
         section.fault_at(
             "link",
-            format!("there is no link {}; {remedy}", quoted(written)),
+            format!(
+                "there is no link {}; grant it under `links`, or use one of those there: the channel has {}",
+                quoted(written),
+                links.some()
+            ),
         );
     }
     found.map(|position| LinkId(position as u32))

@@ -61,7 +61,7 @@ fn clamped(number: usize) -> u32 {
 }
 
 /// Gathers faults while a file is read.
-pub(super) struct Report<'t> {
+pub(super) struct Findings<'t> {
     lines: Lines<'t>,
     found: RefCell<Found>,
 }
@@ -72,7 +72,7 @@ struct Found {
     more: usize,
 }
 
-impl<'t> Report<'t> {
+impl<'t> Findings<'t> {
     pub(super) fn new(text: &'t str) -> Self {
         Self {
             lines: Lines::new(text),
@@ -113,9 +113,9 @@ impl<'t> Report<'t> {
 }
 
 /// Reads the tree. `None` if the text is no TOML, which has been reported then.
-pub(super) fn read<'t>(text: &'t str, report: &Report<'_>) -> Option<DeTable<'t>> {
+pub(super) fn read<'t>(text: &'t str, findings: &Findings<'_>) -> Option<DeTable<'t>> {
     if text.len() > MAX_BYTES {
-        report.fault(
+        findings.fault(
             0..0,
             "",
             "the file is larger than 16MiB; split the plant over several hosts",
@@ -124,7 +124,7 @@ pub(super) fn read<'t>(text: &'t str, report: &Report<'_>) -> Option<DeTable<'t>
     }
     let (tree, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
-        report.fault(
+        findings.fault(
             error.span().unwrap_or_default(),
             "",
             syntax_message(error.message()),
@@ -136,7 +136,9 @@ pub(super) fn read<'t>(text: &'t str, report: &Report<'_>) -> Option<DeTable<'t>
 fn syntax_message(what: &str) -> String {
     match what {
         "duplicate key" => "this key stands twice in its table; remove one".to_owned(),
-        "recursion limit" => "nested too deeply; use at most 80 levels".to_owned(),
+        "recursion limit" | "cannot recurse further; max recursion depth met" => {
+            "nested too deeply; use at most 80 levels".to_owned()
+        }
         what => format!("not valid TOML: {what}; see toml.io for how it is written"),
     }
 }

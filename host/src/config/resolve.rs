@@ -6,7 +6,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::checked::{Channel, Host, Http};
-use super::document::Report;
+use super::document::Findings;
 use super::fault::quoted;
 use super::names::{Names, called};
 use super::section::{Keys, Section};
@@ -33,9 +33,9 @@ const HTTP: Keys = Keys {
     ],
 };
 
-/// Reads a whole file. What is wrong is in the report afterwards, and if there is anything, the result is void.
-pub(super) fn host<'r>(tree: &'r DeTable<'r>, origin: &Origin, report: &'r Report<'r>) -> Host {
-    let root = Section::new(tree, 0..0, "", report);
+/// Reads a whole file. What is wrong is in the findings afterwards, and if there is anything, the result is void.
+pub(super) fn host<'r>(tree: &'r DeTable<'r>, origin: &Origin, findings: &'r Findings<'r>) -> Host {
+    let root = Section::new(tree, 0..0, "", findings);
     root.refuse_unknown_keys(&ROOT);
     let data_dir = root.table("host", "host").map_or("data", |section| {
         section.refuse_unknown_keys(&HOST);
@@ -91,7 +91,7 @@ fn http(root: &Section<'_>) -> Option<Http> {
 
 fn channels<'r>(root: &Section<'r>, folder: &Path) -> Vec<Channel> {
     let sections = root.tables("channel");
-    if !root.has("channel") || sections.is_empty() && !root.report().is_full() {
+    if !root.has("channel") || root.is_empty_list("channel") {
         root.fault(
             "there is no channel, so nothing would run; add one that begins with `[[channel]]`",
         );
@@ -117,9 +117,26 @@ fn channels<'r>(root: &Section<'r>, folder: &Path) -> Vec<Channel> {
     channels
 }
 
+/// Reads a path that is not empty and must be there.
+pub(super) fn required_path<'r>(
+    section: &Section<'r>,
+    key: &str,
+    example: &str,
+) -> Option<&'r str> {
+    check_path(section, key, section.required(key, example)?, example)
+}
+
 /// Reads a path that is not empty.
-pub(super) fn path<'r>(section: &Section<'r>, key: &str, example: &str) -> Option<&'r str> {
-    let path = section.string(key, example)?;
+fn path<'r>(section: &Section<'r>, key: &str, example: &str) -> Option<&'r str> {
+    check_path(section, key, section.string(key, example)?, example)
+}
+
+fn check_path<'r>(
+    section: &Section<'r>,
+    key: &str,
+    path: &'r str,
+    example: &str,
+) -> Option<&'r str> {
     if path.is_empty() || path.contains('\0') {
         section.fault_at(
             key,

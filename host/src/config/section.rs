@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable};
 
-use super::document::{Node, Report};
+use super::document::{Findings, Node};
 use super::fault::quoted;
 use super::spelling::closest;
 use super::units::{parse_duration, parse_size, show_duration, show_size};
@@ -19,7 +19,7 @@ pub(super) struct Section<'r> {
     table: &'r DeTable<'r>,
     span: Range<usize>,
     at: String,
-    report: &'r Report<'r>,
+    findings: &'r Findings<'r>,
 }
 
 /// The keys of a table: those that are read, and those that a later version will read, each with what to do today.
@@ -33,13 +33,13 @@ impl<'r> Section<'r> {
         table: &'r DeTable<'r>,
         span: Range<usize>,
         at: impl Into<String>,
-        report: &'r Report<'r>,
+        findings: &'r Findings<'r>,
     ) -> Self {
         Self {
             table,
             span,
             at: at.into(),
-            report,
+            findings,
         }
     }
 
@@ -57,13 +57,13 @@ impl<'r> Section<'r> {
         self.span.clone()
     }
 
-    pub(super) fn report(&self) -> &'r Report<'r> {
-        self.report
+    pub(super) fn findings(&self) -> &'r Findings<'r> {
+        self.findings
     }
 
     /// Reports something about the table as a whole.
     pub(super) fn fault(&self, message: impl Into<String>) {
-        self.report.fault(self.span(), &self.at, message);
+        self.findings.fault(self.span(), &self.at, message);
     }
 
     /// Reports something about one key's value, or about the table where the key is absent.
@@ -72,7 +72,7 @@ impl<'r> Section<'r> {
             .table
             .get(key)
             .map_or_else(|| self.span(), Spanned::span);
-        self.report.fault(span, &self.at, message);
+        self.findings.fault(span, &self.at, message);
     }
 
     /// Where the value of a key stands, or the table where it is absent.
@@ -93,8 +93,8 @@ impl<'r> Section<'r> {
             if keys.known.contains(&name) {
                 continue;
             }
-            if self.report.is_full() {
-                self.report.fault(key.span(), &self.at, "");
+            if self.findings.is_full() {
+                self.findings.fault(key.span(), &self.at, "");
                 continue;
             }
             let message = match keys.later.iter().find(|(later, _)| *later == name) {
@@ -112,7 +112,7 @@ impl<'r> Section<'r> {
                     ),
                 },
             };
-            self.report.fault(key.span(), &self.at, message);
+            self.findings.fault(key.span(), &self.at, message);
         }
     }
 
@@ -126,7 +126,7 @@ impl<'r> Section<'r> {
             Node::Datetime(_) => "a date",
             Node::Table(_) => "a table",
         };
-        self.report.fault(
+        self.findings.fault(
             node.span(),
             &self.at,
             format!("`{key}` is {found}; write {wanted}"),
@@ -346,7 +346,7 @@ impl<'r> Section<'r> {
     pub(super) fn table(&self, key: &str, at: impl Into<String>) -> Option<Section<'r>> {
         let node = self.table.get(key)?;
         match node.get_ref() {
-            Node::Table(table) => Some(Section::new(table, node.span(), at, self.report)),
+            Node::Table(table) => Some(Section::new(table, node.span(), at, self.findings)),
             _ => {
                 self.wrong_type(key, node, &format!("a table such as `{key} = {{ .. }}`"));
                 None
@@ -373,7 +373,7 @@ impl<'r> Section<'r> {
                         table,
                         item.span(),
                         self.at.clone(),
-                        self.report,
+                        self.findings,
                     ));
                 }
                 _ => self.wrong_type(key, item, &format!("tables in it: `{key} = [{{ .. }}]`")),
@@ -399,7 +399,7 @@ impl<'r> Section<'r> {
             match node.get_ref() {
                 Node::Table(table) => sections.push((
                     &**key.get_ref(),
-                    Section::new(table, key.span(), self.at.clone(), self.report),
+                    Section::new(table, key.span(), self.at.clone(), self.findings),
                 )),
                 _ => self.wrong_type(key.get_ref(), node, "a table such as `{ .. }`"),
             }
@@ -453,7 +453,7 @@ impl<'r> Section<'r> {
         let message = format!(
             "a number in the settings {why}, which JSON cannot carry; write it as a string"
         );
-        self.report.fault(node.span(), &self.at, message);
+        self.findings.fault(node.span(), &self.at, message);
         Json::Null
     }
 }
