@@ -16,7 +16,7 @@ const MAX_DEVICES: usize = 4_096;
 /// The longest address of a device or tag, in characters.
 pub(super) const MAX_ADDRESS_CHARS: usize = 1_024;
 
-const CHANNEL: Keys = Keys {
+pub(super) const CHANNEL: Keys = Keys {
     known: &[
         "id", "driver", "sha256", "enabled", "settings", "limits", "restart", "links", "device",
         "group", "tag",
@@ -29,7 +29,7 @@ const CHANNEL: Keys = Keys {
         ("recycle", "remove it"),
     ],
 };
-const LIMITS: Keys = Keys {
+pub(super) const LIMITS: Keys = Keys {
     known: &[
         "memory",
         "fuel_per_turn",
@@ -40,7 +40,7 @@ const LIMITS: Keys = Keys {
     ],
     later: &[],
 };
-const RESTART: Keys = Keys {
+pub(super) const RESTART: Keys = Keys {
     known: &[
         "mode",
         "max_attempts",
@@ -57,7 +57,7 @@ const RESTART: Keys = Keys {
         ),
     ],
 };
-const DEVICE: Keys = Keys {
+pub(super) const DEVICE: Keys = Keys {
     known: &["name", "address", "settings", "link"],
     later: &[],
 };

@@ -17,15 +17,15 @@ pub(super) const MAX_CHANNELS: usize = 10_000;
 /// The most tags in one file.
 pub(super) const MAX_TAGS: usize = 100_000;
 
-const ROOT: Keys = Keys {
+pub(super) const ROOT: Keys = Keys {
     known: &["host", "http", "channel", "sink"],
     later: &[],
 };
-const HOST: Keys = Keys {
+pub(super) const HOST: Keys = Keys {
     known: &["data_dir"],
     later: &[],
 };
-const HTTP: Keys = Keys {
+pub(super) const HTTP: Keys = Keys {
     known: &["listen"],
     later: &[
         ("tls", "remove it and listen on a loopback address"),

@@ -15,11 +15,11 @@ const MAX_SINKS: usize = 64;
 const KNOWN: [&str; 2] = ["stdout", "file"];
 const LATER: [&str; 5] = ["mqtt", "sparkplug", "nats", "http", "postgres"];
 
-const STDOUT: Keys = Keys {
+pub(super) const STDOUT: Keys = Keys {
     known: &["kind", "name", "queue"],
     later: &[],
 };
-const FILE: Keys = Keys {
+pub(super) const FILE: Keys = Keys {
     known: &["kind", "name", "queue", "path"],
     later: &[],
 };

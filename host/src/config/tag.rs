@@ -16,11 +16,11 @@ const MAX_GROUPS: usize = 1_024;
 const MAX_UNIT_CHARS: usize = 64;
 const MAX_DESCRIPTION_CHARS: usize = 1_024;
 
-const GROUP: Keys = Keys {
+pub(super) const GROUP: Keys = Keys {
     known: &["name", "period", "device", "tags"],
     later: &[("tags_file", "write the tags under `tags`")],
 };
-const TAG: Keys = Keys {
+pub(super) const TAG: Keys = Keys {
     known: &[
         "name",
         "address",

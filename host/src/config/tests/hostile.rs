@@ -26,9 +26,10 @@ proptest! {
         for (place, length, piece, edit) in edits {
             let from = text.floor_char_boundary(place.index(text.len()));
             let to = text.floor_char_boundary((from + length).min(text.len()));
+            let original = text.clone();
             match edit {
                 0 => text.replace_range(from..to, ""),
-                1 => text.insert_str(from, &text[from..to].to_owned()),
+                1 => text.insert_str(from, &original[from..to]),
                 _ => text.replace_range(from..to, PIECES[piece]),
             }
         }
