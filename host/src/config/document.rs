@@ -5,13 +5,14 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use toml::Spanned;
 use toml::de::DeTable;
 
 use super::fault::{Fault, Faults, Position};
 
 /// The largest file, in bytes.
 pub(super) const MAX_BYTES: usize = 16 << 20;
+/// The largest file of which every fault of syntax is reported; of a larger one, the first.
+const MAX_BYTES_TO_RECOVER: usize = 1 << 20;
 
 /// A key or value as it stands in the tree.
 pub(super) type Node<'t> = toml::de::DeValue<'t>;
@@ -122,7 +123,15 @@ pub(super) fn read<'t>(text: &'t str, findings: &Findings<'_>) -> Option<DeTable
         );
         return None;
     }
-    let (tree, errors) = DeTable::parse_recoverable(text);
+    let first = match DeTable::parse(text) {
+        Ok(tree) => return Some(tree.into_inner()),
+        Err(first) => first,
+    };
+    // Recovery gathers every error there is, and in the worst of files that is each of its bytes.
+    let errors = match text.len() {
+        ..=MAX_BYTES_TO_RECOVER => DeTable::parse_recoverable(text).1,
+        _ => vec![first],
+    };
     for error in &errors {
         findings.fault(
             error.span().unwrap_or_default(),
@@ -130,7 +139,7 @@ pub(super) fn read<'t>(text: &'t str, findings: &Findings<'_>) -> Option<DeTable
             syntax_message(error.message()),
         );
     }
-    errors.is_empty().then(|| Spanned::into_inner(tree))
+    None
 }
 
 fn syntax_message(what: &str) -> String {

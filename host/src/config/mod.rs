@@ -56,8 +56,8 @@ pub struct Checked<T> {
     pub locations: Locations,
 }
 
-/// Reads and checks a whole file, of at most 16 MiB. Reports every fault at once; of faults of syntax only these, since
-/// the rest of such a file cannot be known.
+/// Reads and checks a whole file, of at most 16 MiB. Reports every fault at once. Where TOML's own syntax is at fault, only
+/// that is reported, since the rest of such a file cannot be known; all of it up to 1 MiB, beyond that the first.
 pub fn parse(text: &str, origin: &Origin) -> Result<Checked<Host>, Faults> {
     let findings = document::Findings::new(text);
     let tree = document::read(text, &findings);

@@ -40,6 +40,12 @@ fn syntax() {
         ],
     );
     check(
+        &format!("{}\na = \nb = ", " ".repeat(1 << 20)),
+        expect![
+            "2:5: not valid TOML: string values must be quoted, expected literal string; see toml.io for how it is written"
+        ],
+    );
+    check(
         &" ".repeat((16 << 20) + 1),
         expect!["1:1: the file is larger than 16MiB; split the plant over several hosts"],
     );
