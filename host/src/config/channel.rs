@@ -179,15 +179,7 @@ fn hex32(text: &str) -> Option<[u8; 32]> {
 }
 
 fn limits(channel: &Section<'_>) -> Limits {
-    let empty = toml::de::DeTable::new();
-    let found = channel.table("limits", channel.at());
-    let section = match &found {
-        Some(section) => {
-            section.refuse_unknown_keys(&LIMITS);
-            section
-        }
-        None => &Section::new(&empty, 0..0, "", channel.findings()),
-    };
+    let section = channel.part("limits", &LIMITS);
     Limits {
         memory: section.size("memory", 32 << 20, 1 << 20..=1 << 30),
         fuel_per_turn: section.integer("fuel_per_turn", 50_000_000, 10_000..=10_000_000_000),
@@ -199,15 +191,7 @@ fn limits(channel: &Section<'_>) -> Limits {
 }
 
 fn restart(channel: &Section<'_>) -> Restart {
-    let empty = toml::de::DeTable::new();
-    let found = channel.table("restart", channel.at());
-    let section = match &found {
-        Some(section) => {
-            section.refuse_unknown_keys(&RESTART);
-            section
-        }
-        None => &Section::new(&empty, 0..0, "", channel.findings()),
-    };
+    let section = channel.part("restart", &RESTART);
     let delay = section.duration("delay", 5 * SECOND, Duration::ZERO..=HOUR);
     let jitter = section.number("jitter", 0.3);
     if !(0.0..=1.0).contains(&jitter) {

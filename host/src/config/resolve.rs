@@ -37,10 +37,8 @@ pub(super) const HTTP: Keys = Keys {
 pub(super) fn host<'r>(tree: &'r DeTable<'r>, origin: &Origin, findings: &'r Findings<'r>) -> Host {
     let root = Section::new(tree, 0..0, "", findings);
     root.refuse_unknown_keys(&ROOT);
-    let data_dir = root.table("host", "host").map_or("data", |section| {
-        section.refuse_unknown_keys(&HOST);
-        path(&section, "data_dir", "data").unwrap_or("data")
-    });
+    let section = root.part("host", &HOST);
+    let data_dir = path(&section, "data_dir", "data").unwrap_or("data");
     Host {
         data_dir: origin.folder.join(data_dir),
         http: http(&root),
@@ -50,16 +48,9 @@ pub(super) fn host<'r>(tree: &'r DeTable<'r>, origin: &Origin, findings: &'r Fin
 }
 
 fn http(root: &Section<'_>) -> Option<Http> {
-    let default = Http {
-        listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
-    };
-    let Some(section) = root.table("http", "http") else {
-        return Some(default);
-    };
-    section.refuse_unknown_keys(&HTTP);
-    let Some(listen) = section.string("listen", "127.0.0.1:7070") else {
-        return Some(default);
-    };
+    const DEFAULT: &str = "127.0.0.1:7070";
+    let section = root.part("http", &HTTP);
+    let listen = section.string("listen", DEFAULT).unwrap_or(DEFAULT);
     if listen == "off" {
         return None;
     }

@@ -16,7 +16,8 @@ use super::units::{parse_duration, parse_size, show_duration, show_size};
 
 /// One table, where it stands and what it is called in messages.
 pub(super) struct Section<'r> {
-    table: &'r DeTable<'r>,
+    /// `None` reads as an empty table.
+    table: Option<&'r DeTable<'r>>,
     span: Range<usize>,
     at: String,
     findings: &'r Findings<'r>,
@@ -36,7 +37,7 @@ impl<'r> Section<'r> {
         findings: &'r Findings<'r>,
     ) -> Self {
         Self {
-            table,
+            table: Some(table),
             span,
             at: at.into(),
             findings,
@@ -61,6 +62,10 @@ impl<'r> Section<'r> {
         self.findings
     }
 
+    fn get(&self, key: &str) -> Option<&'r Spanned<Node<'r>>> {
+        self.table?.get(key)
+    }
+
     /// Reports something about the table as a whole.
     pub(super) fn fault(&self, message: impl Into<String>) {
         self.findings.fault(self.span(), &self.at, message);
@@ -68,27 +73,22 @@ impl<'r> Section<'r> {
 
     /// Reports something about one key's value, or about the table where the key is absent.
     pub(super) fn fault_at(&self, key: &str, message: impl Into<String>) {
-        let span = self
-            .table
-            .get(key)
-            .map_or_else(|| self.span(), Spanned::span);
+        let span = self.get(key).map_or_else(|| self.span(), Spanned::span);
         self.findings.fault(span, &self.at, message);
     }
 
     /// Where the value of a key stands, or the table where it is absent.
     pub(super) fn span_of(&self, key: &str) -> Range<usize> {
-        self.table
-            .get(key)
-            .map_or_else(|| self.span(), Spanned::span)
+        self.get(key).map_or_else(|| self.span(), Spanned::span)
     }
 
     pub(super) fn has(&self, key: &str) -> bool {
-        self.table.contains_key(key)
+        self.get(key).is_some()
     }
 
     /// Reports every key that is not in the list.
     pub(super) fn refuse_unknown_keys(&self, keys: &Keys) {
-        for key in self.table.keys() {
+        for key in self.table.into_iter().flat_map(DeTable::keys) {
             let name: &str = key.get_ref();
             if keys.known.contains(&name) {
                 continue;
@@ -135,12 +135,12 @@ impl<'r> Section<'r> {
 
     /// A string, if it is there and is one; nothing is reported.
     pub(super) fn peek(&self, key: &str) -> Option<&'r str> {
-        self.table.get(key)?.get_ref().as_str()
+        self.get(key)?.get_ref().as_str()
     }
 
     /// A string, if it is there.
     pub(super) fn string(&self, key: &str, example: &str) -> Option<&'r str> {
-        let node = self.table.get(key)?;
+        let node = self.get(key)?;
         let text = node.get_ref().as_str();
         if text.is_none() {
             self.wrong_type(
@@ -175,7 +175,7 @@ impl<'r> Section<'r> {
     }
 
     pub(super) fn boolean(&self, key: &str, default: bool) -> bool {
-        let Some(node) = self.table.get(key) else {
+        let Some(node) = self.get(key) else {
             return default;
         };
         node.get_ref().as_bool().unwrap_or_else(|| {
@@ -185,7 +185,7 @@ impl<'r> Section<'r> {
     }
 
     pub(super) fn integer(&self, key: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
-        let Some(node) = self.table.get(key) else {
+        let Some(node) = self.get(key) else {
             return default;
         };
         let Some(integer) = node.get_ref().as_integer() else {
@@ -213,7 +213,7 @@ impl<'r> Section<'r> {
 
     /// A finite number, written as a float or as an integer.
     pub(super) fn number(&self, key: &str, default: f64) -> f64 {
-        let Some(node) = self.table.get(key) else {
+        let Some(node) = self.get(key) else {
             return default;
         };
         let number = match node.get_ref() {
@@ -246,18 +246,18 @@ impl<'r> Section<'r> {
         default: Duration,
         range: RangeInclusive<Duration>,
     ) -> Duration {
-        self.required_duration_or(key, default, range)
+        self.duration_if_right(key, default, range)
             .unwrap_or(default)
     }
 
     /// A duration; `None` where it is absent or wrong, and reported only if it is wrong.
-    pub(super) fn required_duration_or(
+    fn duration_if_right(
         &self,
         key: &str,
         example: Duration,
         range: RangeInclusive<Duration>,
     ) -> Option<Duration> {
-        let node = self.table.get(key)?;
+        let node = self.get(key)?;
         let example = show_duration(example);
         let Some(text) = node.get_ref().as_str() else {
             self.wrong_type(
@@ -294,7 +294,7 @@ impl<'r> Section<'r> {
     }
 
     pub(super) fn size(&self, key: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
-        let Some(node) = self.table.get(key) else {
+        let Some(node) = self.get(key) else {
             return default;
         };
         let example = show_size(default);
@@ -344,7 +344,7 @@ impl<'r> Section<'r> {
 
     /// A table within this one: `key = { .. }` or `[this.key]`.
     pub(super) fn table(&self, key: &str, at: impl Into<String>) -> Option<Section<'r>> {
-        let node = self.table.get(key)?;
+        let node = self.get(key)?;
         match node.get_ref() {
             Node::Table(table) => Some(Section::new(table, node.span(), at, self.findings)),
             _ => {
@@ -354,9 +354,28 @@ impl<'r> Section<'r> {
         }
     }
 
+    /// A table within this one that has these keys; an empty one where it is absent.
+    pub(super) fn part(&self, key: &str, keys: &Keys) -> Section<'r> {
+        let at = if self.at.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}, {key}", self.at)
+        };
+        let Some(section) = self.table(key, at.clone()) else {
+            return Section {
+                table: None,
+                span: self.span(),
+                at,
+                findings: self.findings,
+            };
+        };
+        section.refuse_unknown_keys(keys);
+        section
+    }
+
     /// A list of tables: `[[this.key]]` or `key = [{ .. }, { .. }]`.
     pub(super) fn tables(&self, key: &str) -> Vec<Section<'r>> {
-        let Some(node) = self.table.get(key) else {
+        let Some(node) = self.get(key) else {
             return Vec::new();
         };
         let Some(list) = node.get_ref().as_array() else {
@@ -384,15 +403,14 @@ impl<'r> Section<'r> {
 
     /// Whether a key holds a list with nothing in it.
     pub(super) fn is_empty_list(&self, key: &str) -> bool {
-        self.table
-            .get(key)
+        self.get(key)
             .and_then(|node| node.get_ref().as_array())
             .is_some_and(|list| list.is_empty())
     }
 
     /// Every key with its table, in the order of the file.
     pub(super) fn named_tables(&self) -> Vec<(&'r str, Section<'r>)> {
-        let mut entries: Vec<_> = self.table.iter().collect();
+        let mut entries: Vec<_> = self.table.into_iter().flat_map(DeTable::iter).collect();
         entries.sort_by_key(|(key, _)| key.span().start);
         let mut sections = Vec::with_capacity(entries.len());
         for (key, node) in entries {
@@ -410,7 +428,7 @@ impl<'r> Section<'r> {
     /// A table that only the driver understands, as JSON; `{}` where it is absent.
     pub(super) fn settings(&self, key: &str) -> Json {
         let empty = || Json::Object(serde_json::Map::new());
-        match self.table.get(key) {
+        match self.get(key) {
             None => empty(),
             Some(node) if node.get_ref().is_table() => self.json(node),
             Some(node) => {

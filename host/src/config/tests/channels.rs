@@ -206,44 +206,44 @@ fn limits() {
     check(
         &channel("limits = { memory = 32, mailbx = 1, batch = 0, mailbox = 1.5 }"),
         expect![[r#"
-            4:21: channel a: `memory` is an integer; write a size with its unit such as "32MiB"
-            4:25: channel a: unknown key `mailbx`; did you mean `mailbox`?
-            4:45: channel a: `batch` is `0`; use 1 to 256
-            4:58: channel a: `mailbox` is a float; write a whole number such as 1024"#]],
+            4:21: channel a, limits: `memory` is an integer; write a size with its unit such as "32MiB"
+            4:25: channel a, limits: unknown key `mailbx`; did you mean `mailbox`?
+            4:45: channel a, limits: `batch` is `0`; use 1 to 256
+            4:58: channel a, limits: `mailbox` is a float; write a whole number such as 1024"#]],
     );
     check(
         &channel("limits = { memory = \"32MB\" }"),
         expect![[
-            r#"4:21: channel a: `memory` is `32MB`, which is no size; write one in B, KiB, MiB or GiB such as "32MiB""#
+            r#"4:21: channel a, limits: `memory` is `32MB`, which is no size; write one in B, KiB, MiB or GiB such as "32MiB""#
         ]],
     );
     check(
         &channel("limits = { memory = \"2GiB\" }"),
-        expect!["4:21: channel a: `memory` is `2GiB`; use 1MiB to 1GiB"],
+        expect!["4:21: channel a, limits: `memory` is `2GiB`; use 1MiB to 1GiB"],
     );
     check(
         &channel(
             "limits = { fuel_per_turn = 1, samples_per_second = -1, mailbox = 0xFFFF_FFFF_FFFF_FFFF_FFFF }",
         ),
         expect![[r#"
-            4:28: channel a: `fuel_per_turn` is `1`; use 10000 to 10000000000
-            4:52: channel a: `samples_per_second` is `-1`; use 1 to 10000000
-            4:66: channel a: `mailbox` is `0xFFFFFFFFFFFFFFFFFFFF`; use 16 to 65536"#]],
+            4:28: channel a, limits: `fuel_per_turn` is `1`; use 10000 to 10000000000
+            4:52: channel a, limits: `samples_per_second` is `-1`; use 1 to 10000000
+            4:66: channel a, limits: `mailbox` is `0xFFFFFFFFFFFFFFFFFFFF`; use 16 to 65536"#]],
     );
     check(
         &channel("limits = { turn_deadline = 500 }"),
         expect![[
-            r#"4:28: channel a: `turn_deadline` is an integer; write a duration with its unit such as "500ms""#
+            r#"4:28: channel a, limits: `turn_deadline` is an integer; write a duration with its unit such as "500ms""#
         ]],
     );
     check(
         &channel("limits = { turn_deadline = \"0ms\" }"),
-        expect!["4:28: channel a: `turn_deadline` is `0ms`; use 1ms to 1m"],
+        expect!["4:28: channel a, limits: `turn_deadline` is `0ms`; use 1ms to 1m"],
     );
     check(
         &channel("limits = { turn_deadline = \"500\" }"),
         expect![[
-            r#"4:28: channel a: `turn_deadline` is `500`, which is no duration; write one with its unit such as "500ms""#
+            r#"4:28: channel a, limits: `turn_deadline` is `500`, which is no duration; write one with its unit such as "500ms""#
         ]],
     );
 }
@@ -257,27 +257,27 @@ fn restart() {
     check(
         &channel("restart = { mode = \"always\", jitter = 2, factor = 2, retry_broken = \"5m\" }"),
         expect![[r#"
-            4:20: channel a: `mode` is `always`; use one of `permanent`, `transient` or `never`
-            4:39: channel a: `jitter` is `2`; use 0 to 1, the part of the delay that varies
-            4:42: channel a: `factor` is not supported yet by this version; remove it: the delay doubles up to `max_delay`
-            4:54: channel a: `retry_broken` is not supported yet by this version; remove it: a broken channel waits for `bulkhead channel start`"#]],
+            4:20: channel a, restart: `mode` is `always`; use one of `permanent`, `transient` or `never`
+            4:39: channel a, restart: `jitter` is `2`; use 0 to 1, the part of the delay that varies
+            4:42: channel a, restart: `factor` is not supported yet by this version; remove it: the delay doubles up to `max_delay`
+            4:54: channel a, restart: `retry_broken` is not supported yet by this version; remove it: a broken channel waits for `bulkhead channel start`"#]],
     );
     check(
         &channel(
             "restart = { delay = \"10s\", max_delay = \"5s\", max_attempts = 1001, reset_after = \"0s\" }",
         ),
         expect![[r#"
-            4:40: channel a: `max_delay` is `5s`; use 10s to 1day
-            4:61: channel a: `max_attempts` is `1001`; use 0 to 1000
-            4:81: channel a: `reset_after` is `0s`; use 1s to 7days"#]],
+            4:40: channel a, restart: `max_delay` is `5s`; use 10s to 1day
+            4:61: channel a, restart: `max_attempts` is `1001`; use 0 to 1000
+            4:81: channel a, restart: `reset_after` is `0s`; use 1s to 7days"#]],
     );
     check(
         &channel("restart = { jitter = nan }"),
-        expect!["4:22: channel a: `jitter` is not finite; use a number such as 0.3"],
+        expect!["4:22: channel a, restart: `jitter` is not finite; use a number such as 0.3"],
     );
     check(
         &channel("restart = { jitter = true }"),
-        expect!["4:22: channel a: `jitter` is a boolean; write a number such as 0.3"],
+        expect!["4:22: channel a, restart: `jitter` is a boolean; write a number such as 0.3"],
     );
 }
 

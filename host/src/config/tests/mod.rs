@@ -399,8 +399,8 @@ tags = [
             7:1: channel press 3: unknown key `drvier`; did you mean `driver`?
             8:25: channel press 3, link plc: `tls://10.0.0.9:802` is a transport not supported yet by this version; use tcp:// as in "tcp://10.0.0.9:502"
             8:47: channel press 3, link plc: unknown key `profil`; remove it, or use one of `connect`, `connect_timeout`, `base_delay`, `max_delay` or `on_restart`
-            9:21: channel press 3: `memory` is an integer; write a size with its unit such as "32MiB"
-            9:35: channel press 3: `mailbox` is a string; write a whole number such as 1024
+            9:21: channel press 3, limits: `memory` is an integer; write a size with its unit such as "32MiB"
+            9:35: channel press 3, limits: `mailbox` is a string; write a whole number such as 1024
             12:10: channel press 3, group fast: `period` is `fast`, which is no duration; write one with its unit such as "100ms"
             14:3: channel press 3, tag temp: `address` is missing; add one such as `address = "40001"`
             14:27: channel press 3, tag temp: `int17` is no type; use one of bool, int8, uint8, int16, uint16, int32, uint32, int64, uint64, float32, float64, string, bytes, or one with a number of elements such as `int16[8]`
