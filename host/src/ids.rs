@@ -80,7 +80,7 @@ impl ChannelId {
         if first_ok && rest_ok && name.len() <= Self::MAX_LENGTH {
             Ok(Self(name.into()))
         } else {
-            Err(BadName(name.chars().take(80).collect()))
+            Err(BadName(name.chars().take(80).flat_map(char::escape_debug).collect()))
         }
     }
 
@@ -130,6 +130,13 @@ mod tests {
         for bad in ["", "-a", "a b", "a/b", "ä", "a\n", &"x".repeat(65)] {
             assert!(ChannelId::new(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_bad_name_is_shown_short_and_harmless() {
+        let shown = ChannelId::new("a\u{1b}[31m").unwrap_err().to_string();
+        assert!(shown.starts_with(r"`a\u{1b}[31m` is no name; "), "{shown}");
+        assert!(ChannelId::new(&"-".repeat(100_000)).unwrap_err().to_string().len() < 200);
     }
 
     #[test]

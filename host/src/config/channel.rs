@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::checked::{Channel, Device, DriverPath, Limits, Restart, RestartMode};
 use super::fault::quoted;
 use super::names::{Names, called, required_name};
-use super::resolve::path;
+use super::resolve::required_path;
 use super::section::{Keys, Section};
 use super::{link, tag};
 use crate::ids::{ChannelId, LinkId};
@@ -16,7 +16,7 @@ const MAX_DEVICES: usize = 4_096;
 /// The longest address of a device or tag, in characters.
 pub(super) const MAX_ADDRESS_CHARS: usize = 1_024;
 
-const CHANNEL: Keys = Keys {
+pub(super) const CHANNEL: Keys = Keys {
     known: &[
         "id", "driver", "sha256", "enabled", "settings", "limits", "restart", "links", "device",
         "group", "tag",
@@ -29,7 +29,7 @@ const CHANNEL: Keys = Keys {
         ("recycle", "remove it"),
     ],
 };
-const LIMITS: Keys = Keys {
+pub(super) const LIMITS: Keys = Keys {
     known: &[
         "memory",
         "fuel_per_turn",
@@ -40,7 +40,7 @@ const LIMITS: Keys = Keys {
     ],
     later: &[],
 };
-const RESTART: Keys = Keys {
+pub(super) const RESTART: Keys = Keys {
     known: &[
         "mode",
         "max_attempts",
@@ -57,7 +57,7 @@ const RESTART: Keys = Keys {
         ),
     ],
 };
-const DEVICE: Keys = Keys {
+pub(super) const DEVICE: Keys = Keys {
     known: &["name", "address", "settings", "link"],
     later: &[],
 };
@@ -119,12 +119,7 @@ fn id<'r>(section: &Section<'r>, ids: &mut Names<'r>) -> ChannelId {
 
 fn driver(section: &Section<'_>, folder: &Path) -> DriverPath {
     const EXAMPLE: &str = "target/drivers/modbus.wasm";
-    section.required("driver", EXAMPLE);
-    let written = if section.has("driver") {
-        path(section, "driver", EXAMPLE)
-    } else {
-        None
-    };
+    let written = required_path(section, "driver", EXAMPLE);
     if let Some(written) = written.filter(|written| is_remote(written)) {
         section.fault_at(
             "driver",
@@ -184,15 +179,7 @@ fn hex32(text: &str) -> Option<[u8; 32]> {
 }
 
 fn limits(channel: &Section<'_>) -> Limits {
-    let empty = toml::de::DeTable::new();
-    let found = channel.table("limits", channel.at());
-    let section = match &found {
-        Some(section) => {
-            section.refuse_unknown_keys(&LIMITS);
-            section
-        }
-        None => &Section::new(&empty, 0..0, "", channel.report()),
-    };
+    let section = channel.part("limits", &LIMITS);
     Limits {
         memory: section.size("memory", 32 << 20, 1 << 20..=1 << 30),
         fuel_per_turn: section.integer("fuel_per_turn", 50_000_000, 10_000..=10_000_000_000),
@@ -204,15 +191,7 @@ fn limits(channel: &Section<'_>) -> Limits {
 }
 
 fn restart(channel: &Section<'_>) -> Restart {
-    let empty = toml::de::DeTable::new();
-    let found = channel.table("restart", channel.at());
-    let section = match &found {
-        Some(section) => {
-            section.refuse_unknown_keys(&RESTART);
-            section
-        }
-        None => &Section::new(&empty, 0..0, "", channel.report()),
-    };
+    let section = channel.part("restart", &RESTART);
     let delay = section.duration("delay", 5 * SECOND, Duration::ZERO..=HOUR);
     let jitter = section.number("jitter", 0.3);
     if !(0.0..=1.0).contains(&jitter) {
@@ -269,6 +248,9 @@ fn devices<'r>(
         });
     }
     if !channel.has("device") {
+        if let Some(id) = channel.peek("id") {
+            names.claim(channel, "id", id);
+        }
         devices.push(Device {
             name: id.as_str().to_owned(),
             address: String::new(),
@@ -283,13 +265,13 @@ fn device_link(section: &Section<'_>, links: &Names<'_>) -> Option<LinkId> {
     let written = section.string("link", "plc")?;
     let found = links.position(written);
     if found.is_none() {
-        let remedy = match links.some() {
-            none if none.is_empty() => format!("grant it with `links.{} = {{ .. }}`", "NAME"),
-            some => format!("the channel has {some}"),
-        };
         section.fault_at(
             "link",
-            format!("there is no link {}; {remedy}", quoted(written)),
+            format!(
+                "there is no link {}; grant it under `links`, or use one of those there: the channel has {}",
+                quoted(written),
+                links.some()
+            ),
         );
     }
     found.map(|position| LinkId(position as u32))

@@ -5,13 +5,14 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use toml::Spanned;
 use toml::de::DeTable;
 
 use super::fault::{Fault, Faults, Position};
 
 /// The largest file, in bytes.
 pub(super) const MAX_BYTES: usize = 16 << 20;
+/// The largest file of which every fault of syntax is reported; of a larger one, the first.
+const MAX_BYTES_TO_RECOVER: usize = 1 << 20;
 
 /// A key or value as it stands in the tree.
 pub(super) type Node<'t> = toml::de::DeValue<'t>;
@@ -61,7 +62,7 @@ fn clamped(number: usize) -> u32 {
 }
 
 /// Gathers faults while a file is read.
-pub(super) struct Report<'t> {
+pub(super) struct Findings<'t> {
     lines: Lines<'t>,
     found: RefCell<Found>,
 }
@@ -72,7 +73,7 @@ struct Found {
     more: usize,
 }
 
-impl<'t> Report<'t> {
+impl<'t> Findings<'t> {
     pub(super) fn new(text: &'t str) -> Self {
         Self {
             lines: Lines::new(text),
@@ -113,30 +114,40 @@ impl<'t> Report<'t> {
 }
 
 /// Reads the tree. `None` if the text is no TOML, which has been reported then.
-pub(super) fn read<'t>(text: &'t str, report: &Report<'_>) -> Option<DeTable<'t>> {
+pub(super) fn read<'t>(text: &'t str, findings: &Findings<'_>) -> Option<DeTable<'t>> {
     if text.len() > MAX_BYTES {
-        report.fault(
+        findings.fault(
             0..0,
             "",
             "the file is larger than 16MiB; split the plant over several hosts",
         );
         return None;
     }
-    let (tree, errors) = DeTable::parse_recoverable(text);
+    let first = match DeTable::parse(text) {
+        Ok(tree) => return Some(tree.into_inner()),
+        Err(first) => first,
+    };
+    // Recovery gathers every error there is, and in the worst of files that is each of its bytes.
+    let errors = match text.len() {
+        ..=MAX_BYTES_TO_RECOVER => DeTable::parse_recoverable(text).1,
+        _ => vec![first],
+    };
     for error in &errors {
-        report.fault(
+        findings.fault(
             error.span().unwrap_or_default(),
             "",
             syntax_message(error.message()),
         );
     }
-    errors.is_empty().then(|| Spanned::into_inner(tree))
+    None
 }
 
 fn syntax_message(what: &str) -> String {
     match what {
         "duplicate key" => "this key stands twice in its table; remove one".to_owned(),
-        "recursion limit" => "nested too deeply; use at most 80 levels".to_owned(),
+        "recursion limit" | "cannot recurse further; max recursion depth met" => {
+            "nested too deeply; use at most 80 levels".to_owned()
+        }
         what => format!("not valid TOML: {what}; see toml.io for how it is written"),
     }
 }

@@ -13,7 +13,7 @@ use crate::ids::ChannelId;
 const MAX_LINKS: usize = 64;
 const EXAMPLE: &str = "tcp://10.0.0.9:502";
 
-const LINK: Keys = Keys {
+pub(super) const LINK: Keys = Keys {
     known: &[
         "connect",
         "connect_timeout",

@@ -87,7 +87,7 @@ fn start_of_part(channel: &Spanned<DeValue<'_>>, at: &str) -> usize {
         "group" => named(get("group"), rest),
         "link" => get("links").and_then(DeValueExt::table).and_then(|links| {
             let entries = links.iter().map(|(name, link)| (&**name.get_ref(), link));
-            longest(entries, rest)
+            best(entries, rest)
         }),
         "tag" => {
             let groups = get("group")
@@ -152,15 +152,16 @@ fn named<'v, 'i, 'p>(
     list: Option<&'v Spanned<DeValue<'i>>>,
     rest: &'p str,
 ) -> Option<(&'v Spanned<DeValue<'i>>, &'p str)> {
-    longest(
+    best(
         items(list?)
             .filter_map(|item| Some((item.get_ref().get("name")?.get_ref().as_str()?, item))),
         rest,
     )
 }
 
-/// The entry with the longest name that begins `rest`, since names may contain dots, and what follows it.
-fn longest<'n, 'p, T>(
+/// The entry whose name begins `rest`, and what follows it. Names may contain dots, so several may fit: one that leaves
+/// a key to follow is likelier meant than one that leaves none, and then a longer name than a shorter.
+fn best<'n, 'p, T>(
     entries: impl Iterator<Item = (&'n str, T)>,
     rest: &'p str,
 ) -> Option<(T, &'p str)> {
@@ -169,5 +170,113 @@ fn longest<'n, 'p, T>(
             let path = rest.strip_prefix(name)?;
             (path.is_empty() || path.starts_with(['.', '['])).then_some((entry, path))
         })
-        .min_by_key(|(_, path)| path.len())
+        .min_by_key(|(_, path)| (path.is_empty(), path.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config::{Faults, Origin, parse};
+
+    const TEXT: &str = r#"
+[[channel]]
+id = "other"
+driver = "d"
+[[channel]]
+id = "a"
+driver = "d"
+links.plc = { connect = "tcp://plc:1" }
+settings.timeout_ms = 5
+settings.deep = { list = [1, 22] }
+[[channel.device]]
+name = "press"
+address = "1"
+[[channel.device]]
+name = "press.address"
+address = "2"
+[[channel.group]]
+name = "fast"
+period = "1s"
+tags = [
+  { name = "temp", address = "1", type = "bool", device = "press" },
+  { name = "temp.address", address = "2", type = "bool", device = "press" },
+]
+[[channel.tag]]
+name = "free"
+device = "press"
+address = "3"
+type = "bool"
+settings.order = "x"
+"#;
+
+    #[test]
+    fn later_faults_find_their_place() {
+        let text = TEXT;
+        let origin = Origin {
+            name: "plant.toml".into(),
+            folder: PathBuf::new(),
+        };
+        let locations = parse(text, &origin)
+            .unwrap_or_else(|faults| panic!("{faults}"))
+            .locations;
+        let id = ChannelId::new("a").unwrap();
+        for (at, expected) in [
+            ("", "[[channel]]"),
+            ("driver", "\"d\""),
+            ("settings.timeout_ms", "5"),
+            ("settings.deep.list[1]", "22"),
+            ("settings.deep.list[7]", "[1, 22]"),
+            ("settings.unit_id", "settings.timeout_ms"),
+            ("device press", "[[channel.device]]\nname = \"press\"\n"),
+            ("device press.address", "\"1\""),
+            ("device press.address.address", "\"2\""),
+            (
+                "device press.settings.slow",
+                "[[channel.device]]\nname = \"press\"\n",
+            ),
+            ("group fast.period", "\"1s\""),
+            ("group fast", "[[channel.group]]"),
+            ("tag temp.address", "\"1\", type"),
+            ("tag temp.address.address", "\"2\", type"),
+            ("tag temp.address.", "{ name = \"temp.address\""),
+            ("tag temp.type", "\"bool\", device = \"press\" },\n  {"),
+            ("tag free.settings.order", "\"x\""),
+            ("tag nobody.address", "[[channel]]\nid = \"a\""),
+            ("link plc", "{ connect"),
+            ("link plc.connect", "\"tcp"),
+            ("link aux", "[[channel]]\nid = \"a\""),
+            ("nonsense here", "[[channel]]\nid = \"a\""),
+        ] {
+            let found = locations.locate(&id, at).unwrap();
+            let rest: String = text
+                .lines()
+                .skip(found.line as usize - 1)
+                .flat_map(|line| [line, "\n"])
+                .collect();
+            let rest: String = rest.chars().skip(found.column as usize - 1).collect();
+            assert!(
+                rest.starts_with(expected),
+                "{at}: {}",
+                rest.lines().next().unwrap_or_default()
+            );
+        }
+        assert_eq!(
+            locations.locate(&ChannelId::new("nobody").unwrap(), ""),
+            None
+        );
+        let faults = locations.faults(
+            &id,
+            [(
+                "settings.timeout_ms",
+                "is too short; use 10 or more".to_owned(),
+            )],
+        );
+        let faults = Faults::new(locations.file(), faults, 0).unwrap();
+        assert_eq!(
+            faults.to_string(),
+            "plant.toml:9:23: channel a, settings.timeout_ms: is too short; use 10 or more"
+        );
+    }
 }

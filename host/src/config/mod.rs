@@ -11,7 +11,7 @@
 //!
 //! serde's derive is not used: it stops at the first fault, and an operator should see all of them at once, each
 //! with its line and its remedy. So a reader that meets a fault reports it and goes on with the default; whatever
-//! was read is thrown away if there was any report.
+//! was read is thrown away if there was any fault.
 //!
 //! Pure: the text comes in as a string, and no path is opened here.
 
@@ -56,15 +56,15 @@ pub struct Checked<T> {
     pub locations: Locations,
 }
 
-/// Reads and checks a whole file, of at most 16 MiB. Reports every fault at once; of faults of syntax only these, since
-/// the rest of such a file cannot be known.
+/// Reads and checks a whole file, of at most 16 MiB. Reports every fault at once. Where TOML's own syntax is at fault, only
+/// that is reported, since the rest of such a file cannot be known; all of it up to 1 MiB, beyond that the first.
 pub fn parse(text: &str, origin: &Origin) -> Result<Checked<Host>, Faults> {
-    let report = document::Report::new(text);
-    let tree = document::read(text, &report);
+    let findings = document::Findings::new(text);
+    let tree = document::read(text, &findings);
     let host = tree
         .as_ref()
-        .map(|tree| resolve::host(tree, origin, &report));
-    match (host, report.into_faults(&origin.name)) {
+        .map(|tree| resolve::host(tree, origin, &findings));
+    match (host, findings.into_faults(&origin.name)) {
         (_, Some(faults)) => Err(faults),
         (Some(value), None) => Ok(Checked {
             value,

@@ -1,6 +1,7 @@
 //! Names within a file: their rule, and that none stands twice.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::fault::{plain, quoted};
 use super::section::Section;
@@ -8,61 +9,75 @@ use super::section::Section;
 /// The longest name of a device, group, tag or sink, in characters.
 pub(super) const MAX_CHARS: usize = 128;
 
-/// Names of one kind that were seen so far, with the position in their list and their line.
+/// Names of one kind that were seen so far.
 pub(super) struct Names<'r> {
     kind: &'static str,
-    seen: HashMap<&'r str, (usize, usize)>,
+    in_order: Vec<&'r str>,
+    seen: HashMap<&'r str, Seen>,
+}
+
+#[derive(Clone, Copy)]
+struct Seen {
+    position: usize,
+    line: usize,
 }
 
 impl<'r> Names<'r> {
     pub(super) fn new(kind: &'static str) -> Self {
         Self {
             kind,
+            in_order: Vec::new(),
             seen: HashMap::new(),
         }
     }
 
-    /// Takes a name, and reports one that was there before.
+    /// Takes the name that stands at `key`, and reports one that was there before.
     pub(super) fn claim(&mut self, section: &Section<'r>, key: &str, name: &'r str) {
-        let kind = self.kind;
-        let span = section.span_of(key);
-        let next = self.seen.len();
-        match self.seen.get(name) {
-            Some((_, line)) => section.fault_at(
+        let line = section.findings().line(&section.span_of(key));
+        match self.seen.entry(name) {
+            Entry::Vacant(entry) => {
+                entry.insert(Seen {
+                    position: self.in_order.len(),
+                    line,
+                });
+                self.in_order.push(name);
+            }
+            Entry::Occupied(entry) => section.fault_at(
                 key,
                 format!(
-                    "{kind} {} stands on line {line} already; rename one of them",
-                    quoted(name)
+                    "{} {} stands on line {} already; give one of them another name",
+                    self.kind,
+                    quoted(name),
+                    entry.get().line
                 ),
             ),
-            None => {
-                self.seen.insert(name, (next, section.report().line(&span)));
-            }
         }
     }
 
     /// The position of a name among those that differ.
     pub(super) fn position(&self, name: &str) -> Option<usize> {
-        self.seen.get(name).map(|(position, _)| *position)
+        self.seen.get(name).map(|seen| seen.position)
     }
 
     /// How many names differ.
     pub(super) fn len(&self) -> usize {
-        self.seen.len()
+        self.in_order.len()
     }
 
-    /// A few of the names, in their order, for a message.
+    /// A few of the names, for a message.
     pub(super) fn some(&self) -> String {
         const SHOWN: usize = 8;
-        let mut names: Vec<_> = self.seen.iter().collect();
-        names.sort_by_key(|(_, (position, _))| *position);
-        let mut shown: Vec<String> = names
+        if self.in_order.is_empty() {
+            return format!("no {} with a name", self.kind);
+        }
+        let mut shown: Vec<String> = self
+            .in_order
             .iter()
             .take(SHOWN)
-            .map(|(name, _)| quoted(name))
+            .map(|name| quoted(name))
             .collect();
-        if names.len() > SHOWN {
-            shown.push(format!("{} more", names.len() - SHOWN));
+        if self.len() > SHOWN {
+            shown.push(format!("{} more", self.len() - SHOWN));
         }
         shown.join(", ")
     }
@@ -93,8 +108,7 @@ pub(super) fn check_name(section: &Section<'_>, name: &str) {
     section.fault_at(
         "name",
         format!(
-            "the name {} {wrong}; use 1 to {MAX_CHARS} characters without `/`, control characters and outer blanks",
-            quoted(name)
+            "the name {wrong}; use 1 to {MAX_CHARS} characters without `/`, control characters and outer blanks"
         ),
     );
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::checked::{Channel, Host, Http};
-use super::document::Report;
+use super::document::Findings;
 use super::fault::quoted;
 use super::names::{Names, called};
 use super::section::{Keys, Section};
@@ -17,15 +17,15 @@ pub(super) const MAX_CHANNELS: usize = 10_000;
 /// The most tags in one file.
 pub(super) const MAX_TAGS: usize = 100_000;
 
-const ROOT: Keys = Keys {
+pub(super) const ROOT: Keys = Keys {
     known: &["host", "http", "channel", "sink"],
     later: &[],
 };
-const HOST: Keys = Keys {
+pub(super) const HOST: Keys = Keys {
     known: &["data_dir"],
     later: &[],
 };
-const HTTP: Keys = Keys {
+pub(super) const HTTP: Keys = Keys {
     known: &["listen"],
     later: &[
         ("tls", "remove it and listen on a loopback address"),
@@ -33,14 +33,12 @@ const HTTP: Keys = Keys {
     ],
 };
 
-/// Reads a whole file. What is wrong is in the report afterwards, and if there is anything, the result is void.
-pub(super) fn host<'r>(tree: &'r DeTable<'r>, origin: &Origin, report: &'r Report<'r>) -> Host {
-    let root = Section::new(tree, 0..0, "", report);
+/// Reads a whole file. What is wrong is in the findings afterwards, and if there is anything, the result is void.
+pub(super) fn host<'r>(tree: &'r DeTable<'r>, origin: &Origin, findings: &'r Findings<'r>) -> Host {
+    let root = Section::new(tree, 0..0, "", findings);
     root.refuse_unknown_keys(&ROOT);
-    let data_dir = root.table("host", "host").map_or("data", |section| {
-        section.refuse_unknown_keys(&HOST);
-        path(&section, "data_dir", "data").unwrap_or("data")
-    });
+    let section = root.part("host", &HOST);
+    let data_dir = path(&section, "data_dir", "data").unwrap_or("data");
     Host {
         data_dir: origin.folder.join(data_dir),
         http: http(&root),
@@ -50,16 +48,9 @@ pub(super) fn host<'r>(tree: &'r DeTable<'r>, origin: &Origin, report: &'r Repor
 }
 
 fn http(root: &Section<'_>) -> Option<Http> {
-    let default = Http {
-        listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
-    };
-    let Some(section) = root.table("http", "http") else {
-        return Some(default);
-    };
-    section.refuse_unknown_keys(&HTTP);
-    let Some(listen) = section.string("listen", "127.0.0.1:7070") else {
-        return Some(default);
-    };
+    const DEFAULT: &str = "127.0.0.1:7070";
+    let section = root.part("http", &HTTP);
+    let listen = section.string("listen", DEFAULT).unwrap_or(DEFAULT);
     if listen == "off" {
         return None;
     }
@@ -91,7 +82,7 @@ fn http(root: &Section<'_>) -> Option<Http> {
 
 fn channels<'r>(root: &Section<'r>, folder: &Path) -> Vec<Channel> {
     let sections = root.tables("channel");
-    if !root.has("channel") || sections.is_empty() && !root.report().is_full() {
+    if !root.has("channel") || root.is_empty_list("channel") {
         root.fault(
             "there is no channel, so nothing would run; add one that begins with `[[channel]]`",
         );
@@ -117,9 +108,26 @@ fn channels<'r>(root: &Section<'r>, folder: &Path) -> Vec<Channel> {
     channels
 }
 
+/// Reads a path that is not empty and must be there.
+pub(super) fn required_path<'r>(
+    section: &Section<'r>,
+    key: &str,
+    example: &str,
+) -> Option<&'r str> {
+    check_path(section, key, section.required(key, example)?, example)
+}
+
 /// Reads a path that is not empty.
-pub(super) fn path<'r>(section: &Section<'r>, key: &str, example: &str) -> Option<&'r str> {
-    let path = section.string(key, example)?;
+fn path<'r>(section: &Section<'r>, key: &str, example: &str) -> Option<&'r str> {
+    check_path(section, key, section.string(key, example)?, example)
+}
+
+fn check_path<'r>(
+    section: &Section<'r>,
+    key: &str,
+    path: &'r str,
+    example: &str,
+) -> Option<&'r str> {
     if path.is_empty() || path.contains('\0') {
         section.fault_at(
             key,

@@ -9,17 +9,18 @@ use serde_json::Value as Json;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable};
 
-use super::document::{Node, Report};
+use super::document::{Findings, Node};
 use super::fault::quoted;
 use super::spelling::closest;
 use super::units::{parse_duration, parse_size, show_duration, show_size};
 
 /// One table, where it stands and what it is called in messages.
 pub(super) struct Section<'r> {
-    table: &'r DeTable<'r>,
+    /// `None` reads as an empty table.
+    table: Option<&'r DeTable<'r>>,
     span: Range<usize>,
     at: String,
-    report: &'r Report<'r>,
+    findings: &'r Findings<'r>,
 }
 
 /// The keys of a table: those that are read, and those that a later version will read, each with what to do today.
@@ -33,13 +34,13 @@ impl<'r> Section<'r> {
         table: &'r DeTable<'r>,
         span: Range<usize>,
         at: impl Into<String>,
-        report: &'r Report<'r>,
+        findings: &'r Findings<'r>,
     ) -> Self {
         Self {
-            table,
+            table: Some(table),
             span,
             at: at.into(),
-            report,
+            findings,
         }
     }
 
@@ -57,44 +58,43 @@ impl<'r> Section<'r> {
         self.span.clone()
     }
 
-    pub(super) fn report(&self) -> &'r Report<'r> {
-        self.report
+    pub(super) fn findings(&self) -> &'r Findings<'r> {
+        self.findings
+    }
+
+    fn get(&self, key: &str) -> Option<&'r Spanned<Node<'r>>> {
+        self.table?.get(key)
     }
 
     /// Reports something about the table as a whole.
     pub(super) fn fault(&self, message: impl Into<String>) {
-        self.report.fault(self.span(), &self.at, message);
+        self.findings.fault(self.span(), &self.at, message);
     }
 
     /// Reports something about one key's value, or about the table where the key is absent.
     pub(super) fn fault_at(&self, key: &str, message: impl Into<String>) {
-        let span = self
-            .table
-            .get(key)
-            .map_or_else(|| self.span(), Spanned::span);
-        self.report.fault(span, &self.at, message);
+        let span = self.get(key).map_or_else(|| self.span(), Spanned::span);
+        self.findings.fault(span, &self.at, message);
     }
 
     /// Where the value of a key stands, or the table where it is absent.
     pub(super) fn span_of(&self, key: &str) -> Range<usize> {
-        self.table
-            .get(key)
-            .map_or_else(|| self.span(), Spanned::span)
+        self.get(key).map_or_else(|| self.span(), Spanned::span)
     }
 
     pub(super) fn has(&self, key: &str) -> bool {
-        self.table.contains_key(key)
+        self.get(key).is_some()
     }
 
     /// Reports every key that is not in the list.
     pub(super) fn refuse_unknown_keys(&self, keys: &Keys) {
-        for key in self.table.keys() {
+        for key in self.table.into_iter().flat_map(DeTable::keys) {
             let name: &str = key.get_ref();
             if keys.known.contains(&name) {
                 continue;
             }
-            if self.report.is_full() {
-                self.report.fault(key.span(), &self.at, "");
+            if self.findings.is_full() {
+                self.findings.fault(key.span(), &self.at, "");
                 continue;
             }
             let message = match keys.later.iter().find(|(later, _)| *later == name) {
@@ -112,7 +112,7 @@ impl<'r> Section<'r> {
                     ),
                 },
             };
-            self.report.fault(key.span(), &self.at, message);
+            self.findings.fault(key.span(), &self.at, message);
         }
     }
 
@@ -126,7 +126,7 @@ impl<'r> Section<'r> {
             Node::Datetime(_) => "a date",
             Node::Table(_) => "a table",
         };
-        self.report.fault(
+        self.findings.fault(
             node.span(),
             &self.at,
             format!("`{key}` is {found}; write {wanted}"),
@@ -135,12 +135,12 @@ impl<'r> Section<'r> {
 
     /// A string, if it is there and is one; nothing is reported.
     pub(super) fn peek(&self, key: &str) -> Option<&'r str> {
-        self.table.get(key)?.get_ref().as_str()
+        self.get(key)?.get_ref().as_str()
     }
 
     /// A string, if it is there.
     pub(super) fn string(&self, key: &str, example: &str) -> Option<&'r str> {
-        let node = self.table.get(key)?;
+        let node = self.get(key)?;
         let text = node.get_ref().as_str();
         if text.is_none() {
             self.wrong_type(
@@ -175,7 +175,7 @@ impl<'r> Section<'r> {
     }
 
     pub(super) fn boolean(&self, key: &str, default: bool) -> bool {
-        let Some(node) = self.table.get(key) else {
+        let Some(node) = self.get(key) else {
             return default;
         };
         node.get_ref().as_bool().unwrap_or_else(|| {
@@ -185,7 +185,7 @@ impl<'r> Section<'r> {
     }
 
     pub(super) fn integer(&self, key: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
-        let Some(node) = self.table.get(key) else {
+        let Some(node) = self.get(key) else {
             return default;
         };
         let Some(integer) = node.get_ref().as_integer() else {
@@ -213,7 +213,7 @@ impl<'r> Section<'r> {
 
     /// A finite number, written as a float or as an integer.
     pub(super) fn number(&self, key: &str, default: f64) -> f64 {
-        let Some(node) = self.table.get(key) else {
+        let Some(node) = self.get(key) else {
             return default;
         };
         let number = match node.get_ref() {
@@ -246,18 +246,18 @@ impl<'r> Section<'r> {
         default: Duration,
         range: RangeInclusive<Duration>,
     ) -> Duration {
-        self.required_duration_or(key, default, range)
+        self.duration_if_right(key, default, range)
             .unwrap_or(default)
     }
 
     /// A duration; `None` where it is absent or wrong, and reported only if it is wrong.
-    pub(super) fn required_duration_or(
+    fn duration_if_right(
         &self,
         key: &str,
         example: Duration,
         range: RangeInclusive<Duration>,
     ) -> Option<Duration> {
-        let node = self.table.get(key)?;
+        let node = self.get(key)?;
         let example = show_duration(example);
         let Some(text) = node.get_ref().as_str() else {
             self.wrong_type(
@@ -294,7 +294,7 @@ impl<'r> Section<'r> {
     }
 
     pub(super) fn size(&self, key: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
-        let Some(node) = self.table.get(key) else {
+        let Some(node) = self.get(key) else {
             return default;
         };
         let example = show_size(default);
@@ -344,9 +344,9 @@ impl<'r> Section<'r> {
 
     /// A table within this one: `key = { .. }` or `[this.key]`.
     pub(super) fn table(&self, key: &str, at: impl Into<String>) -> Option<Section<'r>> {
-        let node = self.table.get(key)?;
+        let node = self.get(key)?;
         match node.get_ref() {
-            Node::Table(table) => Some(Section::new(table, node.span(), at, self.report)),
+            Node::Table(table) => Some(Section::new(table, node.span(), at, self.findings)),
             _ => {
                 self.wrong_type(key, node, &format!("a table such as `{key} = {{ .. }}`"));
                 None
@@ -354,9 +354,28 @@ impl<'r> Section<'r> {
         }
     }
 
+    /// A table within this one that has these keys; an empty one where it is absent.
+    pub(super) fn part(&self, key: &str, keys: &Keys) -> Section<'r> {
+        let at = if self.at.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}, {key}", self.at)
+        };
+        let Some(section) = self.table(key, at.clone()) else {
+            return Section {
+                table: None,
+                span: self.span(),
+                at,
+                findings: self.findings,
+            };
+        };
+        section.refuse_unknown_keys(keys);
+        section
+    }
+
     /// A list of tables: `[[this.key]]` or `key = [{ .. }, { .. }]`.
     pub(super) fn tables(&self, key: &str) -> Vec<Section<'r>> {
-        let Some(node) = self.table.get(key) else {
+        let Some(node) = self.get(key) else {
             return Vec::new();
         };
         let Some(list) = node.get_ref().as_array() else {
@@ -373,7 +392,7 @@ impl<'r> Section<'r> {
                         table,
                         item.span(),
                         self.at.clone(),
-                        self.report,
+                        self.findings,
                     ));
                 }
                 _ => self.wrong_type(key, item, &format!("tables in it: `{key} = [{{ .. }}]`")),
@@ -384,22 +403,21 @@ impl<'r> Section<'r> {
 
     /// Whether a key holds a list with nothing in it.
     pub(super) fn is_empty_list(&self, key: &str) -> bool {
-        self.table
-            .get(key)
+        self.get(key)
             .and_then(|node| node.get_ref().as_array())
             .is_some_and(|list| list.is_empty())
     }
 
     /// Every key with its table, in the order of the file.
     pub(super) fn named_tables(&self) -> Vec<(&'r str, Section<'r>)> {
-        let mut entries: Vec<_> = self.table.iter().collect();
+        let mut entries: Vec<_> = self.table.into_iter().flat_map(DeTable::iter).collect();
         entries.sort_by_key(|(key, _)| key.span().start);
         let mut sections = Vec::with_capacity(entries.len());
         for (key, node) in entries {
             match node.get_ref() {
                 Node::Table(table) => sections.push((
                     &**key.get_ref(),
-                    Section::new(table, key.span(), self.at.clone(), self.report),
+                    Section::new(table, key.span(), self.at.clone(), self.findings),
                 )),
                 _ => self.wrong_type(key.get_ref(), node, "a table such as `{ .. }`"),
             }
@@ -410,7 +428,7 @@ impl<'r> Section<'r> {
     /// A table that only the driver understands, as JSON; `{}` where it is absent.
     pub(super) fn settings(&self, key: &str) -> Json {
         let empty = || Json::Object(serde_json::Map::new());
-        match self.table.get(key) {
+        match self.get(key) {
             None => empty(),
             Some(node) if node.get_ref().is_table() => self.json(node),
             Some(node) => {
@@ -453,7 +471,7 @@ impl<'r> Section<'r> {
         let message = format!(
             "a number in the settings {why}, which JSON cannot carry; write it as a string"
         );
-        self.report.fault(node.span(), &self.at, message);
+        self.findings.fault(node.span(), &self.at, message);
         Json::Null
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::checked::{Sink, SinkKind};
 use super::fault::quoted;
 use super::names::{Names, called, check_name};
-use super::resolve::path;
+use super::resolve::required_path;
 use super::section::{Keys, Section, listed};
 
 /// The most sinks in one file.
@@ -15,11 +15,11 @@ const MAX_SINKS: usize = 64;
 const KNOWN: [&str; 2] = ["stdout", "file"];
 const LATER: [&str; 5] = ["mqtt", "sparkplug", "nats", "http", "postgres"];
 
-const STDOUT: Keys = Keys {
+pub(super) const STDOUT: Keys = Keys {
     known: &["kind", "name", "queue"],
     later: &[],
 };
-const FILE: Keys = Keys {
+pub(super) const FILE: Keys = Keys {
     known: &["kind", "name", "queue", "path"],
     later: &[],
 };
@@ -49,7 +49,7 @@ pub(super) fn sinks(root: &Section<'_>, folder: &Path) -> Vec<Sink> {
         };
         names.claim(&section, key, name);
         if let SinkKind::File { path } = &kind
-            && let Some(line) = paths.insert(path.clone(), section.report().line(&section.span()))
+            && let Some(line) = paths.insert(path.clone(), section.findings().line(&section.span()))
         {
             section.fault_at(
                 "path",
@@ -73,9 +73,8 @@ fn sink_kind(section: &Section<'_>, kind: &str, folder: &Path) -> Option<SinkKin
         }
         "file" => {
             section.refuse_unknown_keys(&FILE);
-            section.required("path", "samples.jsonl")?;
             Some(SinkKind::File {
-                path: folder.join(path(section, "path", "samples.jsonl")?),
+                path: folder.join(required_path(section, "path", "samples.jsonl")?),
             })
         }
         later if LATER.contains(&later) => {

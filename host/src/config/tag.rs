@@ -16,11 +16,11 @@ const MAX_GROUPS: usize = 1_024;
 const MAX_UNIT_CHARS: usize = 64;
 const MAX_DESCRIPTION_CHARS: usize = 1_024;
 
-const GROUP: Keys = Keys {
+pub(super) const GROUP: Keys = Keys {
     known: &["name", "period", "device", "tags"],
     later: &[("tags_file", "write the tags under `tags`")],
 };
-const TAG: Keys = Keys {
+pub(super) const TAG: Keys = Keys {
     known: &[
         "name",
         "address",
@@ -69,7 +69,7 @@ pub(super) fn groups_and_tags<'r>(
         groups.push(reader.group(&section, &mut group_names));
     }
     for (index, section) in channel.tables("tag").into_iter().enumerate() {
-        reader.tag(section, index, Device::OfTag, Polled::OnDemand);
+        reader.tag(section, index, None, Polled::OnDemand);
     }
     (groups, reader.tags)
 }
@@ -82,15 +82,7 @@ struct Reader<'a, 'r> {
     tags_left: &'a mut usize,
 }
 
-/// Where a tag's device may be named, and what holds if it is not.
-#[derive(Clone, Copy)]
-enum Device {
-    /// By the tag alone.
-    OfTag,
-    /// By the group, or the channel has but one; the tag may name another.
-    Known(DeviceId),
-}
-
+/// Whether a tag stands in a group.
 #[derive(Clone, Copy, PartialEq)]
 enum Polled {
     InGroup,
@@ -118,7 +110,7 @@ impl<'r> Reader<'_, 'r> {
             );
         }
         let device = match section.has("device") {
-            true => Device::Known(self.device(section)),
+            true => Some(self.device(section)),
             // Every one of the tags would be at fault for the same reason: say it once.
             false
                 if self.devices_differ()
@@ -126,9 +118,9 @@ impl<'r> Reader<'_, 'r> {
                     && !tags.iter().any(|tag| tag.has("device")) =>
             {
                 section.fault(self.which_device("the group"));
-                Device::Known(DeviceId(0))
+                Some(DeviceId(0))
             }
-            false => Device::OfTag,
+            false => None,
         };
         let first = self.tags.len();
         for (index, tag) in tags.into_iter().enumerate() {
@@ -144,7 +136,13 @@ impl<'r> Reader<'_, 'r> {
         }
     }
 
-    fn tag(&mut self, section: Section<'r>, index: usize, device: Device, polled: Polled) {
+    fn tag(
+        &mut self,
+        section: Section<'r>,
+        index: usize,
+        device: Option<DeviceId>,
+        polled: Polled,
+    ) {
         let Some(left) = self.tags_left.checked_sub(1) else {
             section.fault(format!(
                 "more than {MAX_TAGS} tags in one file; move the rest to another host"
@@ -167,8 +165,8 @@ impl<'r> Reader<'_, 'r> {
         }
         let device = match device {
             _ if section.has("device") => self.device(&section),
-            Device::Known(device) => device,
-            Device::OfTag => {
+            Some(device) => device,
+            None => {
                 if self.devices_differ() {
                     section.fault(self.which_device("the tag"));
                 }
@@ -225,16 +223,12 @@ impl<'r> Reader<'_, 'r> {
         match self.devices.position(written) {
             Some(position) => DeviceId(position as u32),
             None => {
-                let remedy = match self.devices.some() {
-                    none if none.is_empty() => {
-                        "leave the key out: the channel has but one device".to_owned()
-                    }
-                    some => format!("the channel has {some}"),
-                };
-                section.fault_at(
-                    "device",
-                    format!("there is no device {}; {remedy}", quoted(written)),
+                let message = format!(
+                    "there is no device {}; the channel has {}",
+                    quoted(written),
+                    self.devices.some()
                 );
+                section.fault_at("device", message);
                 DeviceId(0)
             }
         }

@@ -132,7 +132,9 @@ impl DataType {
         let (name, elements) = match text.split_once('[') {
             None => (text, None),
             Some((name, rest)) => {
-                let count: u32 = rest.strip_suffix(']')?.parse().ok()?;
+                let digits = rest.strip_suffix(']')?;
+                digits.bytes().all(|byte| byte.is_ascii_digit()).then_some(())?;
+                let count: u32 = digits.parse().ok()?;
                 (1..=Value::MAX_ELEMENTS as u32).contains(&count).then_some(())?;
                 (name, Some(count))
             }
@@ -183,7 +185,7 @@ mod tests {
             assert_eq!(parsed.to_string(), *name);
         }
         assert_eq!(DataType::parse("int16[8]").unwrap().to_string(), "int16[8]");
-        for bad in ["", "int", "int16[0]", "int16[", "int16[8", "int16[65537]", "int16[-1]"] {
+        for bad in ["", "int", "int16[0]", "int16[", "int16[8", "int16[65537]", "int16[-1]", "int16[+1]"] {
             assert_eq!(DataType::parse(bad), None, "{bad}");
         }
     }
