@@ -18,7 +18,13 @@ pub mod bindings;
 pub mod bus;
 pub mod clock;
 pub mod engine;
+pub mod store;
 pub mod tags;
 
 // 2, edges.
 pub mod driver;
+pub mod link;
+
+// 3, life.
+pub mod channel;
+pub mod supervisor;

@@ -9,6 +9,7 @@
 //! delivered end with it; requests that were dispatched are answered as restarted when it is dropped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until};
@@ -43,8 +44,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) stop: &'a mut mpsc::Receiver<MonotonicNs>,
     pub(crate) number: u64,
     pub(crate) reason: StartReason,
-    /// One event in each turn, so that a culprit is known by name.
-    pub(crate) alone: bool,
+    /// For how long it takes one event in each turn, so that a culprit is known by name.
+    pub(crate) alone: Option<Duration>,
     pub(crate) start: Budget,
 }
 
@@ -63,6 +64,8 @@ pub(crate) struct Incarnation<'a> {
     pub(super) batch: Vec<Event>,
     /// At most so many.
     pub(super) batch_limit: usize,
+    /// Until when it is one.
+    alone_until: Option<MonotonicNs>,
     /// Received while waiting, before anything else was looked at.
     pub(super) first: Option<Mail>,
     /// Whether due polls and timers come before the mail: turned about whenever a batch is full, so that neither starves.
@@ -97,6 +100,10 @@ impl<'a> Incarnation<'a> {
                 this.stopping = Some(deadline);
             }
             let now = this.shared.clock().monotonic();
+            if this.alone_until.is_some_and(|until| now >= until) {
+                this.alone_until = None;
+                this.batch_limit = this.shared.config().limits.batch;
+            }
             this.gather(now);
             if this.batch.is_empty() {
                 if this.stopping.is_some_and(|deadline| now >= deadline) {
@@ -149,7 +156,8 @@ impl<'a> Incarnation<'a> {
             polls: Polls::new(&shared.config().groups, shared.index(), begun),
             pending: Pending::default(),
             batch: Vec::with_capacity(limits.batch),
-            batch_limit: if alone { 1 } else { limits.batch },
+            batch_limit: if alone.is_some() { 1 } else { limits.batch },
+            alone_until: alone.map(|alone| begun.after(alone)),
             first: None,
             schedule_first: false,
             stopping: None,

@@ -271,6 +271,11 @@ impl Shared {
         Ok(transition)
     }
 
+    /// An incarnation ended in a fault.
+    pub fn count_fault(&self) {
+        raise(&self.counters.faults, 1);
+    }
+
     /// Puts an event on the bus.
     pub fn announce(&self, what: Happened) {
         let event = ChannelEvent { instance: self.instance(), at: self.clock.wall(), what };

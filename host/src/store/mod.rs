@@ -87,32 +87,41 @@ impl Store {
         })
     }
 
+    /// Reserves a block of numbers for each of these channels, in one step.
+    pub fn reserve_incarnations(&self, channels: &[&ChannelId]) -> Result<(), StoreError> {
+        let mut all = self.inner.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write(|transaction| {
+            let mut table = transaction.open_table(INCARNATIONS)?;
+            for channel in channels {
+                let next = match all.get(*channel) {
+                    Some(numbers) => numbers.next,
+                    None => table.get(channel.as_str())?.map_or(0, |last| last.value()) + 1,
+                };
+                let reserved_until = next + BLOCK;
+                table.insert(channel.as_str(), reserved_until - 1)?;
+                all.insert((*channel).clone(), Numbers { next, reserved_until });
+            }
+            Ok(())
+        })
+    }
+
     /// The number of the channel's next incarnation. Waits for the disk once in a block of numbers.
     pub fn next_incarnation(&self, channel: &ChannelId) -> Result<u64, StoreError> {
-        let mut all = self.inner.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut numbers = match all.get(channel) {
-            Some(numbers) => *numbers,
-            None => {
-                let used = self.read(|transaction| {
-                    let table = match transaction.open_table(INCARNATIONS) {
-                        Ok(table) => table,
-                        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(0),
-                        Err(error) => return Err(error.into()),
-                    };
-                    Ok(table.get(channel.as_str())?.map_or(0, |value| value.value()))
-                })?;
-                Numbers { next: used + 1, reserved_until: used + 1 }
+        loop {
+            if let Some(number) = self.reserved_incarnation(channel) {
+                return Ok(number);
             }
-        };
-        if numbers.next >= numbers.reserved_until {
-            let last = numbers.next + BLOCK - 1;
-            self.put_incarnation(channel, last)?;
-            numbers.reserved_until = last + 1;
+            self.reserve_incarnations(&[channel])?;
         }
-        let number = numbers.next;
+    }
+
+    /// As [`Store::next_incarnation`], from the numbers that are reserved already; waits for no disk. `None` if there
+    /// are none left.
+    pub fn reserved_incarnation(&self, channel: &ChannelId) -> Option<u64> {
+        let mut all = self.inner.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let numbers = all.get_mut(channel).filter(|numbers| numbers.next < numbers.reserved_until)?;
         numbers.next += 1;
-        all.insert(channel.clone(), numbers);
-        Ok(number)
+        Some(numbers.next - 1)
     }
 
     /// Gives back the numbers that were reserved and not used, so that the next run of the host goes on without a
@@ -147,13 +156,6 @@ impl Store {
                 Err(error) => return Err(error.into()),
             };
             Ok(table.get(channel.as_str())?.map(|value| value.value().to_vec()))
-        })
-    }
-
-    fn put_incarnation(&self, channel: &ChannelId, last: u64) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            transaction.open_table(INCARNATIONS)?.insert(channel.as_str(), last)?;
-            Ok(())
         })
     }
 
