@@ -22,3 +22,4 @@ pub mod tags;
 
 // 2, edges.
 pub mod driver;
+pub mod link;
