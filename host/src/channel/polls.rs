@@ -30,7 +30,10 @@ impl Polls {
             .enumerate()
             .map(|(index, group)| (Schedule::new(group.period, channel, index, now), None))
             .collect();
-        let queue = (0u32..).zip(&schedules).map(|(index, (schedule, _))| Reverse((schedule.next(), index))).collect();
+        let queue = (0u32..)
+            .zip(&schedules)
+            .map(|(index, (schedule, _))| Reverse((schedule.next(), index)))
+            .collect();
         Self { schedules, queue }
     }
 
@@ -53,10 +56,18 @@ impl Polls {
             match due {
                 Due::NotYet => {}
                 Due::Overlap { skipped: missed } => *skipped += missed,
-                Due::Poll { cycle, scheduled, skipped: missed } => {
+                Due::Poll {
+                    cycle,
+                    scheduled,
+                    skipped: missed,
+                } => {
                     *skipped += missed;
                     *outstanding = Some(cycle);
-                    return Some(DuePoll { group: GroupId(index), cycle, scheduled });
+                    return Some(DuePoll {
+                        group: GroupId(index),
+                        cycle,
+                        scheduled,
+                    });
                 }
             }
         }
@@ -64,7 +75,9 @@ impl Polls {
 
     /// Whether this poll was handed out and not answered yet.
     pub(super) fn is_outstanding(&self, group: GroupId, cycle: u64) -> bool {
-        self.schedules.get(group.index()).is_some_and(|(_, outstanding)| *outstanding == Some(cycle))
+        self.schedules
+            .get(group.index())
+            .is_some_and(|(_, outstanding)| *outstanding == Some(cycle))
     }
 
     /// The driver has answered.
@@ -83,7 +96,11 @@ mod tests {
     use super::*;
 
     fn group(period_ms: u64) -> Group {
-        Group { name: "g".into(), period: Duration::from_millis(period_ms), tags: Vec::new() }
+        Group {
+            name: "g".into(),
+            period: Duration::from_millis(period_ms),
+            tags: Vec::new(),
+        }
     }
 
     #[test]
@@ -113,6 +130,12 @@ mod tests {
         }
         assert_eq!(skipped, 5);
         polls.done(GroupId(0));
-        assert_eq!(polls.pop(MonotonicNs(60_000_000), &mut skipped).unwrap().cycle, 7);
+        assert_eq!(
+            polls
+                .pop(MonotonicNs(60_000_000), &mut skipped)
+                .unwrap()
+                .cycle,
+            7
+        );
     }
 }

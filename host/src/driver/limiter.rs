@@ -16,7 +16,12 @@ pub(super) struct Limiter {
 impl Limiter {
     /// At most `limit` bytes over all memories and tables together.
     pub(super) fn new(limit: u64) -> Self {
-        Self { limit: usize::try_from(limit).unwrap_or(usize::MAX), used: 0, peak: 0, denied: None }
+        Self {
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            used: 0,
+            peak: 0,
+            denied: None,
+        }
     }
 
     /// The most that was held at once, in bytes.
@@ -52,11 +57,21 @@ impl Limiter {
 }
 
 impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         Ok(self.grow(current, desired))
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         Ok(self.grow(
             current.saturating_mul(TABLE_ELEMENT_BYTES),
             desired.saturating_mul(TABLE_ELEMENT_BYTES),
@@ -74,7 +89,10 @@ mod tests {
         assert!(limiter.memory_growing(0, 400, None).unwrap());
         assert!(limiter.memory_growing(0, 400, None).unwrap());
         assert!(limiter.table_growing(0, 25, None).unwrap());
-        assert!(!limiter.memory_growing(400, 401, None).unwrap(), "one byte over the sum");
+        assert!(
+            !limiter.memory_growing(400, 401, None).unwrap(),
+            "one byte over the sum"
+        );
         assert_eq!(limiter.denied(), Some(1001));
         limiter.begin_call();
         assert_eq!(limiter.denied(), None);

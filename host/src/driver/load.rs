@@ -77,7 +77,9 @@ pub enum LoadError {
         reason: String,
     },
     /// It is a driver for another version of this host.
-    #[error("{path} exports {found}, but this host runs {DRIVER_EXPORT}; build the driver with a matching SDK")]
+    #[error(
+        "{path} exports {found}, but this host runs {DRIVER_EXPORT}; build the driver with a matching SDK"
+    )]
     WrongVersion {
         /// The file.
         path: PathBuf,
@@ -116,12 +118,17 @@ pub enum LoadError {
 
 impl Driver {
     /// Reads, verifies, compiles (or takes from the cache) and links a file. Blocks for as long as compiling takes.
-    pub fn load(engine: &Engine, path: &Path, sha256: Option<&[u8; 32]>) -> Result<Self, LoadError> {
+    pub fn load(
+        engine: &Engine,
+        path: &Path,
+        sha256: Option<&[u8; 32]>,
+    ) -> Result<Self, LoadError> {
         let bytes = verify::read(path, sha256)?;
-        let component = Component::new(engine.wasmtime(), &bytes).map_err(|error| LoadError::Compile {
-            path: path.to_owned(),
-            reason: format!("{error:#}"),
-        })?;
+        let component =
+            Component::new(engine.wasmtime(), &bytes).map_err(|error| LoadError::Compile {
+                path: path.to_owned(),
+                reason: format!("{error:#}"),
+            })?;
         let imports = check_world(engine, &component, path)?;
         let pre = link(engine, &component).map_err(|error| LoadError::WrongSignature {
             path: path.to_owned(),
@@ -168,16 +175,30 @@ impl Driver {
     }
 }
 
-fn check_world(engine: &Engine, component: &Component, path: &Path) -> Result<Vec<String>, LoadError> {
+fn check_world(
+    engine: &Engine,
+    component: &Component,
+    path: &Path,
+) -> Result<Vec<String>, LoadError> {
     let component_type = component.component_type();
-    let imports: Vec<String> =
-        component_type.imports(engine.wasmtime()).map(|(name, _)| name.to_owned()).collect();
-    let exports: Vec<String> =
-        component_type.exports(engine.wasmtime()).map(|(name, _)| name.to_owned()).collect();
+    let imports: Vec<String> = component_type
+        .imports(engine.wasmtime())
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let exports: Vec<String> = component_type
+        .exports(engine.wasmtime())
+        .map(|(name, _)| name.to_owned())
+        .collect();
     if !exports.iter().any(|name| name == DRIVER_EXPORT) {
         let path = path.to_owned();
-        if let Some(found) = exports.iter().find(|name| name.starts_with("bulkhead:channel/driver@")) {
-            return Err(LoadError::WrongVersion { path, found: found.clone() });
+        if let Some(found) = exports
+            .iter()
+            .find(|name| name.starts_with("bulkhead:channel/driver@"))
+        {
+            return Err(LoadError::WrongVersion {
+                path,
+                found: found.clone(),
+            });
         }
         let found = match exports.as_slice() {
             [] => "nothing".to_owned(),
@@ -187,7 +208,10 @@ fn check_world(engine: &Engine, component: &Component, path: &Path) -> Result<Ve
     }
     let known = |name: &str| name.starts_with("wasi:") || name.starts_with("bulkhead:channel/");
     if let Some(import) = imports.iter().find(|name| !known(name)) {
-        return Err(LoadError::UnknownImport { path: path.to_owned(), import: import.clone() });
+        return Err(LoadError::UnknownImport {
+            path: path.to_owned(),
+            import: import.clone(),
+        });
     }
     Ok(imports)
 }
@@ -213,7 +237,10 @@ impl DriverInfo {
     pub(super) fn from_abi(info: config::DriverInfo) -> Self {
         let cut = |mut text: String, most: usize| {
             if text.len() > most {
-                let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+                let end = (0..=most)
+                    .rev()
+                    .find(|at| text.is_char_boundary(*at))
+                    .unwrap_or(0);
                 text.truncate(end);
             }
             text
@@ -239,11 +266,20 @@ impl DriverInfo {
                 .take(64)
                 .map(|wish| LinkWish {
                     name: cut(wish.name, 64),
-                    kinds: wish.kinds.into_iter().take(16).map(|kind| cut(kind, 64)).collect(),
+                    kinds: wish
+                        .kinds
+                        .into_iter()
+                        .take(16)
+                        .map(|kind| cut(kind, 64))
+                        .collect(),
                     required: wish.required,
                 })
                 .collect(),
-            can: names.iter().filter(|(flag, _)| info.can.contains(*flag)).map(|(_, name)| *name).collect(),
+            can: names
+                .iter()
+                .filter(|(flag, _)| info.can.contains(*flag))
+                .map(|(_, name)| *name)
+                .collect(),
         }
     }
 }

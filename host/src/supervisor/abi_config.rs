@@ -50,5 +50,9 @@ pub(super) fn abi_config(channel: &Channel) -> abi::ChannelConfig {
 }
 
 fn json(value: &serde_json::Value) -> String {
-    if value.is_null() { "{}".to_owned() } else { value.to_string() }
+    if value.is_null() {
+        "{}".to_owned()
+    } else {
+        value.to_string()
+    }
 }

@@ -17,7 +17,7 @@ use crate::lifecycle::{self, Denied, Input};
 use crate::tags::{self, TagTable};
 
 /// The longest that a request may wait.
-pub const MAX_TIMEOUT: Duration = Duration::from_secs(300);
+const MAX_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A channel, as doors see it.
 pub struct ChannelHandle {
@@ -35,9 +35,17 @@ impl ChannelHandle {
         commands: mpsc::Sender<Command>,
         requests: Arc<AtomicU64>,
     ) -> Self {
-        let tags_by_name =
-            (0u32..).zip(shared.tags().tags().iter()).map(|(id, tag)| (tag.name.clone(), TagId(id))).collect();
-        Self { shared, mailbox, commands, requests, tags_by_name }
+        let tags_by_name = (0u32..)
+            .zip(shared.tags().tags().iter())
+            .map(|(id, tag)| (tag.name.clone(), TagId(id)))
+            .collect();
+        Self {
+            shared,
+            mailbox,
+            commands,
+            requests,
+            tags_by_name,
+        }
     }
 
     /// Its name.
@@ -97,7 +105,12 @@ impl ChannelHandle {
             input,
             why: "belongs to a host that is stopping; nothing needs to be done",
         };
-        if self.commands.send(Command::Step { input, reply }).await.is_err() {
+        if self
+            .commands
+            .send(Command::Step { input, reply })
+            .await
+            .is_err()
+        {
             return Err(gone(&self.shared));
         }
         match answer.await {
@@ -107,12 +120,18 @@ impl ChannelHandle {
     }
 
     /// Reads tags from the device, now. The samples come in the order asked for, in engineering units.
-    pub async fn read(&self, tags: Vec<TagId>, timeout: Duration) -> Result<Vec<Sample>, RequestError> {
+    pub async fn read(
+        &self,
+        tags: Vec<TagId>,
+        timeout: Duration,
+    ) -> Result<Vec<Sample>, RequestError> {
         let mut unique = Vec::with_capacity(tags.len());
         for tag in &tags {
             let config = self.tag(*tag)?;
             if config.access == config::Access::Write {
-                return Err(RequestError::NotReadable { tag: config.name.clone() });
+                return Err(RequestError::NotReadable {
+                    tag: config.name.clone(),
+                });
             }
             if !unique.contains(tag) {
                 unique.push(*tag);
@@ -140,20 +159,36 @@ impl ChannelHandle {
     ) -> Result<Option<Value>, RequestError> {
         let config = self.tag(tag)?;
         if !config.access.is_writable() {
-            return Err(RequestError::NotWritable { tag: config.name.clone() });
+            return Err(RequestError::NotWritable {
+                tag: config.name.clone(),
+            });
         }
         let value = tags::to_device(config, value)?;
-        match self.request(Ask::Write { tag, value, read_back }, timeout).await? {
+        match self
+            .request(
+                Ask::Write {
+                    tag,
+                    value,
+                    read_back,
+                },
+                timeout,
+            )
+            .await?
+        {
             Answer::Write(read) => Ok(read),
             Answer::Read(_) => Err(RequestError::Restarted),
         }
     }
 
     fn tag(&self, tag: TagId) -> Result<&config::Tag, RequestError> {
-        self.shared.tags().tags().get(tag.index()).ok_or_else(|| RequestError::NoSuchTag {
-            channel: self.id().to_string(),
-            tag: tag.to_string(),
-        })
+        self.shared
+            .tags()
+            .tags()
+            .get(tag.index())
+            .ok_or_else(|| RequestError::NoSuchTag {
+                channel: self.id().to_string(),
+                tag: tag.to_string(),
+            })
     }
 
     async fn request(&self, ask: Ask, timeout: Duration) -> Result<Answer, RequestError> {
@@ -162,7 +197,11 @@ impl ChannelHandle {
         match state {
             lifecycle::State::Stopped | lifecycle::State::Stopping | lifecycle::State::Broken => {
                 let why = self.shared.status().reason;
-                return Err(RequestError::NotRunning { channel: self.id().to_string(), state, why });
+                return Err(RequestError::NotRunning {
+                    channel: self.id().to_string(),
+                    state,
+                    why,
+                });
             }
             // In the others a driver takes it, or soon will: it waits in the mailbox, for as long as its deadline allows.
             lifecycle::State::Starting
@@ -175,10 +214,20 @@ impl ChannelHandle {
         let clock = self.shared.clock();
         let deadline = clock.monotonic().after(timeout);
         let id = RequestId(self.requests.fetch_add(1, Ordering::Relaxed) + 1);
-        let request = Request { id, ask, deadline, timeout, reply };
+        let request = Request {
+            id,
+            ask,
+            deadline,
+            timeout,
+            reply,
+        };
         match self.mailbox.try_send(Mail::Request(request)) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Err(RequestError::Busy { channel: self.id().to_string() }),
+            Err(TrySendError::Full(_)) => {
+                return Err(RequestError::Busy {
+                    channel: self.id().to_string(),
+                });
+            }
             Err(TrySendError::Closed(_)) => return Err(RequestError::Restarted),
         }
         match tokio::time::timeout_at(clock.instant(deadline), answer).await {

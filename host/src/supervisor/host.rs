@@ -74,18 +74,33 @@ impl Host {
         let data_dir: PathBuf = config.value.data_dir.clone();
         let store = tokio::task::spawn_blocking(move || Store::open(&data_dir))
             .await
-            .map_err(|error| StoreError::Folder { path: config.value.data_dir.clone(), reason: error.to_string() })??;
+            .map_err(|error| StoreError::Folder {
+                path: config.value.data_dir.clone(),
+                reason: error.to_string(),
+            })??;
         let engine = prepare::engine(&config.value)?;
         let (mut ready, faults) = prepare::prepare(&engine, &config, &progress).await;
         if let Some(faults) = Faults::new(config.locations.file(), faults, 0) {
             return Err(StartError::Config(faults));
         }
-        progress(Progress::Starting { channels: config.value.channels.len() });
-        let ids: Vec<_> = config.value.channels.iter().map(|channel| channel.id.clone()).collect();
+        progress(Progress::Starting {
+            channels: config.value.channels.len(),
+        });
+        let ids: Vec<_> = config
+            .value
+            .channels
+            .iter()
+            .map(|channel| channel.id.clone())
+            .collect();
         let reserving = store.clone();
-        tokio::task::spawn_blocking(move || reserving.reserve_incarnations(&ids.iter().collect::<Vec<_>>()))
-            .await
-            .map_err(|error| StoreError::Folder { path: config.value.data_dir.clone(), reason: error.to_string() })??;
+        tokio::task::spawn_blocking(move || {
+            reserving.reserve_incarnations(&ids.iter().collect::<Vec<_>>())
+        })
+        .await
+        .map_err(|error| StoreError::Folder {
+            path: config.value.data_dir.clone(),
+            reason: error.to_string(),
+        })??;
 
         let clock = Clock::start();
         let mut inner = Inner {
@@ -105,7 +120,9 @@ impl Host {
                 inner.add(index, channel, prepared, &requests);
             }
         }
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// The channels, in the order of the file.
@@ -115,7 +132,10 @@ impl Host {
 
     /// The channel of this name.
     pub fn channel(&self, name: &str) -> Option<&Arc<ChannelHandle>> {
-        self.inner.by_name.get(name).map(|index| &self.inner.channels[*index])
+        self.inner
+            .by_name
+            .get(name)
+            .map(|index| &self.inner.channels[*index])
     }
 
     /// Where samples and events come out.
@@ -139,17 +159,35 @@ impl Host {
         let deadline = clock.monotonic().after(grace);
         for commands in &self.inner.commands {
             // A full queue means that the task is busy with commands; a closed one that it has ended.
-            drop(tokio::time::timeout_at(clock.instant(deadline), commands.send(Command::Shutdown(deadline))).await);
+            drop(
+                tokio::time::timeout_at(
+                    clock.instant(deadline),
+                    commands.send(Command::Shutdown(deadline)),
+                )
+                .await,
+            );
         }
         self.inner.lives.close();
         self.inner.links.close();
         // The lives drop their instances at the deadline themselves; the second more is for the dropping.
         let last = clock.instant(deadline.after(Duration::from_secs(1)));
-        if tokio::time::timeout_at(last, self.inner.lives.wait()).await.is_err() {
-            tracing::warn!(left = self.inner.lives.len(), "channels did not stop in time");
+        if tokio::time::timeout_at(last, self.inner.lives.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                left = self.inner.lives.len(),
+                "channels did not stop in time"
+            );
         }
-        if tokio::time::timeout_at(last, self.inner.links.wait()).await.is_err() {
-            tracing::warn!(left = self.inner.links.len(), "connections did not close in time");
+        if tokio::time::timeout_at(last, self.inner.links.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                left = self.inner.links.len(),
+                "connections did not close in time"
+            );
         }
         let store = self.inner.store.clone();
         match tokio::task::spawn_blocking(move || store.settle()).await {
@@ -161,7 +199,13 @@ impl Host {
 }
 
 impl Inner {
-    fn add(&mut self, index: usize, channel: config::Channel, prepared: Prepared, requests: &Arc<AtomicU64>) {
+    fn add(
+        &mut self,
+        index: usize,
+        channel: config::Channel,
+        prepared: Prepared,
+        requests: &Arc<AtomicU64>,
+    ) {
         let enabled = channel.enabled;
         let config = Arc::new(channel);
         let (mail, mailbox) = mailbox(config.limits.mailbox);
@@ -177,10 +221,22 @@ impl Inner {
         if enabled && let Err(denied) = shared.step(Input::Start, "the host starts") {
             tracing::error!(instance = %shared.instance(), %denied, "the channel cannot start");
         }
-        let life = Life { shared: shared.clone(), prepared, mailbox, connections, commands: orders };
+        let life = Life {
+            shared: shared.clone(),
+            prepared,
+            mailbox,
+            connections,
+            commands: orders,
+        };
         self.lives.spawn(life.run());
-        self.by_name.insert(config.id.to_string(), self.channels.len());
+        self.by_name
+            .insert(config.id.to_string(), self.channels.len());
         self.commands.push(commands.clone());
-        self.channels.push(Arc::new(ChannelHandle::new(shared, mail, commands, requests.clone())));
+        self.channels.push(Arc::new(ChannelHandle::new(
+            shared,
+            mail,
+            commands,
+            requests.clone(),
+        )));
     }
 }

@@ -64,8 +64,12 @@ struct Between {
 impl Life {
     /// Lives until the host stops.
     pub(super) async fn run(mut self) {
-        let mut between =
-            Between { history: History::default(), reason: StartReason::First, retry_at: None, shutdown: None };
+        let mut between = Between {
+            history: History::default(),
+            reason: StartReason::First,
+            retry_at: None,
+            shutdown: None,
+        };
         loop {
             match self.shared.state() {
                 State::Starting => self.incarnation(&mut between).await,
@@ -75,7 +79,9 @@ impl Life {
                     if between.shutdown.is_some() {
                         return;
                     }
-                    let Some(command) = self.commands.recv().await else { return };
+                    let Some(command) = self.commands.recv().await else {
+                        return;
+                    };
                     obey(&self.shared, command, &mut between, None);
                 }
                 State::Backoff => {
@@ -94,8 +100,16 @@ impl Life {
                 }
                 // An incarnation is left only by a step out of these states.
                 State::Running | State::Degraded | State::Stopping | State::Restarting => {
-                    step(&self.shared, Input::FaultBroken, "the host lost track of the channel's instance");
-                    step(&self.shared, Input::Stop, "the host lost track of the channel's instance");
+                    step(
+                        &self.shared,
+                        Input::FaultBroken,
+                        "the host lost track of the channel's instance",
+                    );
+                    step(
+                        &self.shared,
+                        Input::Stop,
+                        "the host lost track of the channel's instance",
+                    );
                 }
             }
         }
@@ -122,12 +136,13 @@ impl Life {
             stop: &mut stop_order,
             number,
             reason: between.reason,
-            alone: (between.history.attempts() > 0).then_some(ATTRIBUTION.min(config.restart.reset_after)),
+            alone: (between.history.attempts() > 0)
+                .then_some(ATTRIBUTION.min(config.restart.reset_after)),
             start: start_budget(&config),
         };
         let mut status = self.shared.watch();
         let running = AssertUnwindSafe(Incarnation::run(parts)).catch_unwind();
-        let mut running = std::pin::pin!(running);
+        let mut running = Box::pin(running);
         let exit = loop {
             tokio::select! {
                 biased;
@@ -153,9 +168,13 @@ impl Life {
                 }
             }
         };
+        drop(running);
         match exit {
             Some(exit) => self.conclude(exit, between),
-            None => self.clear_up(Quality::BadOutOfService, "the channel was stopped while it started"),
+            None => self.clear_up(
+                Quality::BadOutOfService,
+                "the channel was stopped while it started",
+            ),
         }
     }
 
@@ -164,7 +183,11 @@ impl Life {
         let state = self.shared.state();
         let sentence = exit.to_string();
         let Some(class) = exit.kind.class() else {
-            let input = if exit.during == During::Idle { Input::StopOverdue } else { Input::Ended };
+            let input = if exit.during == During::Idle {
+                Input::StopOverdue
+            } else {
+                Input::Ended
+            };
             self.clear_up(Quality::BadOutOfService, &sentence);
             if state == State::Restarting {
                 between.reason = StartReason::ManualRestart;
@@ -186,10 +209,16 @@ impl Life {
                 between.retry_at = Some(now.after(delay));
                 let attempts = between.history.attempts();
                 let next = crate::event::WallNs(
-                    self.shared.clock().wall().0.saturating_add(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX)),
+                    self.shared
+                        .clock()
+                        .wall()
+                        .0
+                        .saturating_add(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX)),
                 );
-                let reason =
-                    format!("{sentence}; attempt {attempts} of {} follows in {delay:.1?}", restart.max_attempts);
+                let reason = format!(
+                    "{sentence}; attempt {attempts} of {} follows in {delay:.1?}",
+                    restart.max_attempts
+                );
                 self.shared.update(|status| {
                     status.attempts = attempts;
                     status.next_attempt = Some(next);
@@ -204,7 +233,11 @@ impl Life {
                     Why::Unmendable => Input::FaultUnmendable,
                     Why::BudgetSpent { .. } | Why::Never => Input::FaultBroken,
                 };
-                step(&self.shared, input, &format!("{sentence}; the channel {why}"));
+                step(
+                    &self.shared,
+                    input,
+                    &format!("{sentence}; the channel {why}"),
+                );
             }
             Decision::Done => step(&self.shared, Input::Ended, &sentence),
         }
@@ -237,7 +270,8 @@ impl Life {
             );
         }
         let now = self.shared.clock().wall();
-        self.shared.update(|status| status.last_exit = Some((now, status.incarnation, exit.clone())));
+        self.shared
+            .update(|status| status.last_exit = Some((now, status.incarnation, exit.clone())));
         self.shared.announce(Happened::Exit(exit));
     }
 
@@ -245,7 +279,10 @@ impl Life {
     fn clear_up(&mut self, quality: Quality, reason: &str) {
         self.connections.end_incarnation();
         let (wall, instance) = (self.shared.clock().wall(), self.shared.instance());
-        let changes = self.shared.tags().mark(|_| true, quality, &reason.into(), wall);
+        let changes = self
+            .shared
+            .tags()
+            .mark(|_| true, quality, &reason.into(), wall);
         self.shared.publish(&instance, changes, wall);
         self.shared.update(|status| {
             for link in &mut status.links {
@@ -282,12 +319,15 @@ async fn next_number(shared: &Arc<Shared>) -> Result<u64, Exit> {
         return Ok(number);
     }
     let shared = shared.clone();
-    let reserved = tokio::task::spawn_blocking(move || shared.store().next_incarnation(shared.id())).await;
+    let reserved =
+        tokio::task::spawn_blocking(move || shared.store().next_incarnation(shared.id())).await;
     let fault = |sentence: String| Exit::new(ExitKind::HostFault, During::Start, sentence);
     match reserved {
         Ok(Ok(number)) => Ok(number),
         Ok(Err(error)) => Err(fault(error.to_string())),
-        Err(error) => Err(fault(format!("reserving an incarnation number failed: {error}"))),
+        Err(error) => Err(fault(format!(
+            "reserving an incarnation number failed: {error}"
+        ))),
     }
 }
 
@@ -306,15 +346,21 @@ fn obey(
             (Input::Stop, None, deadline)
         }
     };
-    let reason = if between.shutdown.is_some() { "the host stops" } else { "an operator asked for it" };
+    let reason = if between.shutdown.is_some() {
+        "the host stops"
+    } else {
+        "an operator asked for it"
+    };
     let answer = shared.step(input, reason);
     let effect = match &answer {
         Ok(transition) => {
             match transition.effect {
                 Effect::AskToStop => {
-                    if let Some(stop) = stop {
-                        // Room for one, and asked once: the order is never lost.
-                        drop(stop.try_send(deadline));
+                    // Room for one, and asked once: the order is never lost.
+                    if let Some(stop) = stop
+                        && stop.try_send(deadline).is_err()
+                    {
+                        tracing::debug!(instance = %shared.instance(), "it had ended before it was asked to stop");
                     }
                 }
                 Effect::Launch => {
@@ -322,14 +368,20 @@ fn obey(
                     between.reason = StartReason::ManualRestart;
                     shared.update(|status| status.attempts = 0);
                 }
-                Effect::Drop | Effect::Wait | Effect::GiveUp | Effect::Announce | Effect::Nothing => {}
+                Effect::Drop
+                | Effect::Wait
+                | Effect::GiveUp
+                | Effect::Announce
+                | Effect::Nothing => {}
             }
             transition.effect
         }
         Err(_) => Effect::Nothing,
     };
-    if let Some(reply) = reply {
-        drop(reply.send(answer.map(drop)));
+    if let Some(reply) = reply
+        && reply.send(answer.map(drop)).is_err()
+    {
+        tracing::debug!(instance = %shared.instance(), "whoever gave the command did not wait for the answer");
     }
     effect
 }
@@ -347,5 +399,9 @@ fn host_fault(panic: &(dyn std::any::Any + Send)) -> Exit {
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned());
-    Exit::new(ExitKind::HostFault, During::Turn, format!("the host panicked in this channel's task: {said}"))
+    Exit::new(
+        ExitKind::HostFault,
+        During::Turn,
+        format!("the host panicked in this channel's task: {said}"),
+    )
 }

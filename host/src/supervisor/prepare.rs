@@ -61,7 +61,11 @@ pub(super) fn start_budget(channel: &Channel) -> Budget {
 
 /// The engine for a configuration.
 pub(super) fn engine(config: &Host) -> Result<Engine, EngineError> {
-    let max_memory = config.channels.iter().map(|channel| channel.limits.memory).max();
+    let max_memory = config
+        .channels
+        .iter()
+        .map(|channel| channel.limits.memory)
+        .max();
     Engine::new(&EngineOptions {
         instances: u32::try_from(config.channels.len()).unwrap_or(u32::MAX),
         max_memory: max_memory.unwrap_or(1 << 20),
@@ -86,7 +90,8 @@ pub(super) async fn prepare(
     config: &Checked<Host>,
     progress: &impl Fn(Progress),
 ) -> (HashMap<usize, Prepared>, Vec<Fault>) {
-    let mut drivers: HashMap<(PathBuf, Option<[u8; 32]>), Result<(Driver, DriverInfo), String>> = HashMap::new();
+    let mut drivers: HashMap<(PathBuf, Option<[u8; 32]>), Result<(Driver, DriverInfo), String>> =
+        HashMap::new();
     let mut wanted: Vec<(PathBuf, Option<[u8; 32]>)> = Vec::new();
     let mut paths = Vec::with_capacity(config.value.channels.len());
     for channel in &config.value.channels {
@@ -117,12 +122,21 @@ pub(super) async fn prepare(
 }
 
 fn locate(locations: &Locations, channel: &Channel, found: Vec<(String, String)>) -> Vec<Fault> {
-    locations.faults(&channel.id, found.iter().map(|(at, message)| (at.as_str(), message.clone())))
+    locations.faults(
+        &channel.id,
+        found
+            .iter()
+            .map(|(at, message)| (at.as_str(), message.clone())),
+    )
 }
 
 /// The first path that exists; the first of all where none does.
 fn existing(candidates: &[PathBuf; 2]) -> PathBuf {
-    candidates.iter().find(|path| path.exists()).unwrap_or(&candidates[0]).clone()
+    candidates
+        .iter()
+        .find(|path| path.exists())
+        .unwrap_or(&candidates[0])
+        .clone()
 }
 
 async fn load(
@@ -132,17 +146,33 @@ async fn load(
     progress: &impl Fn(Progress),
 ) -> Result<(Driver, DriverInfo), String> {
     let path = key.0.clone();
-    progress(Progress::Compiling { driver: path.clone(), index, of });
+    progress(Progress::Compiling {
+        driver: path.clone(),
+        index,
+        of,
+    });
     let began = Instant::now();
     let (misses, _) = engine.cache_misses_and_hits();
     let driver = load_blocking(engine, &path, key.1).await?;
     let from_cache = engine.cache_misses_and_hits().0 == misses;
-    progress(Progress::Compiled { driver: path, from_cache, took: began.elapsed() });
-    let (_, info) = scratch(&driver, &describe_spec()).await?.describe().await.map_err(|exit| exit.to_string())?;
+    progress(Progress::Compiled {
+        driver: path,
+        from_cache,
+        took: began.elapsed(),
+    });
+    let (_, info) = scratch(&driver, &describe_spec())
+        .await?
+        .describe()
+        .await
+        .map_err(|exit| exit.to_string())?;
     Ok((driver, info))
 }
 
-async fn load_blocking(engine: &Engine, path: &Path, sha256: Option<[u8; 32]>) -> Result<Driver, String> {
+async fn load_blocking(
+    engine: &Engine,
+    path: &Path,
+    sha256: Option<[u8; 32]>,
+) -> Result<Driver, String> {
     let (engine, path) = (engine.clone(), path.to_owned());
     tokio::task::spawn_blocking(move || Driver::load(&engine, &path, sha256.as_ref()))
         .await
@@ -151,7 +181,10 @@ async fn load_blocking(engine: &Engine, path: &Path, sha256: Option<[u8; 32]>) -
 }
 
 fn describe_spec() -> InstanceSpec {
-    let budget = Budget { fuel: 2_000_000_000, deadline: Duration::from_secs(10) };
+    let budget = Budget {
+        fuel: 2_000_000_000,
+        deadline: Duration::from_secs(10),
+    };
     InstanceSpec {
         instance: scratch_id(),
         memory: 64 << 20,
@@ -163,12 +196,17 @@ fn describe_spec() -> InstanceSpec {
 
 fn scratch_id() -> InstanceId {
     let channel = crate::ids::ChannelId::new("scratch").expect("the name keeps to the rule");
-    InstanceId { channel, incarnation: 0 }
+    InstanceId {
+        channel,
+        incarnation: 0,
+    }
 }
 
 async fn scratch(driver: &Driver, spec: &InstanceSpec) -> Result<Instance, String> {
     let clock = Clock::start();
-    Instance::start(driver, spec.clone(), (clock.monotonic(), clock.wall())).await.map_err(|exit| exit.to_string())
+    Instance::start(driver, spec.clone(), (clock.monotonic(), clock.wall()))
+        .await
+        .map_err(|exit| exit.to_string())
 }
 
 /// Checks the links that the driver wishes for, then lets a scratch instance look at the configuration.
@@ -182,24 +220,45 @@ async fn check_channel(
     let clock = Clock::start();
     let now = || (clock.monotonic(), clock.wall());
     let spec = InstanceSpec {
-        instance: InstanceId { channel: channel.id.clone(), incarnation: 0 },
+        instance: InstanceId {
+            channel: channel.id.clone(),
+            incarnation: 0,
+        },
         memory: channel.limits.memory,
         seed: 0,
         start: start_budget(channel),
         turn: start_budget(channel),
     };
     let configured = match Instance::start(driver, spec, now()).await {
-        Ok(instance) => instance.configure(&config, now()).await.map(|(_, answer)| answer),
+        Ok(instance) => instance
+            .configure(&config, now())
+            .await
+            .map(|(_, answer)| answer),
         Err(exit) => Err(exit),
     };
     match configured {
         Ok(Ok(())) => {}
         Ok(Err(refused)) => {
-            faults.extend(refused.into_iter().take(Faults::MAX).map(|fault| (fault.at, fault.message)));
+            faults.extend(
+                refused
+                    .into_iter()
+                    .take(Faults::MAX)
+                    .map(|fault| (fault.at, fault.message)),
+            );
         }
-        Err(exit) => faults.push(("driver".to_owned(), format!("{exit}; {}", exit.kind.remedy()))),
+        Err(exit) => faults.push((
+            "driver".to_owned(),
+            format!("{exit}; {}", exit.kind.remedy()),
+        )),
     }
-    if faults.is_empty() { Ok(Prepared { driver: driver.clone(), config }) } else { Err(faults) }
+    if faults.is_empty() {
+        Ok(Prepared {
+            driver: driver.clone(),
+            config,
+        })
+    } else {
+        Err(faults)
+    }
 }
 
 fn check_links(channel: &Channel, info: &DriverInfo) -> Vec<(String, String)> {
@@ -231,10 +290,17 @@ fn check_links(channel: &Channel, info: &DriverInfo) -> Vec<(String, String)> {
     for link in &channel.links {
         if !info.links.iter().any(|wish| wish.name == link.name) {
             let wished: Vec<&str> = info.links.iter().map(|wish| wish.name.as_str()).collect();
-            let wished = if wished.is_empty() { "no link".to_owned() } else { wished.join(", ") };
+            let wished = if wished.is_empty() {
+                "no link".to_owned()
+            } else {
+                wished.join(", ")
+            };
             faults.push((
                 format!("link {}", link.name),
-                format!("the driver {} uses {wished}; rename this link or remove it", info.name),
+                format!(
+                    "the driver {} uses {wished}; rename this link or remove it",
+                    info.name
+                ),
             ));
         }
     }
