@@ -135,7 +135,12 @@ impl<D: Driver> FakeHost<D> {
         let mut turns = 0;
         while !self.queue.is_empty() && self.ended.is_none() {
             let count = self.queue.len().min(self.setup.batch);
-            let events = self.queue.drain(..count).collect();
+            let events: Vec<Event> = self.queue.drain(..count).collect();
+            for event in &events {
+                if let Happening::Opened(opened) = &event.what {
+                    self.line(opened.connection).streams_told += 1;
+                }
+            }
             self.turn(events);
             turns += 1;
             assert!(turns < PATIENCE, "the driver and its peers never settle");
@@ -397,17 +402,9 @@ impl<D: Driver> FakeHost<D> {
         let listener = self.line_over(link);
         let connection = self.next_accepted;
         self.next_accepted += 1;
-        self.ledger.lines.insert(
-            connection,
-            Line {
-                link: self.link_id(link),
-                up: true,
-                dead: false,
-                in_flight: 0,
-                paused: false,
-                sent: Vec::new(),
-            },
-        );
+        let mut line = Line::new(self.link_id(link));
+        line.up = true;
+        self.ledger.lines.insert(connection, line);
         self.happen(Happening::Accepted(Accepted {
             listener,
             connection,
@@ -545,17 +542,8 @@ impl<D: Driver> FakeHost<D> {
     fn apply(&mut self, action: &Action) {
         match action {
             Action::Open(open) => {
-                self.ledger.lines.insert(
-                    open.connection,
-                    Line {
-                        link: open.link,
-                        up: false,
-                        dead: false,
-                        in_flight: 0,
-                        paused: false,
-                        sent: Vec::new(),
-                    },
-                );
+                let line = Line::new(open.link);
+                self.ledger.lines.insert(open.connection, line);
                 self.dial(open.connection);
             }
             Action::Close(id) => {
@@ -563,7 +551,7 @@ impl<D: Driver> FakeHost<D> {
                 line.up = false;
                 line.dead = true;
             }
-            Action::Reset(id) if self.line(*id).up => {
+            Action::Reset(id) if self.line(*id).in_step() => {
                 self.happen_closed(*id, CloseReason::Requested);
                 self.dial(*id);
             }
@@ -622,7 +610,7 @@ impl<D: Driver> FakeHost<D> {
     fn sent(&mut self, id: ConnectionId, bytes: &[u8]) {
         let window = self.setup.send_window;
         let line = self.line(id);
-        if !line.up {
+        if !line.in_step() {
             return;
         }
         line.sent.extend_from_slice(bytes);
@@ -650,6 +638,7 @@ impl<D: Driver> FakeHost<D> {
             None => {
                 let line = self.line(id);
                 line.up = true;
+                line.streams += 1;
                 line.in_flight = 0;
                 self.happen(Happening::Opened(Opened {
                     connection: id,

@@ -39,11 +39,35 @@ pub(super) struct Line {
     pub(super) up: bool,
     /// Closed for good.
     pub(super) dead: bool,
+    /// How many streams there have been, and how many of them the driver was told of. What it sends
+    /// before it knows of the newest was meant for an older one, and is dropped.
+    pub(super) streams: u32,
+    pub(super) streams_told: u32,
     /// Sent and not credited.
     pub(super) in_flight: u32,
     pub(super) paused: bool,
     /// What the driver has sent and no test has taken.
     pub(super) sent: Vec<u8>,
+}
+
+impl Line {
+    pub(super) fn new(link: LinkId) -> Self {
+        Self {
+            link,
+            up: false,
+            dead: false,
+            streams: 0,
+            streams_told: 0,
+            in_flight: 0,
+            paused: false,
+            sent: Vec::new(),
+        }
+    }
+
+    /// Whether it is up, and the driver means this very stream.
+    pub(super) fn in_step(&self) -> bool {
+        self.up && self.streams_told == self.streams
+    }
 }
 
 /// Everything by which an action can be judged.
@@ -90,7 +114,7 @@ impl Ledger {
                 let room = send_window.saturating_sub(line.in_flight) as usize;
                 let count = send.bytes.len();
                 ensure(count <= MIB, || format!("a send of {count} bytes"))?;
-                ensure(!line.up || count <= room, || {
+                ensure(!line.in_step() || count <= room, || {
                     format!("a send of {count} bytes into a window of {room}")
                 })?;
             }
