@@ -110,10 +110,12 @@ impl<T> RequestLock<T> {
     }
 
     fn wake_next(&self) {
-        if !self.held.get()
-            && let Some(next) = self.queues.borrow().front()
-        {
-            next.waker.wake_by_ref();
+        if self.held.get() {
+            return;
+        }
+        let next = self.queues.borrow().front().map(|next| next.waker.clone());
+        if let Some(next) = next {
+            next.wake();
         }
     }
 }

@@ -120,9 +120,13 @@ impl<D: Driver> FakeHost<D> {
         self.ledger
             .polls
             .retain(|id, _| groups.iter().any(|group| group.id == *id));
-        self.turn(Vec::new());
-        self.settle();
-        Ok(())
+        // A turn needs an event, and the driver a turn.
+        self.health().map_err(|error| {
+            vec![ConfigFault {
+                at: "health".to_owned(),
+                message: error.message,
+            }]
+        })
     }
 
     /// What the host's clock says.
@@ -323,11 +327,19 @@ impl<D: Driver> FakeHost<D> {
 
     /// Stops the driver, with two seconds to take leave, and holds that it has answered everything.
     pub fn stop(&mut self) {
-        self.ledger.stop_asked = true;
-        self.happen(Happening::Stop(self.now_ns + 2_000_000_000));
+        self.ask_to_stop();
         self.wait_for("the driver to stop", |host| {
             host.ledger.stopped.then_some(())
         });
+    }
+
+    /// Asks the driver to stop within two seconds, and takes one turn with it. Once is enough.
+    pub fn ask_to_stop(&mut self) {
+        if !self.ledger.stop_asked {
+            self.ledger.stop_asked = true;
+            self.happen(Happening::Stop(self.now_ns + 2_000_000_000));
+            self.settle();
+        }
     }
 
     /// Lets `peer` answer whatever the driver sends over a link, `send` by `send`; empty is silence.
@@ -345,6 +357,21 @@ impl<D: Driver> FakeHost<D> {
     /// Lets bytes arrive over a connection, in one piece.
     pub fn receive_on(&mut self, connection: ConnectionId, bytes: &[u8]) {
         self.happen_received(connection, bytes.to_vec());
+        self.settle();
+    }
+
+    /// Lets bytes arrive over a link after `arrives`, in a turn that the host takes only after `taken`.
+    pub fn receive_late(&mut self, link: &str, bytes: &[u8], arrives: Duration, taken: Duration) {
+        let connection = self.line_over(link);
+        self.queue.push_back(Event {
+            at_ns: self.now_ns + time::nanos(arrives),
+            what: Happening::Received(Received {
+                connection,
+                peer: None,
+                bytes: bytes.to_vec(),
+            }),
+        });
+        self.now_ns += time::nanos(taken);
         self.settle();
     }
 
@@ -616,7 +643,7 @@ impl<D: Driver> FakeHost<D> {
         line.sent.extend_from_slice(bytes);
         line.in_flight += bytes.len() as u32;
         let (link, in_flight) = (line.link, line.in_flight);
-        if in_flight > window / 2 {
+        if in_flight > window / 2 && !self.setup.hold_credit {
             self.line(id).in_flight = 0;
             self.happen(Happening::Sent(Sent {
                 connection: id,

@@ -15,6 +15,7 @@ pub struct Setup {
     pub(super) seed: u64,
     pub(super) send_window: u32,
     pub(super) batch: usize,
+    pub(super) hold_credit: bool,
 }
 
 impl Default for Setup {
@@ -38,6 +39,7 @@ impl Setup {
             seed: 0,
             send_window: 64 * 1024,
             batch: 256,
+            hold_credit: false,
         }
     }
 
@@ -186,6 +188,13 @@ impl Setup {
     #[must_use]
     pub fn send_window(mut self, bytes: u32) -> Self {
         self.send_window = bytes;
+        self
+    }
+
+    /// Lets no byte leave: what fits into the window is sent, and never credited.
+    #[must_use]
+    pub fn hold_credit(mut self) -> Self {
+        self.hold_credit = true;
         self
     }
 
