@@ -302,9 +302,13 @@ fn parse_tag<S: DeserializeOwned>(tag: &abi::Tag) -> Result<Tag<S>, Fault> {
 
 /// Settings from JSON; the fault names the field.
 fn settings<S: DeserializeOwned>(at: &str, json: &str) -> Result<S, Fault> {
-    let json = if json.is_empty() { "{}" } else { json };
-    let mut deserializer = serde_json::Deserializer::from_str(json);
-    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let table = match serde_json::from_str(if json.is_empty() { "{}" } else { json }) {
+        Ok(table @ serde_json::Value::Object(_)) => table,
+        Ok(_) => return Err(Fault::new(at, "settings are a table of names and values")),
+        Err(error) => return Err(Fault::new(at, format!("this is not JSON: {error}"))),
+    };
+    // From the value, not from the text: its lines and columns are not those of the operator's file.
+    serde_path_to_error::deserialize(table).map_err(|error| {
         let path = match error.path().to_string() {
             root if root == "." => String::new(),
             path => path,
