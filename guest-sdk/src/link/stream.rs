@@ -90,6 +90,10 @@ impl Life {
         })
     }
 
+    pub(super) fn ended(&self) -> Option<CloseReason> {
+        self.ended.get()
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         self.ended.get().is_some()
     }

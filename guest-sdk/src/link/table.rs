@@ -21,7 +21,8 @@ pub(super) struct Entry {
     pub(super) target: Option<String>,
     /// The newest life. It may have ended.
     pub(super) life: RefCell<Option<Rc<Life>>>,
-    /// Why the last dial failed or the last life ended.
+    /// What the host said last: why a dial failed, or a life ended. Nothing, where the newest life has not ended, or was reset by
+    /// the driver a moment ago.
     pub(super) down: Cell<Option<CloseReason>>,
     /// The host does not dial any more.
     pub(super) dead: Cell<bool>,
@@ -51,7 +52,10 @@ impl Entry {
 
     pub(super) fn closed(&self) -> Closed {
         Closed {
-            reason: self.down.get(),
+            reason: self
+                .down
+                .get()
+                .or_else(|| self.life.borrow().as_ref()?.ended()),
         }
     }
 
