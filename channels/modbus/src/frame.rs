@@ -1,0 +1,571 @@
+//! Modbus TCP on the wire: a header of seven bytes (MBAP), then the function and its data (PDU).
+//!
+//! After Modbus Application Protocol 1.1b3, section 6, and Modbus Messaging on TCP/IP Implementation Guide 1.0b,
+//! section 3.1. Decoding is strict: an answer is taken only if it is the one answer that the request allows, down
+//! to the last byte. There is no guessing where a frame may begin: whoever reads a malformed one must drop the stream.
+
+use thiserror::Error;
+
+use crate::address::Table;
+use crate::plan::{MOST_BITS, MOST_BITS_WRITTEN, MOST_REGISTERS, MOST_REGISTERS_WRITTEN};
+
+/// The length of the header.
+pub const HEADER: usize = 7;
+/// The longest function and data; the limit comes from the serial line.
+pub const MOST_PDU: usize = 253;
+
+/// Marks the function of an exception.
+const EXCEPTION: u8 = 0x80;
+/// A coil that is on, in a single write.
+const ON: [u8; 2] = [0xff, 0x00];
+const OFF: [u8; 2] = [0x00, 0x00];
+
+/// What is asked of a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// Read `count` places: functions 1, 2, 3 and 4.
+    Read {
+        /// From where.
+        table: Table,
+        /// The first place.
+        start: u16,
+        /// How many, at least 1.
+        count: u16,
+    },
+    /// Function 5.
+    WriteCoil {
+        /// Which.
+        start: u16,
+        /// On or off.
+        on: bool,
+    },
+    /// Function 6.
+    WriteRegister {
+        /// Which.
+        start: u16,
+        /// As on the wire.
+        register: [u8; 2],
+    },
+    /// Function 15.
+    WriteCoils {
+        /// The first.
+        start: u16,
+        /// At least one.
+        bits: Vec<bool>,
+    },
+    /// Function 16.
+    WriteRegisters {
+        /// The first.
+        start: u16,
+        /// As on the wire: two for each register.
+        bytes: Vec<u8>,
+    },
+}
+
+/// What a unit answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer<'a> {
+    /// The bytes read: two for each register, or eight bits in each, the lowest first.
+    Data(&'a [u8]),
+    /// What was written was written.
+    Written,
+    /// The unit refused, and says why.
+    Exception(u8),
+}
+
+/// The fields of a header that vary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Pairs an answer with its request.
+    pub transaction: u16,
+    /// The unit asked.
+    pub unit: u8,
+    /// How many bytes of function and data follow: 1 to 253.
+    pub length: usize,
+}
+
+/// Why a frame is not the answer.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum Malformed {
+    /// Not Modbus, or out of step.
+    #[error("the protocol of the answer is {0}, not 0")]
+    Protocol(u16),
+    /// No such frame.
+    #[error("the answer says that {0} bytes follow; 2 to 254 are legal")]
+    Length(u16),
+    /// The answer to something else.
+    #[error("the answer is to transaction {got}, not to {asked}")]
+    Transaction {
+        /// In the answer.
+        got: u16,
+        /// In the request.
+        asked: u16,
+    },
+    /// The answer of somebody else.
+    #[error("the answer comes from unit {got}, not from {asked}")]
+    Unit {
+        /// In the answer.
+        got: u8,
+        /// In the request.
+        asked: u8,
+    },
+    /// The answer to something else.
+    #[error("the answer is to function {got}, not to {asked}")]
+    Function {
+        /// In the answer.
+        got: u8,
+        /// In the request.
+        asked: u8,
+    },
+    /// More or fewer bytes than the answer has.
+    #[error("the answer is {got} bytes long, not {right}")]
+    Size {
+        /// In the answer.
+        got: usize,
+        /// As the request demands.
+        right: usize,
+    },
+    /// The count within the answer is not what was asked for.
+    #[error("the answer counts {got} bytes of data, not {right}")]
+    ByteCount {
+        /// In the answer.
+        got: u8,
+        /// As the request demands.
+        right: usize,
+    },
+    /// A write was answered with another place or value.
+    #[error("the answer confirms another write than was asked for")]
+    Echo,
+}
+
+impl Header {
+    /// Read a header.
+    pub fn decode(bytes: [u8; HEADER]) -> Result<Self, Malformed> {
+        let [t0, t1, p0, p1, l0, l1, unit] = bytes;
+        let protocol = u16::from_be_bytes([p0, p1]);
+        if protocol != 0 {
+            return Err(Malformed::Protocol(protocol));
+        }
+        let following = u16::from_be_bytes([l0, l1]);
+        let length = usize::from(following).saturating_sub(1);
+        if length == 0 || length > MOST_PDU {
+            return Err(Malformed::Length(following));
+        }
+        Ok(Self {
+            transaction: u16::from_be_bytes([t0, t1]),
+            unit,
+            length,
+        })
+    }
+}
+
+impl Ask {
+    /// The function code.
+    pub fn function(&self) -> u8 {
+        match self {
+            Self::Read {
+                table: Table::Coil, ..
+            } => 1,
+            Self::Read {
+                table: Table::Discrete,
+                ..
+            } => 2,
+            Self::Read {
+                table: Table::Holding,
+                ..
+            } => 3,
+            Self::Read {
+                table: Table::Input,
+                ..
+            } => 4,
+            Self::WriteCoil { .. } => 5,
+            Self::WriteRegister { .. } => 6,
+            Self::WriteCoils { .. } => 15,
+            Self::WriteRegisters { .. } => 16,
+        }
+    }
+
+    /// The whole frame.
+    pub fn encode(&self, transaction: u16, unit: u8) -> Vec<u8> {
+        let mut frame = Vec::with_capacity(HEADER + 5);
+        frame.extend(transaction.to_be_bytes());
+        frame.extend([0, 0, 0, 0, unit, self.function()]);
+        match self {
+            Self::Read {
+                table,
+                start,
+                count,
+            } => {
+                debug_assert!(
+                    *count >= 1
+                        && *count
+                            <= if table.is_bits() {
+                                MOST_BITS
+                            } else {
+                                MOST_REGISTERS
+                            }
+                );
+                frame.extend(start.to_be_bytes());
+                frame.extend(count.to_be_bytes());
+            }
+            Self::WriteCoil { start, on } => {
+                frame.extend(start.to_be_bytes());
+                frame.extend(if *on { ON } else { OFF });
+            }
+            Self::WriteRegister { start, register } => {
+                frame.extend(start.to_be_bytes());
+                frame.extend(register);
+            }
+            Self::WriteCoils { start, bits } => {
+                debug_assert!(!bits.is_empty() && bits.len() <= usize::from(MOST_BITS_WRITTEN));
+                frame.extend(start.to_be_bytes());
+                frame.extend((bits.len() as u16).to_be_bytes());
+                frame.push(bits.len().div_ceil(8) as u8);
+                frame.extend(bits.chunks(8).map(|eight| {
+                    eight
+                        .iter()
+                        .enumerate()
+                        .fold(0u8, |byte, (place, on)| byte | (u8::from(*on) << place))
+                }));
+            }
+            Self::WriteRegisters { start, bytes } => {
+                debug_assert!(
+                    bytes.len() >= 2 && bytes.len() <= 2 * usize::from(MOST_REGISTERS_WRITTEN)
+                );
+                frame.extend(start.to_be_bytes());
+                frame.extend(((bytes.len() / 2) as u16).to_be_bytes());
+                frame.push(bytes.len() as u8);
+                frame.extend(bytes);
+            }
+        }
+        let following = (frame.len() - HEADER + 1) as u16;
+        frame[4..6].copy_from_slice(&following.to_be_bytes());
+        frame
+    }
+
+    /// Take the function and data of a frame as the answer to this, or say why they are not.
+    pub fn answer<'a>(&self, pdu: &'a [u8]) -> Result<Answer<'a>, Malformed> {
+        let asked = self.function();
+        let Some((&function, data)) = pdu.split_first() else {
+            return Err(Malformed::Size { got: 0, right: 2 });
+        };
+        if function == asked | EXCEPTION {
+            return match data {
+                [code] => Ok(Answer::Exception(*code)),
+                _ => Err(Malformed::Size {
+                    got: pdu.len(),
+                    right: 2,
+                }),
+            };
+        }
+        if function != asked {
+            return Err(Malformed::Function {
+                got: function,
+                asked,
+            });
+        }
+        match self {
+            Self::Read { table, count, .. } => {
+                let count = usize::from(*count);
+                let right = if table.is_bits() {
+                    count.div_ceil(8)
+                } else {
+                    2 * count
+                };
+                let Some((&counted, data)) = data.split_first() else {
+                    return Err(Malformed::Size {
+                        got: pdu.len(),
+                        right: right + 2,
+                    });
+                };
+                if usize::from(counted) != right {
+                    return Err(Malformed::ByteCount {
+                        got: counted,
+                        right,
+                    });
+                }
+                if data.len() != right {
+                    return Err(Malformed::Size {
+                        got: pdu.len(),
+                        right: right + 2,
+                    });
+                }
+                Ok(Answer::Data(data))
+            }
+            Self::WriteCoil { start, on } => confirm(data, *start, if *on { ON } else { OFF }),
+            Self::WriteRegister { start, register } => confirm(data, *start, *register),
+            Self::WriteCoils { start, bits } => {
+                confirm(data, *start, (bits.len() as u16).to_be_bytes())
+            }
+            Self::WriteRegisters { start, bytes } => {
+                confirm(data, *start, ((bytes.len() / 2) as u16).to_be_bytes())
+            }
+        }
+    }
+}
+
+/// A write is answered with its place, and its value or how many were written.
+fn confirm<'a>(data: &[u8], start: u16, what: [u8; 2]) -> Result<Answer<'a>, Malformed> {
+    let [s0, s1, w0, w1] = data else {
+        return Err(Malformed::Size {
+            got: data.len() + 1,
+            right: 5,
+        });
+    };
+    if u16::from_be_bytes([*s0, *s1]) != start || [*w0, *w1] != what {
+        return Err(Malformed::Echo);
+    }
+    Ok(Answer::Written)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(table: Table, start: u16, count: u16) -> Ask {
+        Ask::Read {
+            table,
+            start,
+            count,
+        }
+    }
+
+    /// Each function: the request after its transaction, and an answer.
+    fn table() -> Vec<(Ask, Vec<u8>, Vec<u8>, Answer<'static>)> {
+        vec![
+            (
+                read(Table::Coil, 19, 19),
+                vec![0, 0, 0, 6, 17, 1, 0, 19, 0, 19],
+                vec![1, 3, 0xcd, 0x6b, 5],
+                Answer::Data(&[0xcd, 0x6b, 5]),
+            ),
+            (
+                read(Table::Discrete, 196, 22),
+                vec![0, 0, 0, 6, 17, 2, 0, 196, 0, 22],
+                vec![2, 3, 1, 2, 3],
+                Answer::Data(&[1, 2, 3]),
+            ),
+            (
+                read(Table::Holding, 107, 2),
+                vec![0, 0, 0, 6, 17, 3, 0, 107, 0, 2],
+                vec![3, 4, 2, 0x2b, 0, 0x64],
+                Answer::Data(&[2, 0x2b, 0, 0x64]),
+            ),
+            (
+                read(Table::Input, 8, 1),
+                vec![0, 0, 0, 6, 17, 4, 0, 8, 0, 1],
+                vec![4, 2, 0, 10],
+                Answer::Data(&[0, 10]),
+            ),
+            (
+                Ask::WriteCoil {
+                    start: 172,
+                    on: true,
+                },
+                vec![0, 0, 0, 6, 17, 5, 0, 172, 0xff, 0],
+                vec![5, 0, 172, 0xff, 0],
+                Answer::Written,
+            ),
+            (
+                Ask::WriteCoil {
+                    start: 172,
+                    on: false,
+                },
+                vec![0, 0, 0, 6, 17, 5, 0, 172, 0, 0],
+                vec![5, 0, 172, 0, 0],
+                Answer::Written,
+            ),
+            (
+                Ask::WriteRegister {
+                    start: 1,
+                    register: [0, 3],
+                },
+                vec![0, 0, 0, 6, 17, 6, 0, 1, 0, 3],
+                vec![6, 0, 1, 0, 3],
+                Answer::Written,
+            ),
+            (
+                Ask::WriteCoils {
+                    start: 19,
+                    bits: vec![
+                        true, false, true, true, false, false, true, true, true, false,
+                    ],
+                },
+                vec![0, 0, 0, 9, 17, 15, 0, 19, 0, 10, 2, 0xcd, 1],
+                vec![15, 0, 19, 0, 10],
+                Answer::Written,
+            ),
+            (
+                Ask::WriteRegisters {
+                    start: 1,
+                    bytes: vec![0, 10, 1, 2],
+                },
+                vec![0, 0, 0, 11, 17, 16, 0, 1, 0, 2, 4, 0, 10, 1, 2],
+                vec![16, 0, 1, 0, 2],
+                Answer::Written,
+            ),
+        ]
+    }
+
+    #[test]
+    fn requests_and_answers_are_those_of_the_specification() {
+        for (ask, request, reply, answer) in table() {
+            let frame = ask.encode(0x1234, 17);
+            assert_eq!(frame[..2], [0x12, 0x34]);
+            assert_eq!(frame[2..], request, "{ask:?}");
+            assert_eq!(ask.answer(&reply), Ok(answer), "{ask:?}");
+            assert_eq!(
+                ask.answer(&[ask.function() | 0x80, 2]),
+                Ok(Answer::Exception(2))
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_but_the_answer_is_taken() {
+        for (ask, _, reply, _) in table() {
+            for end in 0..reply.len() {
+                assert!(ask.answer(&reply[..end]).is_err(), "{ask:?} cut to {end}");
+            }
+            let mut longer = reply.clone();
+            longer.push(0);
+            assert!(ask.answer(&longer).is_err(), "{ask:?} with a byte too many");
+            let places = if matches!(ask, Ask::Read { .. }) {
+                2
+            } else {
+                reply.len()
+            };
+            for place in 0..places {
+                let mut other = reply.clone();
+                other[place] ^= 1;
+                assert!(
+                    ask.answer(&other).is_err(),
+                    "{ask:?} with byte {place} changed"
+                );
+            }
+            assert!(
+                ask.answer(&[ask.function() | 0x80]).is_err(),
+                "an exception without a code"
+            );
+            assert!(
+                ask.answer(&[ask.function() | 0x80, 2, 0]).is_err(),
+                "an exception with two codes"
+            );
+        }
+        let off_by_one = read(Table::Holding, 0, 2).answer(&[3, 5, 0, 1, 0, 2, 0]);
+        assert_eq!(off_by_one, Err(Malformed::ByteCount { got: 5, right: 4 }));
+    }
+
+    #[test]
+    fn headers() {
+        let header = |bytes| Header::decode(bytes);
+        assert_eq!(
+            header([1, 2, 0, 0, 0, 6, 9]),
+            Ok(Header {
+                transaction: 0x0102,
+                unit: 9,
+                length: 5
+            })
+        );
+        assert_eq!(
+            header([1, 2, 0, 0, 0, 254, 9]).map(|header| header.length),
+            Ok(253)
+        );
+        assert_eq!(header([1, 2, 0, 1, 0, 6, 9]), Err(Malformed::Protocol(1)));
+        for length in [0, 1, 255, 0xffff_u16] {
+            let [high, low] = length.to_be_bytes();
+            assert_eq!(
+                header([1, 2, 0, 0, high, low, 9]),
+                Err(Malformed::Length(length))
+            );
+        }
+    }
+
+    fn any_ask() -> impl Strategy<Value = Ask> {
+        let tables = prop_oneof![
+            Just(Table::Coil),
+            Just(Table::Discrete),
+            Just(Table::Input),
+            Just(Table::Holding)
+        ];
+        prop_oneof![
+            (tables, any::<u16>(), 1u16..=125).prop_map(|(table, start, count)| Ask::Read {
+                table,
+                start,
+                count
+            }),
+            (any::<u16>(), any::<bool>()).prop_map(|(start, on)| Ask::WriteCoil { start, on }),
+            (any::<u16>(), any::<[u8; 2]>())
+                .prop_map(|(start, register)| Ask::WriteRegister { start, register }),
+            (any::<u16>(), prop::collection::vec(any::<bool>(), 1..=1968))
+                .prop_map(|(start, bits)| Ask::WriteCoils { start, bits }),
+            (
+                any::<u16>(),
+                prop::collection::vec(any::<[u8; 2]>(), 1..=123)
+            )
+                .prop_map(|(start, registers)| Ask::WriteRegisters {
+                    start,
+                    bytes: registers.concat()
+                }),
+        ]
+    }
+
+    /// The only answers that `ask` allows, built from the specification rather than from the decoder.
+    fn right_answer(ask: &Ask, pdu: &[u8]) -> bool {
+        let request = ask.encode(0, 0);
+        match ask {
+            _ if pdu.len() == 2 && pdu[0] == ask.function() | 0x80 => true,
+            Ask::Read { table, count, .. } => {
+                let bytes = if table.is_bits() {
+                    (count + 7) / 8
+                } else {
+                    count * 2
+                };
+                pdu.len() == usize::from(bytes) + 2
+                    && pdu[0] == ask.function()
+                    && u16::from(pdu[1]) == bytes
+            }
+            _ => pdu == &request[HEADER..HEADER + 5],
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_are_the_answer_only_if_they_are(ask in any_ask(), pdu in prop::collection::vec(any::<u8>(), 0..260)) {
+            prop_assert_eq!(ask.answer(&pdu).is_ok(), right_answer(&ask, &pdu));
+        }
+
+        /// Random bytes seldom begin well, so begin well and change one byte, or cut.
+        #[test]
+        fn nearly_right_bytes_are_the_answer_only_if_they_are(
+            ask in any_ask(), place in 0usize..8, to: u8, cut in 0usize..3, more in 0usize..3,
+        ) {
+            let mut pdu = match &ask {
+                Ask::Read { table, count, .. } => {
+                    let bytes = if table.is_bits() { (count + 7) / 8 } else { count * 2 };
+                    let mut pdu = vec![ask.function(), bytes as u8];
+                    pdu.resize(usize::from(bytes) + 2, 7);
+                    pdu
+                }
+                _ => ask.encode(0, 0)[HEADER..HEADER + 5].to_vec(),
+            };
+            prop_assert!(ask.answer(&pdu).is_ok());
+            if let Some(byte) = pdu.get_mut(place) {
+                *byte = to;
+            }
+            pdu.truncate(pdu.len() - cut);
+            pdu.resize(pdu.len() + more, to);
+            prop_assert_eq!(ask.answer(&pdu).is_ok(), right_answer(&ask, &pdu));
+        }
+
+        #[test]
+        fn any_header_is_answered(bytes: [u8; 7]) {
+            if let Ok(header) = Header::decode(bytes) {
+                prop_assert!((1..=253).contains(&header.length));
+                prop_assert_eq!(&bytes[2..4], &[0, 0]);
+            }
+        }
+    }
+}
