@@ -1,0 +1,164 @@
+//! What an operator can set: for the channel, for a device, for a tag.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::address::Packing;
+use crate::order::Order;
+use crate::plan::{MOST_BITS, MOST_REGISTERS};
+
+/// The settings of a channel. All have defaults that suit most devices.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChannelSettings {
+    /// The unit asked where a device has no address of its own: 0 to 255.
+    pub unit_id: u8,
+    /// How long to wait for an answer, in milliseconds: 1 to 600,000.
+    #[schemars(range(min = 1, max = 600_000))]
+    pub timeout_ms: u32,
+    /// How often a read that was not answered is repeated within a cycle, after all other units had their turn: 0
+    /// to 10. A unit that was silent in the cycle before gets one attempt only. Writes are never repeated, except where the
+    /// unit was busy.
+    #[schemars(range(max = 10))]
+    pub retries: u8,
+    /// How many registers that nobody wants may lie between two tags of one request: 0 to 125.
+    #[schemars(range(max = 125))]
+    pub max_gap_registers: u16,
+    /// How many bits that nobody wants may lie between two tags of one request: 0 to 2,000.
+    #[schemars(range(max = 2000))]
+    pub max_gap_bits: u16,
+    /// The most registers in one request: 1 to 125.
+    #[schemars(range(min = 1, max = 125))]
+    pub max_registers: u16,
+    /// The most bits in one request: 1 to 2,000.
+    #[schemars(range(min = 1, max = 2000))]
+    pub max_bits: u16,
+    /// How long to leave the line in peace between an answer and the next request, in milliseconds: 0 to 10,000.
+    #[schemars(range(max = 10_000))]
+    pub pause_ms: u32,
+    /// The order of bytes of values, where neither the device nor the tag says another.
+    pub order: Order,
+    /// How a single coil or register is written.
+    pub write_function: WriteFunction,
+}
+
+/// How a single coil or register is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WriteFunction {
+    /// With functions 5 and 6.
+    Single,
+    /// With functions 15 and 16, for devices that have no others.
+    Multiple,
+}
+
+/// The settings of a device: what differs from those of the channel.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeviceSettings {
+    /// How long to wait for an answer, in milliseconds: 1 to 600,000.
+    #[schemars(range(min = 1, max = 600_000))]
+    pub timeout_ms: Option<u32>,
+    /// How often a read that was not answered is repeated: 0 to 10.
+    #[schemars(range(max = 10))]
+    pub retries: Option<u8>,
+    /// The order of bytes of values.
+    pub order: Option<Order>,
+}
+
+/// The settings of a tag: what its address can say as well.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TagSettings {
+    /// The order of bytes of a number, or of the register of a bit.
+    pub order: Option<Order>,
+    /// The length of a string or of bytes, in bytes.
+    pub length: Option<u16>,
+    /// The bit of a register, 0 the lowest.
+    #[schemars(range(max = 15))]
+    pub bit: Option<u16>,
+    /// How a string or bytes lie in their registers.
+    pub packing: Option<Packing>,
+}
+
+impl Default for ChannelSettings {
+    fn default() -> Self {
+        Self {
+            unit_id: 1,
+            timeout_ms: 1_000,
+            retries: 1,
+            max_gap_registers: 16,
+            max_gap_bits: 256,
+            max_registers: MOST_REGISTERS,
+            max_bits: MOST_BITS,
+            pause_ms: 0,
+            order: Order::Abcd,
+            write_function: WriteFunction::Single,
+        }
+    }
+}
+
+/// What is out of range, one sentence each, with the name of the setting.
+pub type Faults = Vec<(&'static str, String)>;
+
+impl ChannelSettings {
+    /// What the types alone do not rule out.
+    pub fn faults(&self) -> Faults {
+        let mut faults = Faults::new();
+        check(&mut faults, "timeout_ms", self.timeout_ms, 1, 600_000);
+        check(&mut faults, "retries", self.retries.into(), 0, 10);
+        check(
+            &mut faults,
+            "max_gap_registers",
+            self.max_gap_registers.into(),
+            0,
+            MOST_REGISTERS.into(),
+        );
+        check(
+            &mut faults,
+            "max_gap_bits",
+            self.max_gap_bits.into(),
+            0,
+            MOST_BITS.into(),
+        );
+        check(
+            &mut faults,
+            "max_registers",
+            self.max_registers.into(),
+            1,
+            MOST_REGISTERS.into(),
+        );
+        check(
+            &mut faults,
+            "max_bits",
+            self.max_bits.into(),
+            1,
+            MOST_BITS.into(),
+        );
+        check(&mut faults, "pause_ms", self.pause_ms, 0, 10_000);
+        faults
+    }
+}
+
+impl DeviceSettings {
+    /// What the types alone do not rule out.
+    pub fn faults(&self) -> Faults {
+        let mut faults = Faults::new();
+        if let Some(timeout) = self.timeout_ms {
+            check(&mut faults, "timeout_ms", timeout, 1, 600_000);
+        }
+        if let Some(retries) = self.retries {
+            check(&mut faults, "retries", retries.into(), 0, 10);
+        }
+        faults
+    }
+}
+
+fn check(faults: &mut Faults, name: &'static str, value: u32, least: u32, most: u32) {
+    if !(least..=most).contains(&value) {
+        faults.push((
+            name,
+            format!("{value} is out of range; give {least} to {most}"),
+        ));
+    }
+}
