@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::address::Packing;
 use crate::order::Order;
-use crate::stand_in::{Quality, Value};
+use bulkhead_sdk::{Quality, Value};
 
 /// A number that lies in one, two or four registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,364 @@
+//! One cycle: every tag of a schedule is read once, and gets one sample.
+//!
+//! # Who goes first
+//!
+//! Units that answered last time go first, those that are known to be silent last. A unit that does not answer loses its turn: the
+//! others go on, and it is asked again when they are done, as often as `retries` allows. If it was silent in the cycle
+//! before, it gets no second chance. After its last attempt its remaining requests are not sent at all. So a dead unit
+//! costs the others one time-out in a cycle at most, and from its second cycle on nothing but the time after them.
+//!
+//! # What a failure costs
+//!
+//! | failure | of this cycle is lost |
+//! |---|---|
+//! | exception 2 or 3 | the tags at fault: the block is halved until they are found, see `layout` |
+//! | exception 6 (busy) | nothing, if the unit has time when it is asked again |
+//! | time-out, exception 10 or 11 | the rest of the unit, after its last attempt |
+//! | any other exception | the block |
+//! | malformed answer | the rest of the unit; the others wait for the new connection |
+//! | connection down | the rest of the cycle |
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bulkhead_sdk::{Context, DeviceId, Instant, PollReport, Priority, Quality, Sample};
+
+use crate::exception::Exception;
+use crate::failure::Failure;
+use crate::line::Line;
+use crate::plan::Block;
+use crate::schedule::{Area, Round, Schedule};
+use crate::site::Site;
+use crate::unit::Unit;
+
+/// How often blocks are halved in one cycle; the search goes on in the next one. Enough to find at least one span at fault.
+const MOST_HALVINGS: u32 = 24;
+/// How long a unit that says it is busy is left alone.
+pub const BUSY_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a cycle works with.
+pub struct Cycle<'a, D> {
+    /// The host.
+    pub context: &'a Context,
+    /// The way to the units.
+    pub line: &'a Line,
+    /// The units and tags.
+    pub site: &'a Site,
+    /// Before or after others that wait for the line.
+    pub priority: Priority,
+    /// Nobody waits for the rest after this moment.
+    pub until: Option<Instant>,
+    /// Takes the samples of each block as they come.
+    pub deliver: D,
+    halvings: u32,
+    /// The connection is down: nothing more can be had in this cycle.
+    down: Option<Failure>,
+    report: PollReport,
+}
+
+/// One unit's turn, or what is left of it.
+struct Visit {
+    /// An index into the rounds.
+    round: usize,
+    jobs: VecDeque<Job>,
+    attempts_left: u8,
+}
+
+/// One request.
+#[derive(Debug, Clone, Copy)]
+struct Job {
+    /// An index into the areas of the round.
+    area: usize,
+    block: Block,
+    origin: Origin,
+}
+
+/// Where a request comes from, and so what its answer teaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The plan.
+    Planned,
+    /// The first half of a block that was refused.
+    Left,
+    /// The second half; whether the first was read whole.
+    Right { left_was_read: bool },
+    /// A span that was refused in an earlier cycle.
+    TriedAgain,
+}
+
+/// How a visit ended before its jobs did.
+enum Interrupted {
+    /// The unit did not answer, or was busy: it may be asked again.
+    Later(Failure),
+    /// The rest of the unit is lost.
+    Lost(Failure),
+}
+
+impl<'a, D: FnMut(Vec<Sample>)> Cycle<'a, D> {
+    /// A cycle that has not begun.
+    pub fn new(
+        context: &'a Context,
+        line: &'a Line,
+        site: &'a Site,
+        priority: Priority,
+        deliver: D,
+    ) -> Self {
+        Self {
+            context,
+            line,
+            site,
+            priority,
+            until: None,
+            deliver,
+            halvings: MOST_HALVINGS,
+            down: None,
+            report: PollReport::default(),
+        }
+    }
+
+    /// Reads everything but the units in `skip`. Each tag is delivered once.
+    pub async fn run(mut self, schedule: &mut Schedule, skip: &[DeviceId]) -> PollReport {
+        let mut visits = self.visits(schedule, skip);
+        while let Some(mut visit) = visits.pop_front() {
+            let round = &mut schedule.rounds[visit.round];
+            let unit = &self.site.units[round.unit];
+            if let Some(failure) = self.down {
+                self.give_up(&visit, round, failure.quality());
+                continue;
+            }
+            match self.visit(&mut visit, round, unit).await {
+                Ok(()) => {}
+                Err(Interrupted::Later(failure)) if visit.attempts_left > 0 => {
+                    visit.attempts_left -= 1;
+                    if failure == Failure::Exception(Exception::BUSY) {
+                        self.context.sleep(BUSY_PAUSE).await;
+                    }
+                    visits.push_back(visit);
+                }
+                Err(Interrupted::Later(failure)) => {
+                    if failure != Failure::Exception(Exception::BUSY) {
+                        unit.went_silent(self.context, failure);
+                    }
+                    self.give_up(&visit, round, failure.quality());
+                }
+                Err(Interrupted::Lost(failure)) => self.give_up(&visit, round, failure.quality()),
+            }
+        }
+        for area in schedule
+            .rounds
+            .iter_mut()
+            .flat_map(|round| &mut round.areas)
+        {
+            area.layout.replan();
+        }
+        self.report
+    }
+
+    /// Who is asked for what, in the order in which they are asked. What is not asked for is delivered right away.
+    fn visits(&mut self, schedule: &mut Schedule, skip: &[DeviceId]) -> VecDeque<Visit> {
+        let mut visits = VecDeque::with_capacity(schedule.rounds.len());
+        let mut last = Vec::new();
+        for (index, round) in schedule.rounds.iter_mut().enumerate() {
+            let unit = &self.site.units[round.unit];
+            if skip.contains(&unit.device) {
+                continue;
+            }
+            let jobs = self.jobs(round);
+            if unit.is_silent() {
+                last.push(Visit {
+                    round: index,
+                    jobs,
+                    attempts_left: 0,
+                });
+            } else {
+                visits.push_back(Visit {
+                    round: index,
+                    jobs,
+                    attempts_left: unit.retries,
+                });
+            }
+        }
+        visits.extend(last);
+        visits
+    }
+
+    fn jobs(&mut self, round: &mut Round) -> VecDeque<Job> {
+        let mut jobs = VecDeque::new();
+        for (index, area) in round.areas.iter_mut().enumerate() {
+            let job = |origin| {
+                move |block| Job {
+                    area: index,
+                    block,
+                    origin,
+                }
+            };
+            jobs.extend(
+                area.layout
+                    .blocks()
+                    .iter()
+                    .copied()
+                    .map(job(Origin::Planned)),
+            );
+            let again = area.layout.try_again();
+            let refused: Vec<Sample> = area
+                .layout
+                .faulty()
+                .filter(|(span, _)| again.is_none_or(|again| again.first != *span))
+                .flat_map(|(span, exception)| area.bad(span, 1, exception.quality()))
+                .collect();
+            (self.deliver)(refused);
+            jobs.extend(again.map(job(Origin::TriedAgain)));
+        }
+        jobs
+    }
+
+    async fn visit(
+        &mut self,
+        visit: &mut Visit,
+        round: &mut Round,
+        unit: &Unit,
+    ) -> Result<(), Interrupted> {
+        while let Some(job) = visit.jobs.front().copied() {
+            let area = &mut round.areas[job.area];
+            match self.read(area, job, unit).await {
+                Ok(samples) => {
+                    visit.jobs.pop_front();
+                    (self.deliver)(samples);
+                    self.learn_from_data(area, job, &mut visit.jobs);
+                }
+                Err(Failure::Exception(exception)) if exception.blames_a_place() => {
+                    visit.jobs.pop_front();
+                    self.learn_from_refusal(area, job, exception, &mut visit.jobs);
+                }
+                Err(failure @ Failure::Timeout(_)) => return Err(Interrupted::Later(failure)),
+                Err(failure @ Failure::Exception(exception))
+                    if exception.unit_is_away() || exception == Exception::BUSY =>
+                {
+                    return Err(Interrupted::Later(failure));
+                }
+                Err(failure @ Failure::Exception(_)) => {
+                    visit.jobs.pop_front();
+                    (self.deliver)(
+                        area.bad(job.block.first, job.block.spans, failure.quality())
+                            .collect(),
+                    );
+                }
+                Err(failure) => return Err(Interrupted::Lost(failure)),
+            }
+        }
+        Ok(())
+    }
+
+    /// One request. A unit that answers, if only to refuse, is alive.
+    async fn read(&mut self, area: &Area, job: Job, unit: &Unit) -> Result<Vec<Sample>, Failure> {
+        if self.until.is_some_and(|until| self.context.now() >= until) {
+            return Err(Failure::Overdue);
+        }
+        let mut exchange = self.line.exchange(self.priority).await;
+        let outcome = exchange
+            .ask(unit.number, unit.timeout, area.ask(job.block))
+            .await;
+        drop(exchange);
+        match outcome {
+            Ok(reply) => {
+                self.report.answered(reply.round_trip);
+                unit.answered(self.context);
+                Ok(area.samples(job.block, reply.data()))
+            }
+            Err(failure) => {
+                self.report.failed();
+                match failure {
+                    Failure::Exception(exception) if !exception.unit_is_away() => {
+                        unit.answered(self.context)
+                    }
+                    Failure::NotConnected(_) => self.down = Some(failure),
+                    _ => {}
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    fn learn_from_data(&self, area: &mut Area, job: Job, jobs: &mut VecDeque<Job>) {
+        match job.origin {
+            Origin::Planned
+            | Origin::Right {
+                left_was_read: false,
+            } => {}
+            Origin::Left => {
+                if let Some(Job {
+                    origin: Origin::Right { left_was_read },
+                    ..
+                }) = jobs.front_mut()
+                {
+                    *left_was_read = true;
+                }
+            }
+            Origin::Right {
+                left_was_read: true,
+            } => area.layout.apart(job.block.first),
+            Origin::TriedAgain => {
+                self.context.info(format!(
+                    "{} can be read again",
+                    self.name(area, job.block.first)
+                ));
+                area.layout.forget();
+            }
+        }
+    }
+
+    fn learn_from_refusal(
+        &mut self,
+        area: &mut Area,
+        job: Job,
+        exception: Exception,
+        jobs: &mut VecDeque<Job>,
+    ) {
+        let Block { first, spans, .. } = job.block;
+        match area.layout.halves(job.block) {
+            Some((left, right)) if self.halvings > 0 => {
+                self.halvings -= 1;
+                let origin = Origin::Right {
+                    left_was_read: false,
+                };
+                jobs.push_front(Job {
+                    block: right,
+                    origin,
+                    ..job
+                });
+                jobs.push_front(Job {
+                    block: left,
+                    origin: Origin::Left,
+                    ..job
+                });
+                return;
+            }
+            Some(_) => {}
+            None => {
+                if area.layout.refused(first, exception) {
+                    let name = self.name(area, first);
+                    self.context.warn(format!(
+                        "{name} cannot be read: {}; check its address",
+                        exception.message()
+                    ));
+                }
+            }
+        }
+        (self.deliver)(area.bad(first, spans, exception.quality()).collect());
+    }
+
+    /// The tags of all requests that a visit has left are bad.
+    fn give_up(&mut self, visit: &Visit, round: &Round, quality: Quality) {
+        let bad = |job: &Job| round.areas[job.area].bad(job.block.first, job.block.spans, quality);
+        (self.deliver)(visit.jobs.iter().flat_map(bad).collect());
+    }
+
+    fn name(&self, area: &Area, span: usize) -> String {
+        let name = self
+            .site
+            .tags
+            .get(&area.tag(span))
+            .map_or("?", |place| place.name.as_str());
+        format!("tag {name}")
+    }
+}

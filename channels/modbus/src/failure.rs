@@ -1,0 +1,60 @@
+//! Why a request was not answered as it should have been.
+
+use std::time::Duration;
+
+use bulkhead_sdk::{Closed, Error, Quality};
+use thiserror::Error as ThisError;
+
+use crate::exception::Exception;
+use crate::frame::Malformed;
+
+/// What became of a request that has no data to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ThisError)]
+pub enum Failure {
+    /// There is no stream, or it ended before the answer had come.
+    #[error(transparent)]
+    NotConnected(#[from] Closed),
+    /// The unit kept silent.
+    #[error("no answer within {} ms", .0.as_millis())]
+    Timeout(Duration),
+    /// Whoever asked does not wait any more; nothing was sent.
+    #[error("the time for the whole request was up before this part of it was sent")]
+    Overdue,
+    /// The answer began, and then nothing more came.
+    #[error("the answer stopped in the middle")]
+    CutShort,
+    /// What came is not the answer.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// The unit refused.
+    #[error("{}", .0.message())]
+    Exception(Exception),
+}
+
+impl Failure {
+    /// What it says of the tags that were asked for.
+    pub fn quality(self) -> Quality {
+        match self {
+            Self::NotConnected(_) => Quality::BadNotConnected,
+            Self::Timeout(_) | Self::Overdue => Quality::BadTimeout,
+            Self::CutShort | Self::Malformed(_) => Quality::BadNoCommunication,
+            Self::Exception(exception) => exception.quality(),
+        }
+    }
+
+    /// The exception, or 0.
+    pub fn code(self) -> u32 {
+        match self {
+            Self::Exception(Exception(code)) => u32::from(code),
+            _ => 0,
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Error::new(failure.to_string())
+            .with_code(failure.code())
+            .with_quality(failure.quality())
+    }
+}

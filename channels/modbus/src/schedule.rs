@@ -1,0 +1,155 @@
+//! The requests of a group, made once when the configuration comes.
+
+use std::collections::BTreeMap;
+
+use bulkhead_sdk::{Quality, Sample, TagId};
+
+use crate::address::Table;
+use crate::frame::Ask;
+use crate::layout::Layout;
+use crate::plan::Block;
+use crate::site::Site;
+use crate::value::Codec;
+
+/// What a cycle asks for, by unit.
+#[derive(Debug)]
+pub struct Schedule {
+    /// One for each unit that has a tag here.
+    pub rounds: Vec<Round>,
+}
+
+/// What a cycle asks of one unit.
+#[derive(Debug)]
+pub struct Round {
+    /// An index into the units of the site.
+    pub unit: usize,
+    /// One for each table that has a tag here.
+    pub areas: Vec<Area>,
+}
+
+/// The tags of one table of one unit.
+#[derive(Debug)]
+pub struct Area {
+    table: Table,
+    /// Sorted as the spans of the layout are.
+    slots: Vec<Slot>,
+    /// The requests, and what was learnt about them.
+    pub layout: Layout,
+}
+
+/// One tag.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    tag: TagId,
+    start: u16,
+    codec: Codec,
+}
+
+impl Schedule {
+    /// The fewest requests that read these tags. Tags that the site does not know are left out.
+    pub fn new(site: &Site, tags: &[TagId]) -> Self {
+        let mut sorted: BTreeMap<usize, BTreeMap<Table, Vec<TagId>>> = BTreeMap::new();
+        for tag in tags {
+            if let Some(place) = site.tags.get(tag) {
+                sorted
+                    .entry(place.unit)
+                    .or_default()
+                    .entry(place.point.table)
+                    .or_default()
+                    .push(*tag);
+            }
+        }
+        let rounds = sorted
+            .into_iter()
+            .map(|(unit, tables)| Round {
+                unit,
+                areas: tables
+                    .into_iter()
+                    .map(|(table, tags)| Area::new(site, table, tags))
+                    .collect(),
+            })
+            .collect();
+        Self { rounds }
+    }
+}
+
+impl Area {
+    fn new(site: &Site, table: Table, mut tags: Vec<TagId>) -> Self {
+        tags.sort_by_key(|tag| {
+            let span = site.tags[tag].point.span;
+            (span.start, span.count)
+        });
+        let points = || tags.iter().map(|tag| (*tag, site.tags[tag].point));
+        let slots = points()
+            .map(|(tag, point)| Slot {
+                tag,
+                start: point.span.start,
+                codec: point.codec,
+            })
+            .collect();
+        let limits = if table.is_bits() {
+            site.limits.bits
+        } else {
+            site.limits.registers
+        };
+        Self {
+            table,
+            slots,
+            layout: Layout::new(points().map(|(_, point)| point.span).collect(), limits),
+        }
+    }
+
+    /// The request that reads a block.
+    pub fn ask(&self, block: Block) -> Ask {
+        Ask::Read {
+            table: self.table,
+            start: block.start,
+            count: block.count,
+        }
+    }
+
+    /// The tag of one span.
+    pub fn tag(&self, index: usize) -> TagId {
+        self.slots[index].tag
+    }
+
+    /// The samples that the answer to a block gives.
+    pub fn samples(&self, block: Block, data: &[u8]) -> Vec<Sample> {
+        let slots = &self.slots[block.first..block.first + block.spans];
+        slots
+            .iter()
+            .map(|slot| {
+                let (value, quality) = match slot
+                    .codec
+                    .decode(data, usize::from(slot.start - block.start))
+                {
+                    Ok(value) => (Some(value), Quality::Good),
+                    Err(quality) => (None, quality),
+                };
+                Sample {
+                    tag: slot.tag,
+                    value,
+                    quality,
+                    source_time_ns: None,
+                }
+            })
+            .collect()
+    }
+
+    /// The samples of spans that could not be read.
+    pub fn bad(
+        &self,
+        first: usize,
+        spans: usize,
+        quality: Quality,
+    ) -> impl Iterator<Item = Sample> {
+        self.slots[first..first + spans]
+            .iter()
+            .map(move |slot| Sample {
+                tag: slot.tag,
+                value: None,
+                quality,
+                source_time_ns: None,
+            })
+    }
+}

@@ -1,0 +1,179 @@
+//! The configuration, checked and laid out for polling.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bulkhead_sdk::{Config, Device, DeviceId, Error, Fault, Faults, GroupId, Quality, Tag, TagId};
+
+use crate::driver::{LINK, Modbus};
+use crate::frame::Ask;
+use crate::plan::{Limits, Span};
+use crate::point::{Point, Wish, resolve};
+use crate::schedule::Schedule;
+use crate::settings::{ChannelSettings, DeviceSettings, TagSettings};
+use crate::unit::Unit;
+
+/// A channel's units, tags and groups.
+#[derive(Debug)]
+pub struct Site {
+    /// In the operator's order; others refer to them by index.
+    pub units: Vec<Unit>,
+    /// Every tag.
+    pub tags: BTreeMap<TagId, Place>,
+    /// What one request may ask for, in bits and in registers.
+    pub limits: RequestLimits,
+}
+
+/// A tag, and the unit that has it.
+#[derive(Debug)]
+pub struct Place {
+    /// Its name in the operator's file.
+    pub name: String,
+    /// An index into the units.
+    pub unit: usize,
+    /// Where it is, and what it means.
+    pub point: Point,
+}
+
+/// What one request may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestLimits {
+    /// Of coils and discrete inputs.
+    pub bits: Limits,
+    /// Of registers.
+    pub registers: Limits,
+}
+
+impl Site {
+    /// Checks a configuration, and makes the schedule of each group. Everything that is wrong is said at once.
+    pub fn new(config: &Config<Modbus>) -> Result<(Self, BTreeMap<GroupId, Schedule>), Faults> {
+        let mut faults = Faults::new();
+        let settings = &config.settings;
+        for (name, message) in settings.faults() {
+            faults.push(Fault::settings(name, message));
+        }
+        let mut site = Self {
+            units: Vec::with_capacity(config.devices.len()),
+            tags: BTreeMap::new(),
+            limits: RequestLimits::new(settings),
+        };
+        let mut places: BTreeMap<DeviceId, (usize, &DeviceSettings)> = BTreeMap::new();
+        for device in &config.devices {
+            if let Some(unit) = unit(device, settings, &mut faults) {
+                places.insert(device.id, (site.units.len(), &device.settings));
+                site.units.push(unit);
+            }
+        }
+        for tag in &config.tags {
+            let known = places.get(&tag.device).copied();
+            let order = known
+                .and_then(|(_, device)| device.order)
+                .unwrap_or(settings.order);
+            match resolve(wish(tag, order), settings) {
+                Ok(point) => {
+                    if let Some((unit, _)) = known {
+                        site.tags.insert(
+                            tag.id,
+                            Place {
+                                name: tag.name.clone(),
+                                unit,
+                                point,
+                            },
+                        );
+                    }
+                }
+                Err(wrong) => wrong
+                    .into_iter()
+                    .for_each(|(field, message)| faults.push(tag.fault(field, message))),
+            }
+        }
+        let schedules = config
+            .groups
+            .iter()
+            .map(|group| (group.id, Schedule::new(&site, &group.tags)))
+            .collect();
+        faults.into_result((site, schedules))
+    }
+}
+
+impl Site {
+    /// A tag by its id.
+    pub fn place(&self, tag: TagId) -> Result<&Place, Error> {
+        self.tags.get(&tag).ok_or_else(|| {
+            Error::new("there is no such tag").with_quality(Quality::BadConfiguration)
+        })
+    }
+}
+
+impl Place {
+    /// The request that reads the tag alone.
+    pub fn read(&self) -> Ask {
+        let Span { start, count } = self.point.span;
+        Ask::Read {
+            table: self.point.table,
+            start,
+            count,
+        }
+    }
+}
+
+impl RequestLimits {
+    fn new(settings: &ChannelSettings) -> Self {
+        Self {
+            bits: Limits {
+                most: settings.max_bits,
+                gap: settings.max_gap_bits,
+            },
+            registers: Limits {
+                most: settings.max_registers,
+                gap: settings.max_gap_registers,
+            },
+        }
+    }
+}
+
+fn wish<'a>(tag: &'a Tag<TagSettings>, order: crate::order::Order) -> Wish<'a> {
+    Wish {
+        address: &tag.address,
+        data_type: tag.data_type,
+        writable: tag.writable,
+        settings: &tag.settings,
+        order,
+    }
+}
+
+fn unit(
+    device: &Device<DeviceSettings>,
+    channel: &ChannelSettings,
+    faults: &mut Faults,
+) -> Option<Unit> {
+    let own = &device.settings;
+    for (name, message) in own.faults() {
+        faults.push(device.fault(&format!("settings.{name}"), message));
+    }
+    if device.link.as_ref().is_some_and(|link| link.name() != LINK) {
+        faults.push(device.fault(
+            "link",
+            format!("all units are reached over the link {LINK}; leave this out"),
+        ));
+    }
+    let number = match device.address.trim() {
+        "" => Some(channel.unit_id),
+        address => address.parse().ok(),
+    };
+    let Some(number) = number else {
+        let message = format!(
+            "{:?} is no unit; give a number from 0 to 255",
+            device.address
+        );
+        faults.push(device.fault("address", message));
+        return None;
+    };
+    let timeout = Duration::from_millis(own.timeout_ms.unwrap_or(channel.timeout_ms).into());
+    Some(Unit::new(
+        device.id,
+        number,
+        timeout,
+        own.retries.unwrap_or(channel.retries),
+    ))
+}
