@@ -22,23 +22,23 @@
 //! Two promises shape it. *A value is good only if its bytes came in this cycle, in the one answer that the request
 //! allows.* And *what is wrong with one tag or unit costs the others as little as can be*: `cycle` says how little.
 
-mod address;
-mod cycle;
-mod driver;
-mod exception;
-mod failure;
-mod frame;
-mod layout;
-mod line;
-mod order;
-mod plan;
-mod point;
-mod schedule;
-mod settings;
-mod site;
-mod unit;
-mod value;
-mod write;
+pub mod address;
+pub mod cycle;
+pub mod driver;
+pub mod exception;
+pub mod failure;
+pub mod frame;
+pub mod layout;
+pub mod line;
+pub mod order;
+pub mod plan;
+pub mod point;
+pub mod schedule;
+pub mod settings;
+pub mod site;
+pub mod unit;
+pub mod value;
+pub mod write;
 
 pub use driver::Modbus;
 
