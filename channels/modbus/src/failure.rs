@@ -20,8 +20,8 @@ pub enum Failure {
     /// Whoever asked does not wait any more; nothing was sent.
     #[error("the time for the whole request was up before this part of it was sent")]
     Overdue,
-    /// The answer began, and then nothing more came.
-    #[error("the answer stopped in the middle")]
+    /// The answer, or else the request, began and did not end.
+    #[error("the connection stopped in the middle of a frame")]
     CutShort,
     /// What came is not the answer.
     #[error(transparent)]

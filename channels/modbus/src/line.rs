@@ -13,9 +13,10 @@
 //!
 //! Everything else that is not the answer (another transaction, protocol, unit, function, length or count; a frame that
 //! stops in the middle) resets the connection: a stream that is out of step once can look right by chance later. So do
-//! three time-outs in a row without a single frame, since the peer may be gone without a word.
+//! three time-outs of one unit without a single frame of any unit between them, since the peer may be gone without a
+//! word.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bulkhead_sdk::{
@@ -29,8 +30,8 @@ use crate::frame::{Answer, Ask, HEADER, Header, Malformed};
 
 /// How many requests that timed out are remembered; a later answer to an older one resets the connection.
 const MOST_LATE: usize = 16;
-/// After so many time-outs in a row without any frame the connection is reset.
-const MOST_UNANSWERED: u32 = 3;
+/// After so many time-outs of one unit without a frame of any the connection is reset.
+const MOST_UNANSWERED: u8 = 3;
 
 /// The way to all units of a channel.
 #[derive(Debug)]
@@ -67,8 +68,8 @@ struct Wire {
     asked: Option<Question>,
     /// Those that timed out, the oldest first.
     late: VecDeque<Question>,
-    /// How many timed out since the last frame.
-    unanswered: u32,
+    /// How many timed out since the last frame, by unit.
+    unanswered: BTreeMap<u8, u8>,
     /// When the next request may be sent.
     quiet_until: Option<Instant>,
 }
@@ -198,7 +199,7 @@ impl Exchange<'_> {
         if !same {
             wire.asked = None;
             wire.late.clear();
-            wire.unanswered = 0;
+            wire.unanswered.clear();
             wire.stream = Some(stream.clone());
         }
         Ok(stream)
@@ -214,10 +215,12 @@ impl Exchange<'_> {
         match failure {
             None | Some(Failure::Exception(_) | Failure::NotConnected(_) | Failure::Overdue) => {}
             Some(Failure::Timeout(_)) => {
-                wire.unanswered += 1;
-                if wire.unanswered >= MOST_UNANSWERED {
+                let unanswered = wire.unanswered.entry(question.unit).or_default();
+                *unanswered += 1;
+                if *unanswered >= MOST_UNANSWERED {
                     self.line.context.warn(format!(
-                        "{MOST_UNANSWERED} requests in a row without any answer: dialling anew"
+                        "unit {}: {MOST_UNANSWERED} requests without any answer: dialling anew",
+                        question.unit
                     ));
                     stream.reset();
                 }
@@ -237,24 +240,25 @@ impl Exchange<'_> {
 }
 
 impl Wire {
-    /// Sends the request and waits for its answer, past those that come too late. `begun` tells whether a frame has
-    /// begun that has not ended.
+    /// Sends the request and waits for its answer, past those that come too late. `begun` tells whether a frame, in either
+    /// direction, has begun that has not ended.
     async fn send_and_receive(
         &mut self,
         stream: &Stream,
         question: &Question,
         begun: &mut bool,
     ) -> Result<Vec<u8>, Failure> {
-        stream
-            .write_all(&question.ask.encode(question.transaction, question.unit))
-            .await?;
+        *begun = true;
+        let frame = question.ask.encode(question.transaction, question.unit);
+        stream.write_all(&frame).await?;
+        *begun = false;
         loop {
             let header = read::<HEADER>(stream).await?;
             *begun = true;
             let header = Header::decode(header)?;
             let pdu = stream.read_exact(header.length).await.map_err(closed)?;
             *begun = false;
-            self.unanswered = 0;
+            self.unanswered.clear();
             if self.was_late(header, &pdu) {
                 continue;
             }

@@ -292,7 +292,7 @@ fn span(
 
 fn check_writable(table: Table, span: Option<Span>, faults: &mut Faults) {
     if !table.is_writable() {
-        faults.push(("access", format!("a {table} place cannot be written; make the tag read-only, or use a coil or holding address")));
+        faults.push(("access", format!("the {table} table cannot be written; make the tag read-only, or use a coil or holding address")));
         return;
     }
     let most = if table.is_bits() {

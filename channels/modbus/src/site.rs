@@ -52,6 +52,10 @@ impl Site {
         for (name, message) in settings.faults() {
             faults.push(Fault::settings(name, message));
         }
+        if config.link(LINK).is_some_and(|link| link.listens()) {
+            let message = "this driver dials its units; give the link a connect address";
+            faults.push(Fault::new(format!("links.{LINK}"), message));
+        }
         let mut site = Self {
             units: Vec::with_capacity(config.devices.len()),
             tags: BTreeMap::new(),

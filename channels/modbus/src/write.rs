@@ -28,6 +28,11 @@ pub async fn write(
     write: Write,
 ) -> Result<Option<Value>, Error> {
     let place = site.place(write.tag)?;
+    if !place.point.table.is_writable() {
+        return Err(Error::not_supported(
+            "writing input registers and discrete inputs",
+        ));
+    }
     let unit = &site.units[place.unit];
     let encoded = place.point.codec.encode(&write.value)?;
     let mut attempts_left = unit.retries;
@@ -75,11 +80,8 @@ async fn put(
             let reply = exchange
                 .ask(unit.number, unit.timeout, place.read())
                 .await?;
-            let register = reply
-                .data()
-                .first_chunk()
-                .copied()
-                .map_or(0, u16::from_be_bytes);
+            let register = reply.data().first_chunk().copied();
+            let register = register.map(u16::from_be_bytes).ok_or(Failure::CutShort)?;
             let changed = if *on {
                 register | mask
             } else {

@@ -31,7 +31,25 @@ fn every_fault_is_said_at_once() {
             .tag("e", "00001", "float32")
             .tag("f", "40001", "bool")
             .tag_settings(r#"{ "bit": 16 }"#),
-        expect![[r#""#]],
+        expect![[r##"
+            settings.timeout_ms: 0 is out of range; give 1 to 600000
+            settings.retries: 11 is out of range; give 0 to 10
+            settings.max_gap_registers: 126 is out of range; give 0 to 125
+            settings.max_gap_bits: 2001 is out of range; give 0 to 2000
+            settings.max_registers: 126 is out of range; give 1 to 125
+            settings.max_bits: 0 is out of range; give 1 to 2000
+            settings.pause_ms: 20000 is out of range; give 0 to 10000
+            device press.settings.timeout_ms: 0 is out of range; give 1 to 600000
+            device press.settings.retries: 99 is out of range; give 0 to 10
+            device press.address: "256" is no unit; give a number from 0 to 255
+            device pump.address: "one" is no unit; give a number from 0 to 255
+            tag a.address: "50001" names no table; a reference begins with 0 (coil), 1 (discrete), 3 (input) or 4 (holding)
+            tag b.type: int8 is smaller than a register; use int16, or bytes
+            tag c.access: the input table cannot be written; make the tag read-only, or use a coil or holding address
+            tag d.address: "#XX" is no suffix; write .BIT, .LENGTH with H, L, D or E, or #ABCD, #BADC, #CDAB, #DCBA
+            tag e.type: a coil place is a single bit; use bool, or bool[n]
+            tag f.address: a bool in a register needs its bit: .0 (lowest) to .15, as in 40001.3
+        "##]],
     );
 }
 
@@ -45,18 +63,29 @@ fn unknown_settings_are_refused() {
             .device_settings(r#"{ "order": "DCAB" }"#)
             .tag("a", "40001", "int16")
             .tag_settings(r#"{ "lenght": 5 }"#),
-        expect![[r#""#]],
+        expect![[r#"
+            settings.timeout: unknown field `timeout`, expected one of `unit_id`, `timeout_ms`, `retries`, `max_gap_registers`, `max_gap_bits`, `max_registers`, `max_bits`, `pause_ms`, `order`, `write_function` at line 1 column 11
+            device press.settings.order: unknown variant `DCAB`, expected one of `ABCD`, `BADC`, `CDAB`, `DCBA` at line 1 column 17
+            tag a.settings.lenght: unknown field `lenght`, expected one of `order`, `length`, `bit`, `packing` at line 1 column 10
+        "#]],
     );
 }
 
 #[test]
 fn the_link_is_needed() {
-    check(Setup::new().tag("a", "40001", "int16"), expect![[r#""#]]);
+    check(
+        Setup::new().tag("a", "40001", "int16"),
+        expect![[r#"
+        links.plc: modbus needs a link named plc (tcp); grant it under links
+    "#]],
+    );
     check(
         Setup::new()
             .link("plc", "serial")
             .tag("a", "40001", "int16"),
-        expect![[r#""#]],
+        expect![[r#"
+            links.plc: modbus cannot use serial here; grant one of tcp
+        "#]],
     );
     check(
         Setup::new()
@@ -65,13 +94,17 @@ fn the_link_is_needed() {
             .device("press", "1")
             .device_link("spare")
             .tag("a", "40001", "int16"),
-        expect![[r#""#]],
+        expect![[r#"
+            device press.link: all units are reached over the link plc; leave this out
+        "#]],
     );
     check(
         Setup::new()
             .listening_link("plc", "tcp")
             .tag("a", "40001", "int16"),
-        expect![[r#""#]],
+        expect![[r#"
+            links.plc: this driver dials its units; give the link a connect address
+        "#]],
     );
 }
 

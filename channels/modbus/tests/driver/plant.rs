@@ -11,38 +11,38 @@ use modbus::Modbus;
 
 /// What a unit holds. An address that is not there is answered with exception 2.
 #[derive(Debug, Default)]
-pub struct Unit {
-    pub coils: BTreeMap<u16, bool>,
-    pub discrete: BTreeMap<u16, bool>,
-    pub input: BTreeMap<u16, u16>,
-    pub holding: BTreeMap<u16, u16>,
+pub(crate) struct Unit {
+    pub(crate) coils: BTreeMap<u16, bool>,
+    pub(crate) discrete: BTreeMap<u16, bool>,
+    pub(crate) input: BTreeMap<u16, u16>,
+    pub(crate) holding: BTreeMap<u16, u16>,
     /// Every request is answered with this.
-    pub exception: Option<u8>,
+    pub(crate) exception: Option<u8>,
     /// No request is answered.
-    pub silent: bool,
+    pub(crate) silent: bool,
 }
 
 /// A request, as far as the tests look at it: unit, function, start, and count or value.
-pub type Seen = (u8, u8, u16, u16);
+pub(crate) type Seen = (u8, u8, u16, u16);
 
 /// Given the request and the right answer, what is sent instead.
 type Mangle = Box<dyn FnMut(&[u8], Vec<u8>) -> Vec<u8>>;
 
 /// Everything behind one connection.
 #[derive(Default)]
-pub struct Plant {
-    pub units: BTreeMap<u8, Unit>,
+pub(crate) struct Plant {
+    pub(crate) units: BTreeMap<u8, Unit>,
     seen: Vec<Seen>,
     mangle: Option<Mangle>,
 }
 
 /// A handle that the test keeps while the host has another.
 #[derive(Clone, Default)]
-pub struct Handle(Rc<RefCell<Plant>>);
+pub(crate) struct Handle(Rc<RefCell<Plant>>);
 
 impl Handle {
     /// A plant of one unit 1 whose holding registers 0 to 199 hold 1000 and up.
-    pub fn simple() -> Self {
+    pub(crate) fn simple() -> Self {
         let handle = Self::default();
         handle.unit(1, |unit| {
             unit.holding = (0..200).map(|at| (at, 1000 + at)).collect()
@@ -51,37 +51,37 @@ impl Handle {
     }
 
     /// Changes a unit; it is made where it was not there.
-    pub fn unit<T>(&self, number: u8, change: impl FnOnce(&mut Unit) -> T) -> T {
+    pub(crate) fn unit<T>(&self, number: u8, change: impl FnOnce(&mut Unit) -> T) -> T {
         change(self.0.borrow_mut().units.entry(number).or_default())
     }
 
     /// Sets a holding register of unit 1.
-    pub fn set(&self, at: u16, value: u16) {
+    pub(crate) fn set(&self, at: u16, value: u16) {
         self.unit(1, |unit| unit.holding.insert(at, value));
     }
 
     /// Lets every answer pass through `mangle`.
-    pub fn mangle(&self, mangle: impl FnMut(&[u8], Vec<u8>) -> Vec<u8> + 'static) {
+    pub(crate) fn mangle(&self, mangle: impl FnMut(&[u8], Vec<u8>) -> Vec<u8> + 'static) {
         self.0.borrow_mut().mangle = Some(Box::new(mangle));
     }
 
     /// Lets answers pass as they are.
-    pub fn honest(&self) {
+    pub(crate) fn honest(&self) {
         self.0.borrow_mut().mangle = None;
     }
 
     /// The requests since the last call.
-    pub fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         std::mem::take(&mut self.0.borrow_mut().seen)
     }
 
     /// What the plant sends for a request.
-    pub fn answer(&self, request: &[u8]) -> Vec<u8> {
+    pub(crate) fn answer(&self, request: &[u8]) -> Vec<u8> {
         self.0.borrow_mut().answer(request)
     }
 
     /// A host with this plant at the end of its link.
-    pub fn host(&self, setup: Setup) -> FakeHost<Modbus> {
+    pub(crate) fn host(&self, setup: Setup) -> FakeHost<Modbus> {
         let mut host =
             FakeHost::start(setup.link("plc", "tcp")).expect("the configuration is in order");
         let plant = self.clone();
@@ -90,7 +90,7 @@ impl Handle {
     }
 
     /// A host whose peer is silent until the test speaks for it.
-    pub fn silent_host(&self, setup: Setup) -> FakeHost<Modbus> {
+    pub(crate) fn silent_host(&self, setup: Setup) -> FakeHost<Modbus> {
         let mut host = self.host(setup);
         host.peer("plc", |_| Vec::new());
         host
@@ -217,7 +217,7 @@ fn pack(bits: &[bool]) -> Vec<u8> {
 }
 
 /// `count` tags `t0` and up of type uint16, on holding registers from 0.
-pub fn registers(mut setup: Setup, count: u16) -> Setup {
+pub(crate) fn registers(mut setup: Setup, count: u16) -> Setup {
     for at in 0..count {
         setup = setup.tag(&format!("t{at}"), &format!("holding:{at}"), "uint16");
     }
@@ -225,7 +225,7 @@ pub fn registers(mut setup: Setup, count: u16) -> Setup {
 }
 
 /// How many of the samples published since the last call were good.
-pub fn good_samples(host: &mut FakeHost<Modbus>) -> usize {
+pub(crate) fn good_samples(host: &mut FakeHost<Modbus>) -> usize {
     host.take_samples()
         .iter()
         .filter(|sample| sample.quality == Quality::Good)
@@ -233,7 +233,7 @@ pub fn good_samples(host: &mut FakeHost<Modbus>) -> usize {
 }
 
 /// How often the driver has reset its connection.
-pub fn resets(host: &FakeHost<Modbus>) -> usize {
+pub(crate) fn resets(host: &FakeHost<Modbus>) -> usize {
     host.history()
         .iter()
         .filter(|action| matches!(action, Action::Reset(_)))

@@ -26,6 +26,7 @@ fn every_table_and_type_is_read() {
             (301, u16::from_be_bytes(*b"mp")),
             (302, 0),
         ]);
+        unit.holding.extend((303..310).map(|at| (at, 0)));
         unit.holding.extend([
             (310, 0xffff),
             (311, 0xffff),

@@ -218,3 +218,25 @@ fn the_time_out_of_a_device_is_its_own() {
     assert_eq!(host.poll("all").failed, 3);
     assert_eq!(host.now() - before, Duration::from_millis(750));
 }
+
+#[test]
+fn many_dead_units_do_not_cost_the_living_their_connection() {
+    let plant = Handle::default();
+    plant.unit(1, |unit| unit.holding = [(0, 7)].into());
+    let mut setup = Setup::new()
+        .device("alive", "1")
+        .tag("alive", "40001", "uint16");
+    for number in 2..8 {
+        plant.unit(number, |unit| unit.silent = true);
+        setup = setup
+            .device(&format!("dead{number}"), &number.to_string())
+            .tag(&format!("t{number}"), "40001", "uint16");
+    }
+    let mut host = plant.host(setup);
+    for _ in 0..5 {
+        let done = host.poll("all");
+        assert_eq!(done.requests as usize, plant.seen().len());
+        assert_eq!(host.value("alive"), Some(Value::Uint(7)));
+    }
+    assert_eq!(resets(&host), 0);
+}

@@ -86,9 +86,7 @@ fn without_read_back_nothing_is_read() {
 fn what_is_read_back_is_what_the_unit_holds() {
     let plant = plant();
     let mut host = plant.host(setup("{}"));
-    let clamped = plant.clone();
     plant.mangle(move |request, reply| {
-        let _ = &clamped;
         if request[7] == 3 {
             [&reply[..9], &[0, 100]].concat()
         } else {
@@ -201,6 +199,25 @@ fn a_busy_unit_gets_its_write_later() {
 }
 
 #[test]
+fn what_the_protocol_cannot_write_is_refused() {
+    let plant = plant();
+    let mut host = plant.host(Setup::new().tag("input", "30001", "int16"));
+    let error = host
+        .write("input", Value::Int(5))
+        .expect_err("an input register");
+    assert!(
+        error.message.contains("does not support"),
+        "{}",
+        error.message
+    );
+    assert_eq!(
+        plant.seen(),
+        [],
+        "the holding register of the same number is left alone"
+    );
+}
+
+#[test]
 fn a_write_overtakes_a_long_poll() {
     let plant = plant();
     let settings = r#"{ "max_registers": 1 }"#;
@@ -212,7 +229,7 @@ fn a_write_overtakes_a_long_poll() {
     host.begin_poll("all");
     let first = host.take_sent("plc");
     let write = host.begin_write("set", Value::Uint(7), true);
-    assert_eq!(host.take_sent("plc"), [], "one request at a time");
+    assert!(host.take_sent("plc").is_empty(), "one request at a time");
     host.receive("plc", &plant.answer(&first));
     let second = host.take_sent("plc");
     assert_eq!(second[7..12], [6, 0, 150, 0, 7], "the write is next");
@@ -245,7 +262,7 @@ fn a_write_whose_time_is_up_is_not_sent() {
     let plant = plant();
     let mut host = plant.silent_host(setup(r#"{ "timeout_ms": 100000, "retries": 0 }"#));
     host.begin_poll("all");
-    assert_ne!(host.take_sent("plc"), []);
+    assert!(!host.take_sent("plc").is_empty());
     let error = host
         .write("word", Value::Int(5))
         .expect_err("the poll held the line for 100 s");
