@@ -163,18 +163,21 @@ int main(int argc, char **argv)
     FD_ZERO(&open);
     FD_SET(STDIN_FILENO, &open);
     FD_SET(listener, &open);
-    /* Lines are short and asked one at a time, so that a read holds exactly one; no buffer hides another. */
+    /* Not stdio: a line in its buffer would be hidden from select. */
     char line[128];
+    size_t filled = 0;
     for (;;) {
         fd_set ready = open;
         if (select(FD_SETSIZE, &ready, NULL, NULL, NULL) == -1)
             fail("wait");
         if (FD_ISSET(STDIN_FILENO, &ready)) {
-            ssize_t length = read(STDIN_FILENO, line, sizeof line - 1);
-            if (length <= 0)
+            if (read(STDIN_FILENO, line + filled, 1) <= 0)
                 return 0;
-            line[length] = '\0';
-            answer(line);
+            if (line[filled++] == '\n' || filled == sizeof line - 1) {
+                line[filled] = '\0';
+                filled = 0;
+                answer(line);
+            }
         }
         if (FD_ISSET(listener, &ready)) {
             int connection = accept(listener, NULL, NULL);
