@@ -61,19 +61,30 @@ impl Peer {
         Self::start(Command::new(paths::compiled_peer("libmodbus_server")?).arg(port.to_string()))
     }
 
-    /// `bulkhead simulate modbus` on a free port, with further options. It answers no questions on its standard
-    /// input; [`Peer::end`] returns what it counted. A test in Rust may prefer `bulkhead::simulate` in its own process.
+    /// `bulkhead simulate modbus` on a free port, with further options.
     ///
     /// # Errors
     ///
     /// Where it is not built or does not start.
     pub fn simulated(options: &[&str]) -> Result<Self> {
+        Self::simulated_at(0, options)
+    }
+
+    /// The same on a given port.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not built or does not start.
+    pub fn simulated_at(port: u16, options: &[&str]) -> Result<Self> {
         let mut command = Command::new(paths::bulkhead()?);
-        Self::start(
-            command
-                .args(["simulate", "modbus", "--listen", "127.0.0.1:0"])
-                .args(options),
-        )
+        command.args([
+            "simulate",
+            "modbus",
+            "--control",
+            "--listen",
+            &format!("127.0.0.1:{port}"),
+        ]);
+        Self::start(command.args(options))
     }
 
     fn start(command: &mut Command) -> Result<Self> {
@@ -132,6 +143,15 @@ impl Peer {
             .split_whitespace()
             .map(|entry| parse(entry).with_context(|| format!("`{entry}` is no count")));
         entries.collect()
+    }
+
+    /// From now on these faults (as `--fault` takes them), or none. Simulated devices only.
+    ///
+    /// # Errors
+    ///
+    /// Where a fault is unknown.
+    pub fn set_faults(&mut self, faults: &[&str]) -> Result<()> {
+        self.ask(&format!("faults {}", faults.join(" "))).map(drop)
     }
 
     /// Asks it to end, with SIGTERM, and returns all that it printed.

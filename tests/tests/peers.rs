@@ -147,35 +147,65 @@ fn libmodbus_holds_what_it_says() -> Result<()> {
 
 #[test]
 fn the_simulated_device_holds_what_it_says() -> Result<()> {
-    let peer = Peer::simulated(&[
-        "--units",
-        "1-3",
-        "--registers",
-        "1000",
-        "--bits",
-        "1000",
-        "--json",
-    ])?;
+    let peer = Peer::simulated(&["--units", "1-3", "--registers", "1000", "--bits", "1000"])?;
     check(peer.port)?;
-    let reads: Vec<String> = (0..3)
-        .map(|_| Ok(mbpoll::read(peer.port, 1, Table::Holding, 0, 1)?.remove(0)))
-        .collect::<Result<_>>()?;
-    assert_eq!(reads, ["1", "2", "3"], "register 0 counts its reads");
+    check_from_within(peer)
+}
+
+#[test]
+fn the_simulated_device_moves_and_counts_its_reads() -> Result<()> {
+    let peer = Peer::simulated(&["--units", "1", "--period", "1h", "--json"])?;
+    for count in ["1", "2", "3"] {
+        assert_eq!(mbpoll::read(peer.port, 1, Table::Holding, 0, 1)?, [count]);
+    }
+    // At the very start of a turn: the square is up, and the first of the running lights is on.
+    assert_eq!(mbpoll::read(peer.port, 1, Table::Holding, 3, 1)?, ["1000"]);
+    assert_eq!(
+        mbpoll::read(peer.port, 1, Table::Coils, 0, 3)?,
+        ["1", "1", "0"]
+    );
 
     let ended = peer.end()?;
     assert_eq!(ended.code(), Some(0));
     let counts: serde_json::Value =
         serde_json::from_str(ended.out.last().expect("counts at the end"))?;
-    let of = |unit: &str, function: &str| {
-        counts["units"][unit]["functions"][function]
-            .as_u64()
-            .unwrap_or(0)
-    };
     assert_eq!(
-        ["1", "2", "5", "6", "15", "16"].map(|function| of("1", function)),
-        [2, 1, 1, 1, 1, 2],
+        counts["units"]["1"]["functions"],
+        serde_json::json!({"1": 1, "3": 4}),
         "{counts}"
     );
-    assert_eq!((of("3", "3"), of("9", "3")), (2, 1), "{counts}");
+    Ok(())
+}
+
+#[test]
+fn the_simulated_device_takes_faults_while_it_runs() -> Result<()> {
+    let mut peer = Peer::simulated(&["--fault", "exception:6"])?;
+    let read = |port| mbpoll::read(port, 1, Table::Holding, 101, 1);
+    let refusal = read(peer.port)
+        .expect_err("the device is told to refuse")
+        .to_string();
+    assert!(refusal.contains("busy"), "{refusal}");
+    peer.set_faults(&[])?;
+    assert_eq!(read(peer.port)?, ["43981"]);
+    peer.set_faults(&["wrong-transaction:unit=2", "one-byte:1:unit=1"])?;
+    assert_eq!(read(peer.port)?, ["43981"]);
+    assert!(
+        mbpoll::read(peer.port, 2, Table::Holding, 101, 1).is_err(),
+        "mbpoll took an answer to another request"
+    );
+    assert!(peer.set_faults(&["explode"]).is_err());
+    Ok(())
+}
+
+#[test]
+fn a_taken_port_is_named() -> Result<()> {
+    let peer = Peer::simulated(&[])?;
+    let ended = bulkhead_tests::run(&["simulate", "modbus", "--listen", &peer.address()])?;
+    assert_eq!(ended.code(), Some(3), "{ended:?}");
+    let message = ended.err.join("\n");
+    assert!(
+        message.contains(&peer.address()) && message.contains("--listen"),
+        "{message}"
+    );
     Ok(())
 }

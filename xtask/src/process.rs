@@ -7,7 +7,7 @@
 //!
 //! What this cannot do: end the children where we are killed with SIGKILL.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
@@ -80,6 +80,11 @@ pub(crate) fn interrupted() -> Option<i32> {
 /// Prints a line of progress.
 pub(crate) fn note(text: &str) {
     eprintln!("[xtask] {text}");
+}
+
+/// Prints a line of results. Whoever closed our output has seen enough; the exit code still tells.
+pub(crate) fn say(line: &str) {
+    writeln!(std::io::stdout().lock(), "{line}").ok();
 }
 
 /// The clock by which progress is measured.

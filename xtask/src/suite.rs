@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let mut tally = Tally::default();
     let status = process::lines(&mut cargo, |line| {
-        println!("{line}");
+        process::say(line);
         tally.add(line);
     })?;
 
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         "all of it in {:.0} s",
         started.elapsed().as_secs_f64()
     ));
-    println!("{} passed, {} failed", tally.passed, tally.failed);
+    process::say(&format!("{} passed, {} failed", tally.passed, tally.failed));
     Ok(if tally.failed > 0 || nothing_ran {
         ExitCode::FAILURE
     } else {
