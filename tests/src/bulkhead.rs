@@ -323,12 +323,16 @@ impl Folder {
     }
 
     fn complete(&self, toml: &str) -> String {
-        let has = |table: &str| toml.lines().any(|line| line.trim() == table);
+        let has = |table: &str| {
+            let (header, dotted) = (format!("[{table}]"), format!("{table}."));
+            toml.lines()
+                .any(|line| line.trim() == header || line.starts_with(&dotted))
+        };
         let mut text = toml.to_owned();
-        if !has("[host]") {
+        if !has("host") {
             text.push_str("\n[host]\ndata_dir = \"$DIR/data\"\n");
         }
-        if !has("[http]") {
+        if !has("http") {
             text.push_str("\n[http]\nlisten = \"127.0.0.1:0\"\n");
         }
         let drivers = paths::target().join("drivers");
@@ -359,6 +363,8 @@ mod tests {
             "{text}"
         );
         assert_eq!(folder.complete("[host]\n[http]\n"), "[host]\n[http]\n");
+        let dotted = "http.listen = \"127.0.0.1:0\"\nhost.data_dir = \"data\"\n";
+        assert_eq!(folder.complete(dotted), dotted);
         let path = folder.0.clone();
         assert!(path.is_dir());
         drop(folder);

@@ -2,7 +2,8 @@
 //!
 //! The example names the addresses of its device and of its HTTP API. Where one of them is taken on this machine, a
 //! copy of the example with free ports is written to `target/quickstart.toml` and used instead, and we say so: the
-//! example itself stays as it is printed in the README.
+//! example itself stays as it is printed in the README. The copy lies one folder below the root, as the example does,
+//! so that paths in it lead to the same places.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
