@@ -28,3 +28,6 @@ pub mod link;
 // 3, life.
 pub mod channel;
 pub mod supervisor;
+
+// 4, doors.
+pub mod simulate;
