@@ -24,12 +24,12 @@ use tracing::Instrument;
 
 use super::desk::{Desk, Told, Wish};
 use super::error::{DialError, broken_reason};
+use super::grant;
 use super::mail::{CloseReason, LinkEvent, LinkMail, StreamId};
 use super::pump::{Pumps, Stopped, drain};
 use super::state::LinkState;
 use super::transport::{self, Stream};
 use super::window::WindowExceeded;
-use super::grant;
 use crate::backoff::{Backoff, Policy, STEADY_AFTER};
 use crate::clock::Clock;
 use crate::config::Link;
@@ -90,14 +90,20 @@ pub struct Survivor {
 impl Connection {
     /// Starts a task that dials, and dials again whenever the stream is lost, until [`Connection::close`] or drop. What
     /// happens comes by mail, and the task waits where the mailbox is full. Must be called within a tokio runtime.
-    pub fn open<M>(options: OpenOptions, mailbox: mpsc::Sender<M>, tracker: &TaskTracker) -> Connection
+    pub fn open<M>(
+        options: OpenOptions,
+        mailbox: mpsc::Sender<M>,
+        tracker: &TaskTracker,
+    ) -> Connection
     where
         M: From<LinkMail> + Send + 'static,
     {
         let desk = Arc::new(Desk::new(options.incarnation, options.send_window));
         let (publish, state) = watch::channel(LinkState::Connecting);
         let end = CancellationToken::new();
+        // No child of the incarnation's span, which it may outlive.
         let span = tracing::info_span!(
+            parent: None,
             "link",
             channel = %options.channel,
             link = %options.link.name,
@@ -106,7 +112,11 @@ impl Connection {
         let task = Task::new(options, Arc::clone(&desk), mailbox, publish);
         let life = end.clone().run_until_cancelled_owned(task.run());
         tracker.spawn(life.instrument(span));
-        Connection { desk, state, _end_with_me: end.drop_guard() }
+        Connection {
+            desk,
+            state,
+            _end_with_me: end.drop_guard(),
+        }
     }
 
     /// Queues bytes for a stream that the driver was told of. Bytes for one that is gone, or after `close`, are
@@ -152,7 +162,11 @@ impl Connection {
     /// about to end, or stalled (more than half a window of the old incarnation's bytes waits to be written).
     pub fn survive(&self, incarnation: u64) -> Option<Survivor> {
         let (Told { stream, peer }, send_window) = self.desk.survive(incarnation)?;
-        Some(Survivor { peer, stream, send_window })
+        Some(Survivor {
+            peer,
+            stream,
+            send_window,
+        })
     }
 }
 
@@ -195,7 +209,10 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         mailbox: mpsc::Sender<M>,
         state: watch::Sender<LinkState>,
     ) -> Self {
-        let policy = Policy { base: options.link.base_delay, max: options.link.max_delay };
+        let policy = Policy {
+            base: options.link.base_delay,
+            max: options.link.max_delay,
+        };
         Self {
             backoff: Backoff::new(policy),
             random: fastrand::Rng::with_seed(options.seed),
@@ -241,7 +258,11 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             };
             let until = self.options.clock.monotonic().after(delay);
             let attempt = self.backoff.attempts();
-            self.state.send_replace(LinkState::Waiting { attempt, until, reason });
+            self.state.send_replace(LinkState::Waiting {
+                attempt,
+                until,
+                reason,
+            });
             self.tell_down(reason).await?;
             tokio::select! {
                 biased;
@@ -254,7 +275,12 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
     /// Checks the grant, resolves the name and connects.
     async fn dial(&self) -> Result<Stream, DialError> {
         self.state.send_replace(LinkState::Connecting);
-        let OpenOptions { channel, link, target, .. } = &self.options;
+        let OpenOptions {
+            channel,
+            link,
+            target,
+            ..
+        } = &self.options;
         let deadline = Instant::now() + link.connect_timeout;
         let permit = grant::permit(channel, link, target.as_deref(), deadline).await?;
         transport::dial(permit, deadline).await
@@ -281,24 +307,42 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         self.up_since = since;
         self.streams += 1;
         let id = StreamId(self.streams);
-        self.state.send_replace(LinkState::Connected { peer: peer.clone(), since });
+        self.state.send_replace(LinkState::Connected {
+            peer: peer.clone(),
+            since,
+        });
         if self.flaps < FLAPS_LOGGED {
             tracing::info!(%peer, stream = %id, "connected");
         } else {
             tracing::debug!(%peer, stream = %id, "connected");
         }
-        let place = self.mailbox.reserve().await.map_err(|_closed| MailboxGone)?;
-        let incarnation = self.desk.opened(Told { stream: id, peer: peer.clone() });
+        let place = self
+            .mailbox
+            .reserve()
+            .await
+            .map_err(|_closed| MailboxGone)?;
+        let incarnation = self.desk.opened(Told {
+            stream: id,
+            peer: peer.clone(),
+        });
         self.told_reason = None;
         let send_window = self.options.send_window;
-        let event = LinkEvent::Opened { peer, send_window, stream: id };
+        let event = LinkEvent::Opened {
+            peer,
+            send_window,
+            stream: id,
+        };
         place.send(self.mail(incarnation, since, event));
         Ok(id)
     }
 
     /// Moves bytes until the stream ends, one way or another. It is gone when this returns.
     pub(super) async fn serve(&self, id: StreamId, stream: Stream) -> End {
-        let Stream { mut reader, mut writer, .. } = stream;
+        let Stream {
+            mut reader,
+            mut writer,
+            ..
+        } = stream;
         let pumps = Pumps {
             desk: &self.desk,
             mailbox: &self.mailbox,
@@ -346,7 +390,11 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             End::MailboxGone => return Next::Vanish,
         };
         let held = now.since(self.up_since) >= STEADY_AFTER;
-        self.flaps = if held { 1 } else { self.flaps.saturating_add(1) };
+        self.flaps = if held {
+            1
+        } else {
+            self.flaps.saturating_add(1)
+        };
         let cause = cause.map(tracing::field::display);
         if self.flaps < FLAPS_LOGGED {
             tracing::info!(%reason, cause, ?delay, "disconnected; dialling on");
@@ -376,14 +424,23 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
 
     async fn tell_closed(&self, reason: CloseReason, retrying: bool) -> Result<(), MailboxGone> {
         let at = self.options.clock.monotonic();
-        let place = self.mailbox.reserve().await.map_err(|_closed| MailboxGone)?;
+        let place = self
+            .mailbox
+            .reserve()
+            .await
+            .map_err(|_closed| MailboxGone)?;
         let incarnation = self.desk.closed();
         place.send(self.mail(incarnation, at, LinkEvent::Closed { reason, retrying }));
         Ok(())
     }
 
     fn mail(&self, incarnation: u64, at: MonotonicNs, event: LinkEvent) -> M {
-        M::from(LinkMail { connection: self.options.id, incarnation, at, event })
+        M::from(LinkMail {
+            connection: self.options.id,
+            incarnation,
+            at,
+            event,
+        })
     }
 }
 

@@ -84,7 +84,11 @@ impl Desk {
 
     pub(super) fn window_left(&self, stream: StreamId) -> usize {
         let inner = self.lock();
-        if inner.is_for(stream) { inner.window.left() } else { inner.window.size() as usize }
+        if inner.is_for(stream) {
+            inner.window.left()
+        } else {
+            inner.window.size() as usize
+        }
     }
 
     pub(super) fn wish(&self, wish: Wish) {
@@ -100,7 +104,8 @@ impl Desk {
     }
 
     pub(super) fn pause(&self, on: bool) {
-        self.paused.send_if_modified(|paused| std::mem::replace(paused, on) != on);
+        self.paused
+            .send_if_modified(|paused| std::mem::replace(paused, on) != on);
     }
 
     /// Hands the stream to a new incarnation, with the size of its send window.

@@ -14,17 +14,27 @@ pub(super) enum DialError {
     #[error("channel {channel} may not dial {target}; add it under its links")]
     NotGranted { channel: ChannelId, target: String },
     /// The name has no address.
-    #[error("no address is known for {host} ({cause}); correct the name in `connect`, or write the address")]
+    #[error(
+        "no address is known for {host} ({cause}); correct the name in `connect`, or write the address"
+    )]
     Unresolved { host: String, cause: io::Error },
     /// The name service did not answer in time.
     #[error("the name {host} was not resolved within {}; mend the name service, or write the address in `connect`", humantime::format_duration(*within))]
     UnresolvedInTime { host: String, within: Duration },
     /// Nobody answered in time.
     #[error("{address} did not answer within {}; check that the device is on, or raise `connect_timeout`", humantime::format_duration(*within))]
-    TimedOut { address: SocketAddr, within: Duration },
+    TimedOut {
+        address: SocketAddr,
+        within: Duration,
+    },
     /// The operating system said no.
-    #[error("{address} cannot be reached ({cause}); check that the device is on and that `connect` is right")]
-    Failed { address: SocketAddr, cause: io::Error },
+    #[error(
+        "{address} cannot be reached ({cause}); check that the device is on and that `connect` is right"
+    )]
+    Failed {
+        address: SocketAddr,
+        cause: io::Error,
+    },
 }
 
 impl DialError {
@@ -71,7 +81,11 @@ mod tests {
     fn errors_of_the_system_have_the_reasons_that_the_wit_names() {
         let dialled = |errno| {
             let cause = io::Error::from_raw_os_error(errno);
-            DialError::Failed { address: ([127, 0, 0, 1], 502).into(), cause }.reason()
+            DialError::Failed {
+                address: ([127, 0, 0, 1], 502).into(),
+                cause,
+            }
+            .reason()
         };
         let broken = |errno| broken_reason(&io::Error::from_raw_os_error(errno));
         // Linux: ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ECONNRESET, EPIPE, EPERM (a local firewall).
@@ -84,7 +98,11 @@ mod tests {
             (32, CloseReason::Reset, CloseReason::Reset),
             (1, CloseReason::Unreachable, CloseReason::Reset),
         ] {
-            assert_eq!((dialled(errno), broken(errno)), (when_dialling, when_up), "errno {errno}");
+            assert_eq!(
+                (dialled(errno), broken(errno)),
+                (when_dialling, when_up),
+                "errno {errno}"
+            );
         }
     }
 }

@@ -44,8 +44,15 @@ pub(super) async fn permit(
     if let Some(target) = target
         && !is_granted(link, target)
     {
-        let target = target.chars().take(80).flat_map(char::escape_debug).collect();
-        return Err(DialError::NotGranted { channel: channel.clone(), target });
+        let target = target
+            .chars()
+            .take(80)
+            .flat_map(char::escape_debug)
+            .collect();
+        return Err(DialError::NotGranted {
+            channel: channel.clone(),
+            target,
+        });
     }
     match &link.connect {
         Connect::Tcp { host, port } => {
@@ -59,9 +66,11 @@ pub(super) async fn permit(
 fn is_granted(link: &Link, target: &str) -> bool {
     match &link.connect {
         Connect::Tcp { host, port } => target.rsplit_once(':').is_some_and(|(name, number)| {
-            let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-            let same_port = number.bytes().all(|b| b.is_ascii_digit())
-                && number.parse() == Ok(*port);
+            let bare = name
+                .strip_prefix('[')
+                .and_then(|rest| rest.strip_suffix(']'));
+            let same_port =
+                number.bytes().all(|b| b.is_ascii_digit()) && number.parse() == Ok(*port);
             same_port && bare.unwrap_or(name).eq_ignore_ascii_case(host)
         }),
     }
@@ -106,10 +115,19 @@ mod tests {
         let channel = ChannelId::new("press-3").unwrap();
         let deadline = Instant::now() + Duration::from_secs(1);
         let long = format!("10.0.0.9:503\n{}", "x".repeat(100_000));
-        for (target, shown) in [("10.0.0.9:503", "10.0.0.9:503"), (&long, "10.0.0.9:503\\nxxx")] {
+        for (target, shown) in [
+            ("10.0.0.9:503", "10.0.0.9:503"),
+            (&long, "10.0.0.9:503\\nxxx"),
+        ] {
             let link = link_to("10.0.0.9", 502);
-            let message = permit(&channel, &link, Some(target), deadline).await.unwrap_err().to_string();
-            assert!(message.starts_with(&format!("channel press-3 may not dial {shown}")), "{message}");
+            let message = permit(&channel, &link, Some(target), deadline)
+                .await
+                .unwrap_err()
+                .to_string();
+            assert!(
+                message.starts_with(&format!("channel press-3 may not dial {shown}")),
+                "{message}"
+            );
             assert!(message.ends_with("; add it under its links"), "{message}");
             assert!(message.len() < 200);
         }

@@ -26,15 +26,22 @@ pub(super) async fn resolve(
         return Ok(vec![SocketAddr::new(address, port)]);
     }
     let began = Instant::now();
-    let unresolved = |cause| DialError::Unresolved { host: host.to_owned(), cause };
+    let unresolved = |cause| DialError::Unresolved {
+        host: host.to_owned(),
+        cause,
+    };
     match timeout_at(deadline, look_up(host, port)).await {
-        Ok(Ok(addresses)) if addresses.is_empty() => {
-            Err(unresolved(io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
-        }
+        Ok(Ok(addresses)) if addresses.is_empty() => Err(unresolved(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the name has no address",
+        ))),
         Ok(found) => found.map_err(unresolved),
         Err(_elapsed) => {
             let within = deadline.duration_since(began);
-            Err(DialError::UnresolvedInTime { host: host.to_owned(), within })
+            Err(DialError::UnresolvedInTime {
+                host: host.to_owned(),
+                within,
+            })
         }
     }
 }
@@ -45,7 +52,9 @@ async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     // Not tracked, for it cannot be stopped; it holds nothing but the name and its turn.
     let found = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        (name.as_str(), port).to_socket_addrs().map(|found| found.collect::<Vec<_>>())
+        (name.as_str(), port)
+            .to_socket_addrs()
+            .map(|found| found.collect::<Vec<_>>())
     });
     let mut addresses = found.await.map_err(io::Error::other)??;
     addresses.dedup();

@@ -21,7 +21,10 @@ const HANG: Duration = Duration::from_secs(60);
 pub(super) fn link_to(host: &str, port: u16) -> Link {
     Link {
         name: "plc".to_owned(),
-        connect: Connect::Tcp { host: host.to_owned(), port },
+        connect: Connect::Tcp {
+            host: host.to_owned(),
+            port,
+        },
         connect_timeout: Duration::from_secs(10),
         base_delay: Duration::from_millis(10),
         max_delay: Duration::from_millis(20),
@@ -54,11 +57,17 @@ impl Channel {
         let (sender, mailbox) = mpsc::channel(mailbox);
         let tracker = TaskTracker::new();
         let connection = Connection::open(options, sender, &tracker);
-        Self { mailbox, connection, tracker }
+        Self {
+            mailbox,
+            connection,
+            tracker,
+        }
     }
 
     async fn mail(&mut self) -> LinkMail {
-        let mail = tokio::time::timeout(HANG, self.mailbox.recv()).await.expect("no mail came");
+        let mail = tokio::time::timeout(HANG, self.mailbox.recv())
+            .await
+            .expect("no mail came");
         let mail = mail.expect("the task has ended");
         assert_eq!(mail.connection, ConnectionId(5));
         mail
@@ -101,7 +110,10 @@ impl Channel {
     async fn state(&self, wanted: impl Fn(&LinkState) -> bool) -> LinkState {
         let mut state: watch::Receiver<LinkState> = self.connection.state();
         let found = tokio::time::timeout(HANG, state.wait_for(|state| wanted(state))).await;
-        found.expect("the state never came").expect("the task has ended").clone()
+        found
+            .expect("the state never came")
+            .expect("the task has ended")
+            .clone()
     }
 
     /// The task has ended, and nothing more was said.
@@ -171,7 +183,10 @@ async fn a_peer_that_hangs_up_is_dialled_again() {
     channel.connection.send(second, b"new".to_vec()).unwrap();
     let mut came = [0; 3];
     peer.read_exact(&mut came).await.unwrap();
-    assert_eq!(&came, b"new", "bytes for the old stream must not reach the new one");
+    assert_eq!(
+        &came, b"new",
+        "bytes for the old stream must not reach the new one"
+    );
 }
 
 #[tokio::test]
@@ -190,10 +205,20 @@ async fn a_device_that_is_away_is_told_once_and_found_when_it_is_back() {
     drop(reserved);
     let mut channel = Channel::open(options(link_to("127.77.0.1", address.port())), 64);
     assert_eq!(channel.closed().await, (CloseReason::Refused, true));
-    let waiting = |state: &LinkState| matches!(state, LinkState::Waiting { attempt, .. } if *attempt >= 5);
+    let waiting =
+        |state: &LinkState| matches!(state, LinkState::Waiting { attempt, .. } if *attempt >= 5);
     let state = channel.state(waiting).await;
-    assert!(matches!(state, LinkState::Waiting { reason: CloseReason::Refused, .. }));
-    assert!(channel.mailbox.try_recv().is_err(), "the same reason is told once");
+    assert!(matches!(
+        state,
+        LinkState::Waiting {
+            reason: CloseReason::Refused,
+            ..
+        }
+    ));
+    assert!(
+        channel.mailbox.try_recv().is_err(),
+        "the same reason is told once"
+    );
 
     let listener = TcpListener::bind(address).await.unwrap();
     let (peer, _) = listener.accept().await.unwrap();
@@ -202,18 +227,26 @@ async fn a_device_that_is_away_is_told_once_and_found_when_it_is_back() {
     drop(listener);
     drop(peer);
     assert_eq!(channel.closed().await, (CloseReason::ByPeer, true));
-    assert_eq!(channel.closed().await, (CloseReason::Refused, true), "a new reason is told");
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::Refused, true),
+        "a new reason is told"
+    );
 }
 
 #[tokio::test]
 async fn a_dial_that_nobody_answers_times_out() {
     // A full accept queue: Linux drops further connection requests without an answer.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
     socket.listen(0).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     let mut fillers = Vec::new();
-    while let Ok(filler) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+    while let Ok(filler) =
+        std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200))
+    {
         fillers.push(filler);
     }
     let mut link = link_to("127.0.0.1", address.port());
@@ -237,7 +270,10 @@ async fn what_is_not_granted_is_never_dialled() {
     options.target = Some(address.to_string());
     let mut channel = Channel::open(options, 64);
     assert_eq!(channel.closed().await, (CloseReason::Denied, false));
-    assert_eq!(channel.state(|_| true).await, LinkState::Closed(CloseReason::Denied));
+    assert_eq!(
+        channel.state(|_| true).await,
+        LinkState::Closed(CloseReason::Denied)
+    );
     channel.ended().await;
 
     let listener = listener.into_std().unwrap();
@@ -266,8 +302,18 @@ async fn a_reset_dials_at_once_and_at_most_once_a_second() {
     .await;
     channel.connection.reset();
     let closed = channel.mail().await;
-    assert_eq!(closed.event, LinkEvent::Closed { reason: CloseReason::Requested, retrying: true });
-    assert_eq!(old.read(&mut [0; 1]).await.unwrap(), 0, "the old stream is gone");
+    assert_eq!(
+        closed.event,
+        LinkEvent::Closed {
+            reason: CloseReason::Requested,
+            retrying: true
+        }
+    );
+    assert_eq!(
+        old.read(&mut [0; 1]).await.unwrap(),
+        0,
+        "the old stream is gone"
+    );
     let (_second, _) = listener.accept().await.unwrap();
     assert!(channel.opened().await > first);
 
@@ -275,7 +321,11 @@ async fn a_reset_dials_at_once_and_at_most_once_a_second() {
     assert_eq!(channel.closed().await, (CloseReason::Requested, true));
     let again = channel.mail().await;
     assert!(matches!(again.event, LinkEvent::Opened { .. }));
-    assert!(again.at.since(closed.at) >= Duration::from_millis(900), "{:?}", again.at.since(closed.at));
+    assert!(
+        again.at.since(closed.at) >= Duration::from_millis(900),
+        "{:?}",
+        again.at.since(closed.at)
+    );
 }
 
 #[tokio::test]
@@ -284,21 +334,28 @@ async fn a_reset_of_what_is_down_does_nothing() {
     drop(peer);
     assert_eq!(channel.closed().await, (CloseReason::ByPeer, true));
     channel.connection.reset();
-    let (_peer, _) = listener.accept().await.unwrap();
+    let (mut peer, _) = listener.accept().await.unwrap();
     channel.opened().await;
-    channel.connection.pause(true);
-    assert!(matches!(channel.state(|_| true).await, LinkState::Connected { .. }));
+    peer.write_all(b"still here").await.unwrap();
+    assert_eq!(channel.received(10).await, b"still here");
 }
 
 #[tokio::test]
 async fn no_more_is_sent_than_the_window_holds() {
-    let (_listener, channel, stream, _peer) = connected_with(|options| options.send_window = 1_000).await;
+    let (_listener, channel, stream, _peer) =
+        connected_with(|options| options.send_window = 1_000).await;
     let connection = &channel.connection;
     assert_eq!(connection.window_left(stream), 1_000);
     connection.send(stream, vec![0; 600]).unwrap();
     assert_eq!(connection.window_left(stream), 400);
     let refused = connection.send(stream, vec![0; 401]);
-    assert_eq!(refused, Err(WindowExceeded { bytes: 401, left: 400 }));
+    assert_eq!(
+        refused,
+        Err(WindowExceeded {
+            bytes: 401,
+            left: 400
+        })
+    );
     connection.send(stream, vec![0; 400]).unwrap();
     assert_eq!(connection.window_left(stream), 0);
 }
@@ -311,10 +368,17 @@ async fn credits_come_when_half_the_window_is_free_again() {
     let mut came = vec![0; 499];
     peer.read_exact(&mut came).await.unwrap();
     peer.write_all(b"x").await.unwrap();
-    assert_eq!(channel.received(1).await, b"x", "a short exchange sees no credit");
+    assert_eq!(
+        channel.received(1).await,
+        b"x",
+        "a short exchange sees no credit"
+    );
 
     channel.connection.send(stream, vec![1; 1]).unwrap();
-    assert_eq!(channel.event().await, LinkEvent::Sent { stream, bytes: 500 });
+    assert_eq!(
+        channel.event().await,
+        LinkEvent::Sent { stream, bytes: 500 }
+    );
     assert_eq!(channel.connection.window_left(stream), 1_000);
 }
 
@@ -394,7 +458,27 @@ async fn what_was_sent_before_close_arrives() {
     if let LinkEvent::Sent { .. } = last {
         last = channel.event().await;
     }
-    assert_eq!(last, LinkEvent::Closed { reason: CloseReason::Requested, retrying: false });
+    assert_eq!(
+        last,
+        LinkEvent::Closed {
+            reason: CloseReason::Requested,
+            retrying: false
+        }
+    );
+    channel.ended().await;
+}
+
+#[tokio::test]
+async fn close_does_not_wait_for_a_peer_that_takes_nothing() {
+    let (_listener, mut channel, stream, _peer) =
+        connected_with(|options| options.send_window = 64 << 20).await;
+    channel.connection.send(stream, vec![7; 64 << 20]).unwrap();
+    channel.connection.close();
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::TimedOut, false),
+        "bytes were lost, and that is said"
+    );
     channel.ended().await;
 }
 
@@ -414,7 +498,11 @@ async fn close_ends_what_is_down_too() {
 #[tokio::test]
 async fn dropping_the_handle_ends_stream_and_task() {
     let (_listener, channel, _, mut peer) = connected().await;
-    let Channel { mut mailbox, connection, tracker } = channel;
+    let Channel {
+        mut mailbox,
+        connection,
+        tracker,
+    } = channel;
     drop(connection);
     assert_eq!(peer.read(&mut [0; 1]).await.unwrap(), 0);
     assert_eq!(mailbox.recv().await, None, "nobody is told");
@@ -429,8 +517,14 @@ async fn dropping_the_handle_ends_a_task_that_waits_for_the_mailbox() {
     let (mut peer, _) = listener.accept().await.unwrap();
     // `Opened` fills the mailbox; the task holds this byte and waits.
     peer.write_all(b"x").await.unwrap();
-    channel.state(|state| matches!(state, LinkState::Connected { .. })).await;
-    let Channel { mailbox: _unread, connection, tracker } = channel;
+    channel
+        .state(|state| matches!(state, LinkState::Connected { .. }))
+        .await;
+    let Channel {
+        mailbox: _unread,
+        connection,
+        tracker,
+    } = channel;
     drop(connection);
     tracker.close();
     tracker.wait().await;
@@ -439,11 +533,50 @@ async fn dropping_the_handle_ends_a_task_that_waits_for_the_mailbox() {
 #[tokio::test]
 async fn a_mailbox_that_is_gone_ends_the_task() {
     let (_listener, channel, _, mut peer) = connected().await;
-    let Channel { mailbox, connection: _held, tracker } = channel;
+    let Channel {
+        mailbox,
+        connection: _held,
+        tracker,
+    } = channel;
     drop(mailbox);
     peer.write_all(b"x").await.unwrap();
     tracker.close();
     tracker.wait().await;
+}
+
+#[tokio::test]
+async fn there_are_never_two_streams() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (listener, address) = listen().await;
+    let mut channel = Channel::open(options(link_to("127.0.0.1", address.port())), 1);
+    let mut before: Option<(StreamId, std::net::TcpStream)> = None;
+    for round in 0..40 {
+        let (mut peer, _) = listener.accept().await.unwrap();
+        let stream = channel.opened().await;
+        if let Some((earlier, mut old)) = before.take() {
+            assert!(stream > earlier);
+            // Bytes that had left, then the end; "would block" were a stream that is still open.
+            let rest = std::io::copy(&mut old, &mut std::io::sink());
+            assert!(!rest.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+        }
+        channel
+            .connection
+            .send(stream, vec![1; random.usize(1..5_000)])
+            .unwrap();
+        let count = random.usize(0..5_000);
+        peer.write_all(&vec![2; count]).await.unwrap();
+        channel.received(count).await;
+        if round % 20 == 10 {
+            channel.connection.reset();
+            assert_eq!(channel.closed().await, (CloseReason::Requested, true));
+        } else {
+            peer.shutdown().await.unwrap();
+            assert_eq!(channel.closed().await, (CloseReason::ByPeer, true));
+        }
+        before = Some((stream, peer.into_std().unwrap()));
+    }
 }
 
 #[tokio::test]
@@ -457,14 +590,33 @@ async fn a_survivor_speaks_to_the_next_incarnation() {
 
     let survivor = channel.connection.survive(2).expect("it is up");
     assert_eq!((survivor.stream, survivor.send_window), (stream, 1_000));
-    assert_eq!(channel.connection.window_left(stream), 1_000, "the whole window is new");
+    assert_eq!(
+        channel.connection.window_left(stream),
+        1_000,
+        "the whole window is new"
+    );
     let mail = channel.mail().await;
     assert_eq!(mail.incarnation, 2);
-    assert_eq!(mail.event, LinkEvent::Received { stream, bytes: b"old".to_vec() });
+    assert_eq!(
+        mail.event,
+        LinkEvent::Received {
+            stream,
+            bytes: b"old".to_vec()
+        }
+    );
 
     drop(peer);
     let mail = channel.mail().await;
-    assert_eq!((mail.incarnation, &mail.event), (2, &LinkEvent::Closed { reason: CloseReason::ByPeer, retrying: true }));
+    assert_eq!(
+        (mail.incarnation, &mail.event),
+        (
+            2,
+            &LinkEvent::Closed {
+                reason: CloseReason::ByPeer,
+                retrying: true
+            }
+        )
+    );
 }
 
 #[tokio::test]

@@ -29,7 +29,13 @@ pub(super) struct SendWindow {
 
 impl SendWindow {
     pub(super) fn new(size: u32) -> Self {
-        Self { size, queue: Vec::new(), on_way: 0, written: 0, inherited: 0 }
+        Self {
+            size,
+            queue: Vec::new(),
+            on_way: 0,
+            written: 0,
+            inherited: 0,
+        }
     }
 
     /// How many bytes may be on their way at once.
@@ -45,7 +51,10 @@ impl SendWindow {
     /// Queues bytes, all or none.
     pub(super) fn push(&mut self, bytes: Vec<u8>) -> Result<(), WindowExceeded> {
         if bytes.len() > self.left() {
-            return Err(WindowExceeded { bytes: bytes.len(), left: self.left() });
+            return Err(WindowExceeded {
+                bytes: bytes.len(),
+                left: self.left(),
+            });
         }
         self.on_way += bytes.len();
         if self.queue.is_empty() {
@@ -102,10 +111,17 @@ mod tests {
     fn a_window_holds_what_it_says_and_not_a_byte_more() {
         let mut window = SendWindow::new(10);
         assert_eq!(window.push(vec![1; 10]), Ok(()));
-        assert_eq!(window.push(vec![1]), Err(WindowExceeded { bytes: 1, left: 0 }));
+        assert_eq!(
+            window.push(vec![1]),
+            Err(WindowExceeded { bytes: 1, left: 0 })
+        );
         assert_eq!(window.push(vec![]), Ok(()));
         assert_eq!(window.take(), vec![1; 10]);
-        assert_eq!(window.left(), 0, "taken is not written, written is not credited");
+        assert_eq!(
+            window.left(),
+            0,
+            "taken is not written, written is not credited"
+        );
         assert!(window.wrote(10));
         assert_eq!(window.left(), 0);
         assert_eq!(window.credit(), Some(10));
