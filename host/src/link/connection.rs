@@ -101,7 +101,9 @@ impl Connection {
         let desk = Arc::new(Desk::new(options.incarnation, options.send_window));
         let (publish, state) = watch::channel(LinkState::Connecting);
         let end = CancellationToken::new();
+        // No child of the incarnation's span, which it may outlive.
         let span = tracing::info_span!(
+            parent: None,
             "link",
             channel = %options.channel,
             link = %options.link.name,

@@ -144,3 +144,136 @@ async fn read_some(reader: &mut Reader) -> io::Result<Vec<u8>> {
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{DuplexStream, duplex, split};
+    use tokio::sync::mpsc;
+    use tokio::task::JoinHandle;
+    use tokio_util::task::TaskTracker;
+
+    use super::super::desk::Told;
+    use super::*;
+
+    const PIPE: usize = 1_000;
+    const STREAM: StreamId = StreamId(1);
+
+    /// A stream through memory, read into a mailbox of one. On one thread and without sockets, all has come to rest
+    /// once everybody had its turn often enough.
+    struct Rig {
+        desk: Arc<Desk>,
+        mailbox: mpsc::Receiver<LinkMail>,
+        /// What the stream has taken from the peer.
+        taken: Arc<AtomicUsize>,
+        reading: JoinHandle<Stopped>,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let desk = Arc::new(Desk::new(1, 1_000));
+            desk.opened(Told {
+                stream: STREAM,
+                peer: "peer".to_owned(),
+            });
+            let (sender, mailbox) = mpsc::channel(1);
+            let (mut peer, ours): (DuplexStream, _) = duplex(PIPE);
+            let (reader, _) = split(ours);
+            let tracker = TaskTracker::new();
+            let taken = Arc::new(AtomicUsize::new(0));
+            let count = Arc::clone(&taken);
+            tracker.spawn(async move {
+                while let Ok(written) = peer.write(&[7; PIPE]).await {
+                    count.fetch_add(written, Ordering::Relaxed);
+                }
+            });
+            let at = Arc::clone(&desk);
+            let reading = tracker.spawn(async move {
+                let pumps = Pumps {
+                    desk: &at,
+                    mailbox: &sender,
+                    clock: Clock::start(),
+                    connection: ConnectionId(5),
+                    stream: STREAM,
+                };
+                pumps.read(&mut (Box::new(reader) as Reader)).await
+            });
+            Self {
+                desk,
+                mailbox,
+                taken,
+                reading,
+            }
+        }
+
+        /// What the stream has taken from the peer when all has come to rest.
+        async fn taken(&self) -> usize {
+            for _ in 0..1_000 {
+                tokio::task::yield_now().await;
+            }
+            self.taken.load(Ordering::Relaxed)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_mailbox_stops_the_peer() {
+        let mut rig = Rig::new();
+        let full = 3 * PIPE;
+        assert_eq!(
+            rig.taken().await,
+            full,
+            "one in the mailbox, one in hand, one in the pipe"
+        );
+        assert_eq!(rig.taken().await, full);
+        for more in 1..5 {
+            rig.mailbox.recv().await.unwrap();
+            assert_eq!(rig.taken().await, full + more * PIPE);
+        }
+    }
+
+    #[tokio::test]
+    async fn pause_stops_the_peer_until_it_is_resumed() {
+        let mut rig = Rig::new();
+        rig.desk.pause(true);
+        assert_eq!(rig.taken().await, PIPE, "what fits into the pipe");
+        assert!(rig.mailbox.try_recv().is_err());
+        rig.desk.pause(false);
+        rig.mailbox.recv().await.unwrap();
+        assert_eq!(rig.taken().await, 4 * PIPE);
+        rig.desk.pause(true);
+        rig.mailbox.recv().await.unwrap();
+        rig.mailbox.recv().await.unwrap();
+        assert_eq!(
+            rig.taken().await,
+            4 * PIPE,
+            "what was read is delivered, and no more is read"
+        );
+        assert!(rig.mailbox.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn undelivered_bytes_die_with_their_incarnation() {
+        let mut rig = Rig::new();
+        rig.taken().await;
+        rig.desk.survive(2).unwrap();
+        rig.taken().await;
+        let stamps = [rig.mailbox.recv().await, rig.mailbox.recv().await]
+            .map(|mail| mail.unwrap().incarnation);
+        assert_eq!(stamps, [1, 2]);
+        let taken = rig.taken().await;
+        assert_eq!(
+            taken,
+            6 * PIPE,
+            "one more than were delivered or are held: the one that died"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_mailbox_that_is_gone_stops_the_reader() {
+        let rig = Rig::new();
+        drop(rig.mailbox);
+        assert!(matches!(rig.reading.await.unwrap(), Stopped::MailboxGone));
+    }
+}

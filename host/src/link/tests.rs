@@ -334,13 +334,10 @@ async fn a_reset_of_what_is_down_does_nothing() {
     drop(peer);
     assert_eq!(channel.closed().await, (CloseReason::ByPeer, true));
     channel.connection.reset();
-    let (_peer, _) = listener.accept().await.unwrap();
+    let (mut peer, _) = listener.accept().await.unwrap();
     channel.opened().await;
-    channel.connection.pause(true);
-    assert!(matches!(
-        channel.state(|_| true).await,
-        LinkState::Connected { .. }
-    ));
+    peer.write_all(b"still here").await.unwrap();
+    assert_eq!(channel.received(10).await, b"still here");
 }
 
 #[tokio::test]
@@ -472,6 +469,20 @@ async fn what_was_sent_before_close_arrives() {
 }
 
 #[tokio::test]
+async fn close_does_not_wait_for_a_peer_that_takes_nothing() {
+    let (_listener, mut channel, stream, _peer) =
+        connected_with(|options| options.send_window = 64 << 20).await;
+    channel.connection.send(stream, vec![7; 64 << 20]).unwrap();
+    channel.connection.close();
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::TimedOut, false),
+        "bytes were lost, and that is said"
+    );
+    channel.ended().await;
+}
+
+#[tokio::test]
 async fn close_ends_what_is_down_too() {
     let reserved = TcpListener::bind("127.77.0.2:0").await.unwrap();
     let mut link = link_to("127.77.0.2", reserved.local_addr().unwrap().port());
@@ -531,6 +542,41 @@ async fn a_mailbox_that_is_gone_ends_the_task() {
     peer.write_all(b"x").await.unwrap();
     tracker.close();
     tracker.wait().await;
+}
+
+#[tokio::test]
+async fn there_are_never_two_streams() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (listener, address) = listen().await;
+    let mut channel = Channel::open(options(link_to("127.0.0.1", address.port())), 1);
+    let mut before: Option<(StreamId, std::net::TcpStream)> = None;
+    for round in 0..40 {
+        let (mut peer, _) = listener.accept().await.unwrap();
+        let stream = channel.opened().await;
+        if let Some((earlier, mut old)) = before.take() {
+            assert!(stream > earlier);
+            // Bytes that had left, then the end; "would block" were a stream that is still open.
+            let rest = std::io::copy(&mut old, &mut std::io::sink());
+            assert!(!rest.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+        }
+        channel
+            .connection
+            .send(stream, vec![1; random.usize(1..5_000)])
+            .unwrap();
+        let count = random.usize(0..5_000);
+        peer.write_all(&vec![2; count]).await.unwrap();
+        channel.received(count).await;
+        if round % 20 == 10 {
+            channel.connection.reset();
+            assert_eq!(channel.closed().await, (CloseReason::Requested, true));
+        } else {
+            peer.shutdown().await.unwrap();
+            assert_eq!(channel.closed().await, (CloseReason::ByPeer, true));
+        }
+        before = Some((stream, peer.into_std().unwrap()));
+    }
 }
 
 #[tokio::test]
