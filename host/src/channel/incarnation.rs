@@ -221,6 +221,9 @@ impl<'a> Incarnation<'a> {
             tracing::debug!(instance = %this.id, %denied, "started too late");
         }
         this.refresh_links();
+        if shared.config().links.is_empty() {
+            this.polls.all_soon(begun);
+        }
         Ok(this)
     }
 

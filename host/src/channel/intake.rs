@@ -9,7 +9,7 @@ use super::shared::raise;
 use crate::bindings::events::{self, Event, Happening};
 use crate::bus::Happened;
 use crate::event::{MonotonicNs, Quality, WallNs};
-use crate::ids::{ConnectionId, LinkId};
+use crate::ids::{ConnectionId, GroupId, LinkId};
 use crate::lifecycle::{Input, State};
 use crate::link::{CloseReason, LinkEvent, LinkMail};
 use crate::tags::Gate;
@@ -163,6 +163,7 @@ impl Incarnation<'_> {
             } => {
                 opened.stream = Some(stream);
                 self.note_link(link, None, &peer);
+                self.poll_soon(link, now);
                 Happening::Opened(events::Opened {
                     connection: id.0,
                     link: link.0,
@@ -204,6 +205,17 @@ impl Incarnation<'_> {
             }
         };
         self.push(mail.at, now, what);
+    }
+
+    /// A link has come up: the groups behind it do not wait for their period.
+    fn poll_soon(&mut self, link: LinkId, now: MonotonicNs) {
+        let config = self.shared.config();
+        for (number, group) in (0u32..).zip(&config.groups) {
+            let mut devices = group.tags.iter().filter_map(|tag| config.tags.get(tag.index()));
+            if devices.any(|tag| self.shared.device_uses(tag.device, link)) {
+                self.polls.soon(GroupId(number), now);
+            }
+        }
     }
 
     fn note_closed(&mut self, link: LinkId, reason: CloseReason, was_up: bool, retrying: bool) {
