@@ -8,7 +8,7 @@
 //!
 //! | file | knows |
 //! |---|---|
-//! | `address`, `order`, `value`, `point` | how a tag is written down, and what its bytes mean |
+//! | `address`, `order`, `value`, `encode`, `point` | how a tag is written down, and what its bytes mean |
 //! | `frame`, `exception` | the protocol on the wire |
 //! | `plan`, `layout` | which requests read a set of tags, and what a unit was found to lack |
 //! | `settings`, `site`, `schedule`, `unit` | the configuration, checked and laid out |
@@ -25,6 +25,7 @@
 pub mod address;
 pub mod cycle;
 pub mod driver;
+pub mod encode;
 pub mod exception;
 pub mod failure;
 pub mod frame;

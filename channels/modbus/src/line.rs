@@ -253,7 +253,7 @@ impl Wire {
         stream.write_all(&frame).await?;
         *begun = false;
         loop {
-            let header = read::<HEADER>(stream).await?;
+            let header = stream.read_array::<HEADER>().await.map_err(closed)?;
             *begun = true;
             let header = Header::decode(header)?;
             let pdu = stream.read_exact(header.length).await.map_err(closed)?;
@@ -277,11 +277,6 @@ impl Wire {
             .position(|late| late.check(header, pdu).is_ok());
         place.is_some_and(|place| self.late.remove(place).is_some())
     }
-}
-
-async fn read<const N: usize>(stream: &Stream) -> Result<[u8; N], Failure> {
-    let bytes = stream.read_exact(N).await.map_err(closed)?;
-    Ok(bytes.try_into().expect("as many as were asked for"))
 }
 
 /// Frames are far shorter than what the stream takes, so a read fails only with the stream.

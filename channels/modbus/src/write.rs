@@ -10,6 +10,7 @@
 use bulkhead_sdk::{Context, Error, Priority, Quality, Value, Write};
 
 use crate::cycle::BUSY_PAUSE;
+use crate::encode::{EncodeError, Encoded};
 use crate::exception::Exception;
 use crate::failure::Failure;
 use crate::frame::Ask;
@@ -17,7 +18,6 @@ use crate::line::{Exchange, Line};
 use crate::settings::WriteFunction;
 use crate::site::{Place, Site};
 use crate::unit::Unit;
-use crate::value::{EncodeError, Encoded};
 
 /// Writes, and answers with what was read back where that was asked for.
 pub async fn write(

@@ -240,3 +240,23 @@ fn many_dead_units_do_not_cost_the_living_their_connection() {
     }
     assert_eq!(resets(&host), 0);
 }
+
+#[test]
+fn a_read_whose_time_is_up_asks_for_nothing_more() {
+    let plant = Handle::default();
+    let mut setup = Setup::new().settings(r#"{ "timeout_ms": 100000, "retries": 0 }"#);
+    for number in 1..=3 {
+        plant.unit(number, |unit| unit.silent = true);
+        setup = setup
+            .device(&format!("unit{number}"), &number.to_string())
+            .tag(&format!("t{number}"), "40001", "uint16");
+    }
+    let mut host = plant.host(setup);
+    let samples = host.read(&["t1", "t2", "t3"]).expect("an answer");
+    assert!(
+        samples
+            .iter()
+            .all(|sample| sample.quality == Quality::BadTimeout)
+    );
+    assert_eq!(plant.seen().len(), 1, "the host's deadline is 60 s");
+}

@@ -1,5 +1,7 @@
 //! Writes: what goes out, what comes back, and who waits for whom.
 
+use std::time::Duration;
+
 use bulkhead_sdk::testing::Setup;
 use bulkhead_sdk::{CloseReason, Quality, Value};
 
@@ -217,33 +219,42 @@ fn what_the_protocol_cannot_write_is_refused() {
     );
 }
 
+/// Two groups are due, each with more requests than one; the write comes last and goes next.
 #[test]
-fn a_write_overtakes_a_long_poll() {
+fn a_write_overtakes_polls() {
     let plant = plant();
-    let settings = r#"{ "max_registers": 1 }"#;
-    let mut host = plant.silent_host(
-        registers(Setup::new().settings(settings), 20)
-            .tag("set", "holding:150", "uint16")
-            .writable(),
-    );
-    host.begin_poll("all");
-    let first = host.take_sent("plc");
+    let second = Duration::from_secs(1);
+    let setup = registers(Setup::new().settings(r#"{ "max_registers": 1 }"#), 20)
+        .tag("set", "holding:150", "uint16")
+        .writable()
+        .group("one", second, &["t0", "t1", "t2"])
+        .group("two", second, &["t10", "t11", "t12"]);
+    let mut host = plant.silent_host(setup);
+    host.begin_poll("one");
+    host.begin_poll("two");
     let write = host.begin_write("set", Value::Uint(7), true);
-    assert!(host.take_sent("plc").is_empty(), "one request at a time");
-    host.receive("plc", &plant.answer(&first));
-    let second = host.take_sent("plc");
-    assert_eq!(second[7..12], [6, 0, 150, 0, 7], "the write is next");
-    host.receive("plc", &plant.answer(&second));
-    let third = host.take_sent("plc");
-    assert_eq!(third[7..12], [3, 0, 150, 0, 1], "and its read-back");
-    host.receive("plc", &plant.answer(&third));
+
+    let mut sent = Vec::new();
+    for _ in 0..8 {
+        let request = host.take_sent("plc");
+        assert_eq!(request.len(), 12, "one request at a time");
+        sent.push((request[7], request[9]));
+        host.receive("plc", &plant.answer(&request));
+    }
+    let polls: Vec<(u8, u8)> = [0, 10, 1, 11, 2, 12].map(|at| (3, at)).to_vec();
+    assert_eq!(sent[0], polls[0], "what was on the way when the write came");
+    assert_eq!(
+        sent[1..3],
+        [(6, 150), (3, 150)],
+        "the write, and its read-back"
+    );
+    assert_eq!(sent[3..], polls[1..], "the groups take turns");
     assert_eq!(host.finish_write(write), Ok(Some(Value::Uint(7))));
-    let rest = plant.clone();
-    let fourth = host.take_sent("plc");
-    host.peer("plc", move |request| rest.answer(request));
-    host.receive("plc", &plant.answer(&fourth));
-    assert_eq!(host.finish_poll("all").failed, 0);
-    assert_eq!(host.quality("t19"), Some(Quality::Good));
+    assert_eq!(
+        host.finish_poll("one").failed + host.finish_poll("two").failed,
+        0
+    );
+    assert_eq!(host.quality("t12"), Some(Quality::Good));
 }
 
 #[test]
