@@ -12,7 +12,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -74,6 +74,7 @@ struct Task {
 }
 
 struct Slot {
+    /// Out of the slab together with the task.
     waker: Waker,
     flag: Arc<SlotWaker>,
     state: State,
@@ -91,7 +92,33 @@ enum State {
 struct SlotWaker {
     slot: usize,
     queued: AtomicBool,
-    ready: Arc<Mutex<VecDeque<usize>>>,
+    ready: Arc<Ready>,
+}
+
+/// The slots whose tasks can go on.
+#[derive(Default)]
+struct Ready {
+    /// How many there are, to be asked without the lock: as a rule none.
+    count: AtomicUsize,
+    queue: Mutex<VecDeque<usize>>,
+}
+
+impl Ready {
+    fn push(&self, slot: usize) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.push_back(slot);
+        self.count.store(queue.len(), Ordering::Release);
+    }
+
+    fn pop(&self) -> Option<usize> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = queue.pop_front();
+        self.count.store(queue.len(), Ordering::Release);
+        slot
+    }
 }
 
 impl Wake for SlotWaker {
@@ -101,13 +128,9 @@ impl Wake for SlotWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.queued.swap(true, Ordering::Relaxed) {
-            lock(&self.ready).push_back(self.slot);
+            self.ready.push(self.slot);
         }
     }
-}
-
-fn lock(ready: &Mutex<VecDeque<usize>>) -> std::sync::MutexGuard<'_, VecDeque<usize>> {
-    ready.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A task that was taken away before its end, still to be answered.
@@ -120,7 +143,7 @@ pub(crate) struct Cancelled {
 pub(crate) struct Executor {
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<usize>>,
-    ready: Arc<Mutex<VecDeque<usize>>>,
+    ready: Arc<Ready>,
     current: Cell<Option<usize>>,
 }
 
@@ -151,7 +174,7 @@ impl Executor {
 
     /// Runs until no task can go on, and hands on what each finished one owes.
     pub(crate) fn run(&self, mut finished: impl FnMut(Duty, Done)) {
-        while let Some(index) = self.next_ready() {
+        while let Some(index) = self.ready.pop() {
             let Some((mut task, waker)) = self.check_out(index) else {
                 continue;
             };
@@ -159,9 +182,10 @@ impl Executor {
             let polled = task.future.as_mut().poll(&mut Context::from_waker(&waker));
             self.current.set(None);
             match polled {
-                Poll::Pending => self.check_in(index, task),
+                Poll::Pending => self.check_in(index, State::Parked(task), waker),
                 Poll::Ready(done) => {
-                    self.release(index);
+                    self.check_in(index, State::Free, waker);
+                    self.free.borrow_mut().push(index);
                     let duty = task.duty;
                     drop(task);
                     finished(duty, done);
@@ -212,10 +236,6 @@ impl Executor {
             .count()
     }
 
-    fn next_ready(&self) -> Option<usize> {
-        lock(&self.ready).pop_front()
-    }
-
     fn check_out(&self, index: usize) -> Option<(Task, Waker)> {
         let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[index];
@@ -223,7 +243,8 @@ impl Executor {
         match std::mem::replace(&mut slot.state, State::Free) {
             State::Parked(task) => {
                 slot.state = State::Running(task.duty);
-                Some((task, slot.waker.clone()))
+                let waker = std::mem::replace(&mut slot.waker, Waker::noop().clone());
+                Some((task, waker))
             }
             other => {
                 slot.state = other;
@@ -232,13 +253,11 @@ impl Executor {
         }
     }
 
-    fn check_in(&self, index: usize, task: Task) {
-        self.slots.borrow_mut()[index].state = State::Parked(task);
-    }
-
-    fn release(&self, index: usize) {
-        self.slots.borrow_mut()[index].state = State::Free;
-        self.free.borrow_mut().push(index);
+    fn check_in(&self, index: usize, state: State, waker: Waker) {
+        let mut slots = self.slots.borrow_mut();
+        let slot = &mut slots[index];
+        slot.state = state;
+        slot.waker = waker;
     }
 
     fn take(&self, index: usize) -> Option<Cancelled> {
