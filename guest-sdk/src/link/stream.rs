@@ -26,6 +26,8 @@ const MAX_SEND: usize = 1024 * 1024;
 pub(super) struct Life {
     id: ConnectionId,
     peer: String,
+    /// Whether an incarnation before has used it.
+    inherited: bool,
     /// Why it ended, if it has.
     ended: Cell<Option<CloseReason>>,
     input: RefCell<Input>,
@@ -76,10 +78,11 @@ impl Input {
 }
 
 impl Life {
-    pub(super) fn new(id: ConnectionId, peer: String, window: u32) -> Rc<Self> {
+    pub(super) fn new(id: ConnectionId, peer: String, window: u32, inherited: bool) -> Rc<Self> {
         Rc::new(Self {
             id,
             peer,
+            inherited,
             ended: Cell::new(None),
             input: RefCell::default(),
             credit: Cell::new(window),
@@ -178,6 +181,12 @@ impl Stream {
     /// Who is at the other end, in words.
     pub fn peer(&self) -> &str {
         &self.life.peer
+    }
+
+    /// Whether an incarnation before has used this stream, on a link that the operator keeps over restarts. Answers
+    /// to requests that are forgotten may be on the way; a protocol that cannot tell begins with a [`reset`](Self::reset).
+    pub fn is_inherited(&self) -> bool {
+        self.life.inherited
     }
 
     /// Waits for exactly `count` bytes.
