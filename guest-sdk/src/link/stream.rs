@@ -158,7 +158,8 @@ impl Life {
     }
 }
 
-/// One life of a connection; see [the module](super). Clones are handles to the same one.
+/// One life of a [`Connection`](super::Connection), from the moment that it is up to the moment that it is down. Clones are
+/// handles to the same one.
 ///
 /// When it has ended, what had arrived before can still be read; after that every call answers [`Closed`].
 /// Only [`reset`](Self::reset) throws unread bytes away.
