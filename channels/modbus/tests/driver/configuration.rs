@@ -64,9 +64,9 @@ fn unknown_settings_are_refused() {
             .tag("a", "40001", "int16")
             .tag_settings(r#"{ "lenght": 5 }"#),
         expect![[r#"
-            settings.timeout: unknown field `timeout`, expected one of `unit_id`, `timeout_ms`, `retries`, `max_gap_registers`, `max_gap_bits`, `max_registers`, `max_bits`, `pause_ms`, `order`, `write_function` at line 1 column 11
-            device press.settings.order: unknown variant `DCAB`, expected one of `ABCD`, `BADC`, `CDAB`, `DCBA` at line 1 column 17
-            tag a.settings.lenght: unknown field `lenght`, expected one of `order`, `length`, `bit`, `packing` at line 1 column 10
+            settings.timeout: unknown field `timeout`, expected one of `unit_id`, `timeout_ms`, `retries`, `max_gap_registers`, `max_gap_bits`, `max_registers`, `max_bits`, `pause_ms`, `order`, `write_function`
+            device press.settings.order: unknown variant `DCAB`, expected one of `ABCD`, `BADC`, `CDAB`, `DCBA`
+            tag a.settings.lenght: unknown field `lenght`, expected one of `order`, `length`, `bit`, `packing`
         "#]],
     );
 }
