@@ -11,28 +11,28 @@ mod call;
 mod signal;
 mod wave;
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use bulkhead_sdk::{
     Capabilities, Config, Context, DataType, DeviceId, Driver, Error, Faults, GroupId, Info,
     NoSettings, Poll, PollReport, Quality, Read, Sample, TagId, Value, Write,
 };
-use signal::{Moment, Signal};
+use signal::Signal;
 
 /// The driver: a signal for each tag.
 #[derive(Debug)]
 pub struct SignalDriver {
     context: Context,
-    tags: BTreeMap<TagId, Point>,
-    groups: BTreeMap<GroupId, Vec<TagId>>,
-    /// Of the last poll, for whoever reads between two.
-    cycle: Cell<u64>,
+    tags: BTreeMap<TagId, Rc<Point>>,
+    /// The same tags, ready to be polled.
+    groups: BTreeMap<GroupId, Vec<Rc<Point>>>,
 }
 
 /// A tag.
 #[derive(Debug)]
 struct Point {
+    tag: TagId,
     device: DeviceId,
     data_type: DataType,
     signal: Signal,
@@ -66,48 +66,43 @@ impl Driver for SignalDriver {
                 )),
                 Ok(signal) => {
                     let point = Point {
+                        tag: tag.id,
                         device: tag.device,
                         data_type: tag.data_type,
                         signal,
                     };
-                    tags.insert(tag.id, point);
+                    tags.insert(tag.id, Rc::new(point));
                 }
             }
         }
-        let groups = config
-            .groups
-            .into_iter()
-            .map(|group| (group.id, group.tags));
+        let groups = config.groups.iter().map(|group| {
+            let points = group.tags.iter().filter_map(|id| tags.get(id).cloned());
+            (group.id, points.collect())
+        });
         faults.into_result(Self {
             context,
-            tags,
             groups: groups.collect(),
-            cycle: Cell::new(0),
+            tags,
         })
     }
 
     async fn poll(&self, poll: Poll) -> Result<PollReport, Error> {
-        self.cycle.set(poll.cycle);
-        let moment = Moment {
-            nanos: poll.scheduled.as_nanos(),
-            cycle: poll.cycle,
-        };
-        let ids = self.groups.get(&poll.group).into_iter().flatten();
-        let samples = ids
-            .filter_map(|id| Some((*id, self.tags.get(id)?)))
-            .filter(|(_, point)| !poll.skip.contains(&point.device))
-            .map(|(id, point)| good(id, point.signal.poll(moment)))
-            .collect();
+        let points = self.groups.get(&poll.group).map_or(&[][..], Vec::as_slice);
+        let mut samples = Vec::with_capacity(points.len());
+        for point in points {
+            if !poll.skip.contains(&point.device) {
+                // The moment that was due, not the one that it became: a late poll shows in no signal.
+                let value = point.signal.poll(poll.scheduled, poll.cycle);
+                samples.push(good(point.tag, value));
+            }
+        }
         self.context.publish(samples);
         Ok(PollReport::default())
     }
 
     async fn read(&self, read: Read) -> Result<Vec<Sample>, Error> {
-        let moment = Moment {
-            nanos: self.context.now().as_nanos(),
-            cycle: self.cycle.get(),
-        };
-        let read_one = |id: &TagId| Ok(good(*id, self.point(*id)?.signal.at(moment)));
+        let now = self.context.now();
+        let read_one = |tag: &TagId| Ok(good(*tag, self.point(*tag)?.signal.at(now)));
         read.tags.iter().map(read_one).collect()
     }
 
@@ -119,7 +114,7 @@ impl Driver for SignalDriver {
             ));
         }
         if !point.data_type.accepts(&write.value) {
-            return Err(Error::new(format!("that is no {}", point.data_type)));
+            return Err(Error::new(format!("the value is no {}", point.data_type)));
         }
         point.signal.write(write.value.clone());
         Ok(write.read_back.then_some(write.value))
@@ -130,6 +125,7 @@ impl SignalDriver {
     fn point(&self, id: TagId) -> Result<&Point, Error> {
         self.tags
             .get(&id)
+            .map(Rc::as_ref)
             .ok_or_else(|| Error::new(format!("there is no tag {id}")))
     }
 }
@@ -227,7 +223,7 @@ mod tests {
         assert_eq!(host.value("setpoint"), Some(Value::Uint(31)));
 
         let refused = host.write("setpoint", Value::Uint(300)).unwrap_err();
-        assert_eq!(refused.message, "that is no uint8");
+        assert_eq!(refused.message, "the value is no uint8");
         let refused = host.write("wave", Value::Float(1.0)).unwrap_err();
         assert!(refused.message.starts_with("only a tag"), "{refused:?}");
         assert_eq!(host.health(), Ok(()));

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use bulkhead_sdk::{DataType, Scalar, Value};
+use bulkhead_sdk::{DataType, Instant, Scalar, Value};
 
 use crate::call::{AddressError, Call};
 use crate::wave::Wave;
@@ -17,15 +17,6 @@ counter(start=0, step=1)                           a step at each poll; wraps at
 hold(VALUE)                                        what was last written
 Every argument may be left out. A bool is true in the upper half of its signal, and a counter's at every other poll.";
 
-/// When a value is asked for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
-    /// On the host's monotonic clock.
-    pub(crate) nanos: u64,
-    /// Of the poll.
-    pub(crate) cycle: u64,
-}
-
 /// A source of values of one type.
 #[derive(Debug)]
 pub(crate) struct Signal {
@@ -36,7 +27,7 @@ pub(crate) struct Signal {
 #[derive(Debug)]
 enum Source {
     Wave(Wave),
-    Counter { start: i64, step: i64 },
+    Counter(Counter),
     Walk(Walk),
     Hold(RefCell<Value>),
 }
@@ -54,10 +45,11 @@ impl Signal {
             None => match call.name {
                 "counter" => {
                     call.only(&["start", "step"])?;
-                    Source::Counter {
+                    Source::Counter(Counter {
                         start: call.whole("start", 0)?,
                         step: call.whole("step", 1)?,
-                    }
+                        cycle: Cell::new(0),
+                    })
                 }
                 "walk" => Source::Walk(Walk::parse(&call, seed)?),
                 "hold" => Source::Hold(RefCell::new(parse_held(&call, data_type)?)),
@@ -88,23 +80,22 @@ impl Signal {
         }
     }
 
-    /// Its value at a moment; a walk takes no step.
-    pub(crate) fn at(&self, moment: Moment) -> Value {
+    /// Its value at a moment, between two polls: counters and walks stand still.
+    pub(crate) fn at(&self, moment: Instant) -> Value {
         match &self.source {
-            Source::Wave(wave) => self.value(wave.at(moment.nanos), wave.bounds()),
+            Source::Wave(wave) => self.value(wave.at(moment.as_nanos()), wave.bounds()),
             Source::Walk(walk) => self.value(walk.position.get(), (walk.min, walk.max)),
-            Source::Counter { start, step } => {
-                let count = i128::from(*start) + i128::from(*step) * i128::from(moment.cycle);
-                counted(count, self.scalar)
-            }
+            Source::Counter(counter) => counted(counter.count(), self.scalar),
             Source::Hold(held) => held.borrow().clone(),
         }
     }
 
     /// Moves on to a poll, and gives its value there.
-    pub(crate) fn poll(&self, moment: Moment) -> Value {
-        if let Source::Walk(walk) = &self.source {
-            walk.step();
+    pub(crate) fn poll(&self, moment: Instant, cycle: u64) -> Value {
+        match &self.source {
+            Source::Walk(walk) => walk.step(),
+            Source::Counter(counter) => counter.cycle.set(cycle),
+            Source::Wave(_) | Source::Hold(_) => {}
         }
         self.at(moment)
     }
@@ -123,7 +114,7 @@ impl Signal {
     fn check_type(&self, data_type: DataType) -> Result<(), AddressError> {
         let bounds = match &self.source {
             Source::Hold(_) => return Ok(()),
-            Source::Counter { .. } => (0.0, 0.0),
+            Source::Counter(_) => (0.0, 0.0),
             Source::Walk(walk) => (walk.min, walk.max),
             Source::Wave(wave) => wave.bounds(),
         };
@@ -147,6 +138,20 @@ impl Signal {
             )));
         }
         Ok(())
+    }
+}
+
+/// A step at each poll; polls that were skipped count.
+#[derive(Debug)]
+struct Counter {
+    start: i64,
+    step: i64,
+    cycle: Cell<u64>,
+}
+
+impl Counter {
+    fn count(&self) -> i128 {
+        i128::from(self.start) + i128::from(self.step) * i128::from(self.cycle.get())
     }
 }
 
@@ -243,10 +248,10 @@ mod tests {
     fn values(address: &str, data_type: &str, cycles: [u64; 4]) -> [Value; 4] {
         let signal = signal(address, data_type).unwrap();
         cycles.map(|cycle| {
-            let value = signal.poll(Moment {
-                nanos: cycle * 1_000_000_000,
+            let value = signal.poll(
+                Instant::from_nanos(cycle.wrapping_mul(1_000_000_000)),
                 cycle,
-            });
+            );
             let data_type: DataType = data_type.parse().unwrap();
             assert!(data_type.accepts(&value), "{value:?} is no {data_type}");
             value
@@ -311,7 +316,7 @@ mod tests {
         let way = |address: &str| -> Vec<f64> {
             let signal = signal(address, "float64").unwrap();
             (0..1000)
-                .map(|cycle| match signal.poll(Moment { nanos: 0, cycle }) {
+                .map(|cycle| match signal.poll(Instant::from_nanos(0), cycle) {
                     Value::Float(position) => position,
                     other => panic!("{other:?}"),
                 })
@@ -332,7 +337,7 @@ mod tests {
         let check = |address: &str, data_type: &str, expected: Value| {
             let signal = signal(address, data_type).unwrap();
             assert!(signal.holds());
-            assert_eq!(signal.at(Moment { nanos: 0, cycle: 0 }), expected);
+            assert_eq!(signal.at(Instant::from_nanos(0)), expected);
         };
         check("hold", "bool", Value::Boolean(false));
         check("hold(true)", "bool", Value::Boolean(true));

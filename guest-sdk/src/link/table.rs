@@ -66,8 +66,8 @@ impl Entry {
         }
     }
 
-    fn begin_life(&self, shared: &Shared, id: ConnectionId, peer: String, window: u32) {
-        if let Some(old) = self.life.replace(Some(Life::new(id, peer, window))) {
+    fn begin_life(&self, shared: &Shared, life: Rc<Life>) {
+        if let Some(old) = self.life.replace(Some(life)) {
             // `closed` always comes first; a host that forgets it must not leave a reader on two streams.
             old.end(CloseReason::Reset);
             old.tell_resume(shared);
@@ -120,7 +120,10 @@ impl Connections {
         for survivor in survivors {
             let entry = Entry::new(survivor.link, None);
             entry.id.set(Some(survivor.id));
-            entry.begin_life(shared, survivor.id, survivor.peer, survivor.send_window);
+            entry.begin_life(
+                shared,
+                Life::new(survivor.id, survivor.peer, survivor.send_window, true),
+            );
             if survivor.id < FIRST_ACCEPTED {
                 self.last_id.set(self.last_id.get().max(survivor.id));
             }
@@ -215,7 +218,10 @@ impl Connections {
 
     pub(crate) fn opened(&self, shared: &Shared, opened: abi::Opened) {
         if let Some(entry) = self.entry(opened.connection) {
-            entry.begin_life(shared, opened.connection, opened.peer, opened.send_window);
+            entry.begin_life(
+                shared,
+                Life::new(opened.connection, opened.peer, opened.send_window, false),
+            );
         }
     }
 
@@ -254,9 +260,12 @@ impl Connections {
         caller.id.set(Some(accepted.connection));
         caller.begin_life(
             shared,
-            accepted.connection,
-            accepted.peer,
-            accepted.send_window,
+            Life::new(
+                accepted.connection,
+                accepted.peer,
+                accepted.send_window,
+                false,
+            ),
         );
         match listener {
             Some(listener) if listener.callers.borrow().len() < BACKLOG => {

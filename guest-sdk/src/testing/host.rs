@@ -6,17 +6,14 @@ use std::time::Duration;
 use super::ledger::{Answer, Asked, Ledger, Line};
 use super::setup::Setup;
 use crate::abi::{
-    Accepted, Action, CloseReason, Closed, Command, ConfigFault, ConnectionId, DeviceCondition,
-    Error, Event, GroupId, Happening, Instant, LinkId, Opened, Poll, PollDone, Quality, Read,
-    Received, RequestId, Sample, Sent, Start, StartReason, TagId, Value, Write,
+    Accepted, Action, CloseReason, Command, ConfigFault, ConnectionId, DeviceCondition, Error,
+    Event, GroupId, Happening, LinkId, Poll, PollDone, Quality, Read, Received, RequestId, Sample,
+    Start, StartReason, TagId, Value, Write,
 };
 use crate::driver::Driver;
 use crate::runtime::Runtime;
 use crate::shared::LogLine;
 use crate::time;
-
-/// Two in the afternoon of 2026-01-01: any date that is no special one.
-const WALL_START_NS: u64 = 1_767_276_000_000_000_000;
 
 /// How long a request may take before the host has answered for the driver; by its own clock, so this costs no test any time.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -33,25 +30,25 @@ type Peer = Box<dyn FnMut(&[u8]) -> Vec<u8>>;
 /// Every method panics, and so fails the test, for a name that the setup does not have, for an action that the real host
 /// would refuse, and where it waits for what never comes.
 pub struct FakeHost<D: Driver> {
-    runtime: Runtime<D>,
-    setup: Setup,
-    now_ns: u64,
-    queue: VecDeque<Event>,
-    ledger: Ledger,
-    peers: BTreeMap<LinkId, Peer>,
+    pub(super) runtime: Runtime<D>,
+    pub(super) setup: Setup,
+    pub(super) now_ns: u64,
+    pub(super) queue: VecDeque<Event>,
+    pub(super) ledger: Ledger,
+    pub(super) peers: BTreeMap<LinkId, Peer>,
     /// Links on which every dial fails, and how.
-    away: BTreeMap<LinkId, CloseReason>,
-    next_request: RequestId,
-    next_accepted: ConnectionId,
-    cycles: BTreeMap<GroupId, u64>,
-    polls_done: BTreeMap<GroupId, PollDone>,
-    answers: BTreeMap<RequestId, Answer>,
-    samples: Vec<Sample>,
-    last: BTreeMap<TagId, Sample>,
-    conditions: BTreeMap<u32, DeviceCondition>,
-    state: Option<Vec<u8>>,
-    history: Vec<Action>,
-    ended: Option<Error>,
+    pub(super) away: BTreeMap<LinkId, CloseReason>,
+    pub(super) next_request: RequestId,
+    pub(super) next_accepted: ConnectionId,
+    pub(super) cycles: BTreeMap<GroupId, u64>,
+    pub(super) polls_done: BTreeMap<GroupId, PollDone>,
+    pub(super) answers: BTreeMap<RequestId, Answer>,
+    pub(super) samples: Vec<Sample>,
+    pub(super) last: BTreeMap<TagId, Sample>,
+    pub(super) conditions: BTreeMap<u32, DeviceCondition>,
+    pub(super) state: Option<Vec<u8>>,
+    pub(super) history: Vec<Action>,
+    pub(super) ended: Option<Error>,
 }
 
 impl<D: Driver> FakeHost<D> {
@@ -532,171 +529,11 @@ impl<D: Driver> FakeHost<D> {
         self.settle();
     }
 
-    fn happen(&mut self, what: Happening) {
+    pub(super) fn happen(&mut self, what: Happening) {
         self.queue.push_back(Event {
             at_ns: self.now_ns,
             what,
         });
-    }
-
-    fn turn(&mut self, events: Vec<Event>) {
-        let now = Instant {
-            monotonic_ns: self.now_ns,
-            wall_ns: WALL_START_NS + self.now_ns,
-        };
-        match self.runtime.turn(now, events) {
-            Ok(actions) => {
-                assert!(
-                    actions.len() <= 65_536,
-                    "{} actions in one turn",
-                    actions.len()
-                );
-                for action in actions {
-                    let checked =
-                        self.ledger
-                            .check(&action, &self.setup.config, self.setup.send_window);
-                    if let Err(broken) = checked {
-                        panic!("the host would refuse this turn: {broken}");
-                    }
-                    self.apply(&action);
-                    self.history.push(action);
-                }
-            }
-            Err(error) => self.ended = Some(error),
-        }
-    }
-
-    fn apply(&mut self, action: &Action) {
-        match action {
-            Action::Open(open) => {
-                let line = Line::new(open.link);
-                self.ledger.lines.insert(open.connection, line);
-                self.dial(open.connection);
-            }
-            Action::Close(id) => {
-                let line = self.line(*id);
-                line.up = false;
-                line.dead = true;
-            }
-            Action::Reset(id) if self.line(*id).in_step() => {
-                self.happen_closed(*id, CloseReason::Requested);
-                self.dial(*id);
-            }
-            Action::Send(send) => self.sent(send.connection, &send.bytes),
-            Action::Pause(pause) => self.line(pause.connection).paused = pause.on,
-            Action::SetTimer(timer) => {
-                let due = self.now_ns.saturating_add(timer.after_ns);
-                self.ledger.timers.insert(timer.timer, due);
-            }
-            Action::CancelTimer(timer) => {
-                self.ledger.timers.remove(timer);
-            }
-            Action::Publish(publish) => {
-                for sample in &publish.samples {
-                    self.last.insert(sample.tag, sample.clone());
-                    self.samples.push(sample.clone());
-                }
-                if let Some(id) = publish.id {
-                    self.happen(Happening::Stored(id));
-                }
-            }
-            Action::PollDone(done) => {
-                self.polls_done.insert(done.group, *done);
-            }
-            Action::ReadDone(done) => {
-                self.answered(done.request, Answer::Read(done.answer.clone()))
-            }
-            Action::WriteDone(done) => {
-                self.answered(done.request, Answer::Write(done.answer.clone()));
-            }
-            Action::CommandDone(done) => {
-                self.answered(done.request, Answer::Command(done.answer.clone()));
-            }
-            Action::HealthDone(done) => {
-                self.answered(done.request, Answer::Health(done.answer.clone()));
-            }
-            Action::DeviceState(state) => {
-                self.conditions.insert(state.device, state.condition);
-            }
-            Action::SaveState(state) => self.state = Some(state.clone()),
-            Action::Reset(_)
-            | Action::StartTls(_)
-            | Action::CommandProgress(_)
-            | Action::Probe(_)
-            | Action::Metric(_)
-            | Action::Alarm(_)
-            | Action::Stopped => {}
-        }
-    }
-
-    fn answered(&mut self, request: RequestId, answer: Answer) {
-        self.answers.insert(request, answer);
-    }
-
-    /// Bytes that left: the peer answers, and the credit comes back when half of the window is free again.
-    fn sent(&mut self, id: ConnectionId, bytes: &[u8]) {
-        let window = self.setup.send_window;
-        let line = self.line(id);
-        if !line.in_step() {
-            return;
-        }
-        line.sent.extend_from_slice(bytes);
-        line.in_flight += bytes.len() as u32;
-        let (link, in_flight) = (line.link, line.in_flight);
-        if in_flight > window / 2 && !self.setup.hold_credit {
-            self.line(id).in_flight = 0;
-            self.happen(Happening::Sent(Sent {
-                connection: id,
-                bytes: in_flight,
-            }));
-        }
-        if let Some(peer) = self.peers.get_mut(&link) {
-            let reply = peer(bytes);
-            if !reply.is_empty() {
-                self.happen_received(id, reply);
-            }
-        }
-    }
-
-    fn dial(&mut self, id: ConnectionId) {
-        let link = self.line(id).link;
-        match self.away.get(&link) {
-            Some(reason) => self.happen_closed(id, *reason),
-            None => {
-                let line = self.line(id);
-                line.up = true;
-                line.streams += 1;
-                line.in_flight = 0;
-                self.happen(Happening::Opened(Opened {
-                    connection: id,
-                    link,
-                    peer: "a fake peer".to_owned(),
-                    send_window: self.setup.send_window,
-                }));
-            }
-        }
-    }
-
-    fn happen_closed(&mut self, id: ConnectionId, reason: CloseReason) {
-        let called_in = id >= 1 << 31;
-        let line = self.line(id);
-        line.up = false;
-        line.dead = called_in;
-        self.happen(Happening::Closed(Closed {
-            connection: id,
-            reason,
-            retrying: !called_in,
-        }));
-    }
-
-    fn happen_received(&mut self, connection: ConnectionId, bytes: Vec<u8>) {
-        for piece in bytes.chunks(64 * 1024) {
-            self.happen(Happening::Received(Received {
-                connection,
-                peer: None,
-                bytes: piece.to_vec(),
-            }));
-        }
     }
 
     fn ask(&mut self, asked: Asked) -> RequestId {
@@ -710,7 +547,7 @@ impl<D: Driver> FakeHost<D> {
         self.now_ns + time::nanos(DEADLINE)
     }
 
-    fn line(&mut self, id: ConnectionId) -> &mut Line {
+    pub(super) fn line(&mut self, id: ConnectionId) -> &mut Line {
         let line = self.ledger.lines.get_mut(&id);
         line.expect("the ledger knows every connection")
     }

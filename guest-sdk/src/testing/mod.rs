@@ -64,6 +64,7 @@
 mod host;
 mod ledger;
 mod setup;
+mod world;
 
 pub use host::FakeHost;
 pub use ledger::Answer;
