@@ -1,0 +1,81 @@
+//! Answers polls until it returns an error from `turn`: `settings = { after = 3 }` lets three polls pass.
+#![cfg(target_arch = "wasm32")]
+
+use std::cell::Cell;
+
+use bulkhead_sdk::abi::{
+    Action, Capabilities, ChannelConfig, ConfigFault, DriverInfo, Error, Event, Happening, Instant,
+    PollDone,
+};
+use bulkhead_sdk::bindings::exports::bulkhead::channel::driver::Guest;
+use serde::Deserialize;
+
+struct Errs;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    #[serde(default)]
+    after: u32,
+}
+
+thread_local! {
+    static POLLS_LEFT: Cell<u32> = const { Cell::new(0) };
+}
+
+impl Guest for Errs {
+    fn describe() -> DriverInfo {
+        DriverInfo {
+            name: "errs".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: "none".to_owned(),
+            settings_schema: r#"{"type":"object","properties":{"after":{"type":"integer"}}}"#
+                .to_owned(),
+            device_schema: "{}".to_owned(),
+            address_help: "anything".to_owned(),
+            links: Vec::new(),
+            can: Capabilities::empty(),
+        }
+    }
+
+    fn configure(config: ChannelConfig) -> Result<(), Vec<ConfigFault>> {
+        let settings: Settings = serde_json::from_str(&config.settings).map_err(|error| {
+            vec![ConfigFault {
+                at: "settings".to_owned(),
+                message: error.to_string(),
+            }]
+        })?;
+        POLLS_LEFT.set(settings.after);
+        Ok(())
+    }
+
+    fn turn(_now: Instant, events: Vec<Event>) -> Result<Vec<Action>, Error> {
+        let mut actions = Vec::new();
+        for event in events {
+            match event.what {
+                Happening::Poll(poll) => {
+                    let Some(left) = POLLS_LEFT.get().checked_sub(1) else {
+                        return Err(Error {
+                            code: 17,
+                            message: "the line is on fire".to_owned(),
+                            trace: Some("in the cable\nin the cabinet".to_owned()),
+                        });
+                    };
+                    POLLS_LEFT.set(left);
+                    actions.push(Action::PollDone(PollDone {
+                        group: poll.group,
+                        cycle: poll.cycle,
+                        requests: 0,
+                        failed: 0,
+                        round_trip_ns: 0,
+                    }));
+                }
+                Happening::Stop(_) => actions.push(Action::Stopped),
+                _ => {}
+            }
+        }
+        Ok(actions)
+    }
+}
+
+bulkhead_sdk::bindings::export_component!(Errs with_types_in bulkhead_sdk::bindings);
