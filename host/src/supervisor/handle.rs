@@ -193,6 +193,22 @@ impl ChannelHandle {
 
     async fn request(&self, ask: Ask, timeout: Duration) -> Result<Answer, RequestError> {
         let timeout = timeout.min(MAX_TIMEOUT);
+        let deadline = self.shared.clock().monotonic().after(timeout);
+        let answer = self.submit(ask, timeout)?;
+        match tokio::time::timeout_at(self.shared.clock().instant(deadline), answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(RequestError::Restarted),
+            Err(_) => Err(RequestError::TimedOut { after: timeout }),
+        }
+    }
+
+    /// Puts a request into the mailbox, as it is: neither tags nor values are checked here. The answer may come late, while
+    /// the channel is between two drivers; whoever waits for it keeps the time.
+    pub fn submit(
+        &self,
+        ask: Ask,
+        timeout: Duration,
+    ) -> Result<oneshot::Receiver<Result<Answer, RequestError>>, RequestError> {
         let state = self.shared.state();
         match state {
             lifecycle::State::Stopped | lifecycle::State::Stopping | lifecycle::State::Broken => {
@@ -222,18 +238,11 @@ impl ChannelHandle {
             reply,
         };
         match self.mailbox.try_send(Mail::Request(request)) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => {
-                return Err(RequestError::Busy {
-                    channel: self.id().to_string(),
-                });
-            }
-            Err(TrySendError::Closed(_)) => return Err(RequestError::Restarted),
-        }
-        match tokio::time::timeout_at(clock.instant(deadline), answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(RequestError::Restarted),
-            Err(_) => Err(RequestError::TimedOut { after: timeout }),
+            Ok(()) => Ok(answer),
+            Err(TrySendError::Full(_)) => Err(RequestError::Busy {
+                channel: self.id().to_string(),
+            }),
+            Err(TrySendError::Closed(_)) => Err(RequestError::Restarted),
         }
     }
 }
