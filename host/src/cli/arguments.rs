@@ -336,11 +336,15 @@ mod tests {
     #[test]
     fn negative_values_and_flags_stand_side_by_side() {
         let line = "bulkhead tag write a/b -7 --read-back --json";
-        let Command::Tag(Tag { command: TagCommand::Write(write) }) =
-            Arguments::try_parse_from(line.split(' ')).unwrap().command
+        let Command::Tag(Tag {
+            command: TagCommand::Write(write),
+        }) = Arguments::try_parse_from(line.split(' ')).unwrap().command
         else {
             panic!("another command");
         };
-        assert_eq!((write.value.as_str(), write.read_back, write.api.json), ("-7", true, true));
+        assert_eq!(
+            (write.value.as_str(), write.read_back, write.api.json),
+            ("-7", true, true)
+        );
     }
 }

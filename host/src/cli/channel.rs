@@ -12,7 +12,8 @@ pub(super) fn channel(command: &ChannelCommand) -> Result<(), Failure> {
     match command {
         ChannelCommand::List(arguments) => list(arguments),
         ChannelCommand::Show(named) => {
-            let channel = Client::new(&named.api)?.get(&format!("/channels/{}", encoded(&named.channel)))?;
+            let channel =
+                Client::new(&named.api)?.get(&format!("/channels/{}", encoded(&named.channel)))?;
             print(named, &channel)
         }
         ChannelCommand::Start(named) => step(named, "start"),
@@ -27,8 +28,10 @@ fn list(arguments: &Plain) -> Result<(), Failure> {
     let mut channels = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
-        let page: wire::ChannelPage =
-            client.get(&format!("/channels{}", query(cursor.iter().map(|cursor| ("cursor", cursor.as_str())))))?;
+        let page: wire::ChannelPage = client.get(&format!(
+            "/channels{}",
+            query(cursor.iter().map(|cursor| ("cursor", cursor.as_str())))
+        ))?;
         channels.extend(page.channels);
         cursor = page.next_cursor;
         if cursor.is_none() {
@@ -42,7 +45,19 @@ fn list(arguments: &Plain) -> Result<(), Failure> {
         return Ok(());
     }
     let rows: Vec<Vec<Cell>> = channels.into_iter().map(row).collect();
-    out.table(&["CHANNEL", "STATE", "SINCE", "GOOD TAGS", "LINKS", "LIFE", "ATTEMPTS", "REASON"], &rows)?;
+    out.table(
+        &[
+            "CHANNEL",
+            "STATE",
+            "SINCE",
+            "GOOD TAGS",
+            "LINKS",
+            "LIFE",
+            "ATTEMPTS",
+            "REASON",
+        ],
+        &rows,
+    )?;
     Ok(())
 }
 
@@ -53,12 +68,23 @@ fn row(channel: wire::Channel) -> Vec<Cell> {
         0 => "-".to_owned(),
         all => format!("{up}/{all} up"),
     };
-    let links_tone = if channel.links.iter().all(|link| link.up || !link.wanted) { Tone::Plain } else { Tone::Doubtful };
+    let links_tone = if channel.links.iter().all(|link| link.up || !link.wanted) {
+        Tone::Plain
+    } else {
+        Tone::Doubtful
+    };
     vec![
         channel.id.into(),
         Cell::toned(state_tone(&channel.state), channel.state.clone()),
         time_of_day(&channel.since).into(),
-        Cell::toned(if good == total { Tone::Plain } else { Tone::Doubtful }, format!("{good}/{total}")),
+        Cell::toned(
+            if good == total {
+                Tone::Plain
+            } else {
+                Tone::Doubtful
+            },
+            format!("{good}/{total}"),
+        ),
         Cell::toned(links_tone, links),
         format!("#{}", channel.incarnation).into(),
         channel.attempts.to_string().into(),
@@ -74,8 +100,14 @@ fn step(named: &NamedChannel, what: &str) -> Result<(), Failure> {
     if named.api.json {
         out.json(&channel)?;
     } else {
-        let wire::Channel { id, state, reason, .. } = channel.channel;
-        out.line(&format!("{id} is {}: {}", out.paint(state_tone(&state), &state), plain(&reason)))?;
+        let wire::Channel {
+            id, state, reason, ..
+        } = channel.channel;
+        out.line(&format!(
+            "{id} is {}: {}",
+            out.paint(state_tone(&state), &state),
+            plain(&reason)
+        ))?;
     }
     Ok(())
 }
@@ -88,13 +120,27 @@ fn print(named: &NamedChannel, detail: &wire::ChannelDetail) -> Result<(), Failu
     }
     let channel = &detail.channel;
     let state = out.paint(state_tone(&channel.state), &channel.state);
-    out.line(&format!("channel   {} ({})", channel.id, plain(&channel.driver)))?;
-    out.line(&format!("state     {state} since {}: {}", short_time(&channel.since), plain(&channel.reason)))?;
-    out.line(&format!("life      #{}, {} attempts spent", channel.incarnation, channel.attempts))?;
+    out.line(&format!(
+        "channel   {} ({})",
+        channel.id,
+        plain(&channel.driver)
+    ))?;
+    out.line(&format!(
+        "state     {state} since {}: {}",
+        short_time(&channel.since),
+        plain(&channel.reason)
+    ))?;
+    out.line(&format!(
+        "life      #{}, {} attempts spent",
+        channel.incarnation, channel.attempts
+    ))?;
     if let Some(next) = &channel.next_attempt {
         out.line(&format!("next      {}", short_time(next)))?;
     }
-    out.line(&format!("tags      {} of {} good", channel.tags.good, channel.tags.total))?;
+    out.line(&format!(
+        "tags      {} of {} good",
+        channel.tags.good, channel.tags.total
+    ))?;
     for link in &channel.links {
         let (tone, up) = match (link.up, link.wanted) {
             (true, _) => (Tone::Good, "up"),
@@ -102,15 +148,37 @@ fn print(named: &NamedChannel, detail: &wire::ChannelDetail) -> Result<(), Failu
             (false, false) => (Tone::Dim, "unused"),
         };
         let up = out.paint(tone, up);
-        out.line(&format!("link      {} ({}) {up}: {}", plain(&link.name), link.connect, plain(&link.detail)))?;
+        out.line(&format!(
+            "link      {} ({}) {up}: {}",
+            plain(&link.name),
+            link.connect,
+            plain(&link.detail)
+        ))?;
     }
     for device in &detail.devices {
-        let address = if device.address.is_empty() { String::new() } else { format!(" ({})", plain(&device.address)) };
-        let why = if device.why.is_empty() { String::new() } else { format!(": {}", plain(&device.why)) };
-        out.line(&format!("device    {}{address} {}{why}", plain(&device.name), device.condition))?;
+        let address = if device.address.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", plain(&device.address))
+        };
+        let why = if device.why.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", plain(&device.why))
+        };
+        out.line(&format!(
+            "device    {}{address} {}{why}",
+            plain(&device.name),
+            device.condition
+        ))?;
     }
     for group in &detail.groups {
-        out.line(&format!("group     {}: {} tags each {} ms", plain(&group.name), group.tags, group.period_ms))?;
+        out.line(&format!(
+            "group     {}: {} tags each {} ms",
+            plain(&group.name),
+            group.tags,
+            group.period_ms
+        ))?;
     }
     if let Some(last) = &detail.last_exit {
         let exit = &last.exit;
@@ -124,13 +192,20 @@ fn print(named: &NamedChannel, detail: &wire::ChannelDetail) -> Result<(), Failu
         ))?;
         out.line(&format!("          {}", exit.remedy))?;
         for frame in &exit.backtrace {
-            let source = frame.source.as_deref().map(|source| format!(" ({})", plain(source))).unwrap_or_default();
+            let source = frame
+                .source
+                .as_deref()
+                .map(|source| format!(" ({})", plain(source)))
+                .unwrap_or_default();
             out.line(&format!("          at {}{source}", plain(&frame.function)))?;
         }
     }
     out.line("")?;
-    let rows: Vec<Vec<Cell>> =
-        detail.counters.iter().map(|(name, count)| vec![name.clone().into(), count.to_string().into()]).collect();
+    let rows: Vec<Vec<Cell>> = detail
+        .counters
+        .iter()
+        .map(|(name, count)| vec![name.clone().into(), count.to_string().into()])
+        .collect();
     out.table(&["COUNTER", "SINCE THE HOST STARTED"], &rows)?;
     Ok(())
 }

@@ -48,7 +48,14 @@ pub(super) async fn check(arguments: Check) -> Result<(), Failure> {
 fn fine(arguments: &Check, file: &str, channels: usize, tags: usize) -> Result<(), Failure> {
     let mut out = Output::new();
     if arguments.json {
-        out.json(&Report { ok: true, file, channels, tags, faults: &[], more: 0 })?;
+        out.json(&Report {
+            ok: true,
+            file,
+            channels,
+            tags,
+            faults: &[],
+            more: 0,
+        })?;
     } else {
         out.line(&format!("{file}: fine; {channels} channels, {tags} tags"))?;
     }
@@ -58,17 +65,30 @@ fn fine(arguments: &Check, file: &str, channels: usize, tags: usize) -> Result<(
 fn tell(arguments: &Check, faults: &Faults) -> Result<(), Failure> {
     if arguments.json {
         let Faults { file, faults, more } = faults;
-        Output::new().json(&Report { ok: false, file, channels: 0, tags: 0, faults, more: *more })?;
+        Output::new().json(&Report {
+            ok: false,
+            file,
+            channels: 0,
+            tags: 0,
+            faults,
+            more: *more,
+        })?;
     } else {
         say(&faults.to_string());
         let count = faults.faults.len() + faults.more;
-        say(&format!("{count} {}", if count == 1 { "fault" } else { "faults" }));
+        say(&format!(
+            "{count} {}",
+            if count == 1 { "fault" } else { "faults" }
+        ));
     }
     Err(Failure::Said(FAULT))
 }
 
 fn count(host: &config::Host) -> (usize, usize) {
-    (host.channels.len(), host.channels.iter().map(|channel| channel.tags.len()).sum())
+    (
+        host.channels.len(),
+        host.channels.iter().map(|channel| channel.tags.len()).sum(),
+    )
 }
 
 /// Reads and checks a file, drivers apart.
@@ -84,17 +104,31 @@ pub(super) fn read(path: &Path) -> Result<Checked<config::Host>, Failure> {
     };
     let metadata = path.metadata().map_err(fault)?;
     if metadata.is_dir() {
-        return Err(Failure::fault(format!("{name} is a folder; give a TOML file")));
+        return Err(Failure::fault(format!(
+            "{name} is a folder; give a TOML file"
+        )));
     }
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(fault)?;
     // One byte more than may be, so that the parser sees that it is too much.
-    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_BYTES + 1), &mut bytes).map_err(fault)?;
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_BYTES + 1), &mut bytes)
+        .map_err(fault)?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        Failure::fault(format!("{name} is no text in UTF-8 (byte {at}); save it as UTF-8"))
+        Failure::fault(format!(
+            "{name} is no text in UTF-8 (byte {at}); save it as UTF-8"
+        ))
     })?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
     let folder = parent.map_or_else(|| PathBuf::from("."), Path::to_path_buf);
-    config::parse(&text, &Origin { name: name.to_string(), folder }).map_err(Failure::Config)
+    config::parse(
+        &text,
+        &Origin {
+            name: name.to_string(),
+            folder,
+        },
+    )
+    .map_err(Failure::Config)
 }

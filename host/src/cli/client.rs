@@ -46,12 +46,20 @@ impl Client {
             // The API is on this machine; a proxy of the environment would not know it.
             .proxy(None)
             .timeout_connect(Some(Duration::from_secs(5)));
-        Ok(Self { agent: Agent::new_with_config(config.build()), base })
+        Ok(Self {
+            agent: Agent::new_with_config(config.build()),
+            base,
+        })
     }
 
     /// Asks.
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        let request = self.agent.get(self.url(path)).config().timeout_global(Some(PATIENCE)).build();
+        let request = self
+            .agent
+            .get(self.url(path))
+            .config()
+            .timeout_global(Some(PATIENCE))
+            .build();
         self.answer(request.call())
     }
 
@@ -62,13 +70,22 @@ impl Client {
         body: &impl Serialize,
         within: Duration,
     ) -> Result<T, Failure> {
-        let request = self.agent.post(self.url(path)).config().timeout_global(Some(within + PATIENCE)).build();
+        let request = self
+            .agent
+            .post(self.url(path))
+            .config()
+            .timeout_global(Some(within + PATIENCE))
+            .build();
         self.answer(request.send_json(body))
     }
 
     /// Opens a stream.
     pub(super) fn stream(&self, path: &str) -> Result<impl Read + use<>, Failure> {
-        let response = self.agent.get(self.url(path)).call().map_err(|error| self.failure(&error))?;
+        let response = self
+            .agent
+            .get(self.url(path))
+            .call()
+            .map_err(|error| self.failure(&error))?;
         match response.status() {
             StatusCode::OK => Ok(response.into_body().into_reader()),
             _ => Err(self.refusal(response)),
@@ -79,12 +96,20 @@ impl Client {
         format!("{}/api/v1{path}", self.base)
     }
 
-    fn answer<T: DeserializeOwned>(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<T, Failure> {
+    fn answer<T: DeserializeOwned>(
+        &self,
+        answer: Result<Response<Body>, ureq::Error>,
+    ) -> Result<T, Failure> {
         let mut response = answer.map_err(|error| self.failure(&error))?;
         if !response.status().is_success() {
             return Err(self.refusal(response));
         }
-        response.body_mut().with_config().limit(MAX_ANSWER).read_json().map_err(|error| self.strange(&error.to_string()))
+        response
+            .body_mut()
+            .with_config()
+            .limit(MAX_ANSWER)
+            .read_json()
+            .map_err(|error| self.strange(&error.to_string()))
     }
 
     fn refusal(&self, mut response: Response<Body>) -> Failure {
@@ -98,9 +123,9 @@ impl Client {
     fn failure(&self, error: &ureq::Error) -> Failure {
         let base = &self.base;
         match error {
-            ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
-                Failure::usage(format!("{base} is no URL of a host's API: {error}; write one such as {DEFAULT_URL}"))
-            }
+            ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::usage(format!(
+                "{base} is no URL of a host's API: {error}; write one such as {DEFAULT_URL}"
+            )),
             ureq::Error::Timeout(_) => Failure::host(format!(
                 "the host at {base} does not answer in time ({error}); see whether it hangs, or is another program"
             )),
@@ -157,24 +182,47 @@ mod tests {
     use super::*;
 
     fn api(url: &str) -> Api {
-        Api { url: Some(url.into()), json: false }
+        Api {
+            url: Some(url.into()),
+            json: false,
+        }
     }
 
     #[test]
     fn names_are_encoded_whatever_they_hold() {
-        assert_eq!(tag_path("press-3/öl ..?").unwrap(), "/tags/press-3/%C3%B6l%20%2E%2E%3F");
-        assert_eq!(query([("tag", "a/*"), ("channel", "b")]), "?tag=a%2F%2A&channel=b");
+        assert_eq!(
+            tag_path("press-3/öl ..?").unwrap(),
+            "/tags/press-3/%C3%B6l%20%2E%2E%3F"
+        );
+        assert_eq!(
+            query([("tag", "a/*"), ("channel", "b")]),
+            "?tag=a%2F%2A&channel=b"
+        );
         for bad in ["press-3", "/temp", "press-3/", ""] {
-            assert_eq!(tag_path(bad).unwrap_err().code(), super::super::failure::USAGE, "{bad}");
+            assert_eq!(
+                tag_path(bad).unwrap_err().code(),
+                super::super::failure::USAGE,
+                "{bad}"
+            );
         }
     }
 
     #[test]
     fn a_url_is_checked_before_it_is_used() {
-        for good in ["http://127.0.0.1:7070", "http://localhost:80/", "http://[::1]:7070"] {
+        for good in [
+            "http://127.0.0.1:7070",
+            "http://localhost:80/",
+            "http://[::1]:7070",
+        ] {
             assert!(Client::new(&api(good)).is_ok(), "{good}");
         }
-        for bad in ["https://127.0.0.1:7070", "127.0.0.1:7070", "http://", "http://a/b", ""] {
+        for bad in [
+            "https://127.0.0.1:7070",
+            "127.0.0.1:7070",
+            "http://",
+            "http://a/b",
+            "",
+        ] {
             let failure = Client::new(&api(bad)).err().unwrap();
             assert_eq!(failure.code(), super::super::failure::USAGE, "{bad}");
         }
@@ -183,11 +231,19 @@ mod tests {
     #[test]
     fn where_no_host_is_the_remedy_is_told() {
         // A port that was free a moment ago.
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
         let client = Client::new(&api(&format!("http://{free}"))).unwrap();
         let failure = client.get::<wire::Status>("/status").unwrap_err();
         assert_eq!(failure.code(), super::super::failure::HOST);
-        let Failure::Told { message, .. } = failure else { panic!("another failure") };
-        assert!(message.contains(&free.to_string()) && message.contains("bulkhead run CONFIG"), "{message}");
+        let Failure::Told { message, .. } = failure else {
+            panic!("another failure")
+        };
+        assert!(
+            message.contains(&free.to_string()) && message.contains("bulkhead run CONFIG"),
+            "{message}"
+        );
     }
 }

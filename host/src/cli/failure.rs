@@ -36,15 +36,24 @@ pub(super) enum Failure {
 
 impl Failure {
     pub(super) fn fault(message: impl Into<String>) -> Self {
-        Self::Told { code: FAULT, message: message.into() }
+        Self::Told {
+            code: FAULT,
+            message: message.into(),
+        }
     }
 
     pub(super) fn usage(message: impl Into<String>) -> Self {
-        Self::Told { code: USAGE, message: message.into() }
+        Self::Told {
+            code: USAGE,
+            message: message.into(),
+        }
     }
 
     pub(super) fn host(message: impl Into<String>) -> Self {
-        Self::Told { code: HOST, message: message.into() }
+        Self::Told {
+            code: HOST,
+            message: message.into(),
+        }
     }
 
     pub(super) fn code(&self) -> u8 {
@@ -60,7 +69,10 @@ impl Failure {
         let code = self.code();
         if let Some(text) = self.text(json) {
             // There is nobody left to tell where even standard error is gone.
-            drop(io::Write::write_all(&mut io::stderr().lock(), text.as_bytes()));
+            drop(io::Write::write_all(
+                &mut io::stderr().lock(),
+                text.as_bytes(),
+            ));
         }
         ExitCode::from(code)
     }
@@ -75,13 +87,23 @@ impl Failure {
                     HOST => "host",
                     _ => "fault",
                 };
-                let (code, message, remedy) = (code.to_owned(), message.to_owned(), remedy.to_owned());
-                let error = wire::Error { code, message, remedy, device_code: None, trace: None };
+                let (code, message, remedy) =
+                    (code.to_owned(), message.to_owned(), remedy.to_owned());
+                let error = wire::Error {
+                    code,
+                    message,
+                    remedy,
+                    device_code: None,
+                    trace: None,
+                };
                 text = serde_json::to_string(&wire::ErrorAnswer { error }).ok()?;
             }
             Failure::Told { message, .. } => write!(text, "error: {message}").ok()?,
             Failure::Refused(error) if json => {
-                text = serde_json::to_string(&wire::ErrorAnswer { error: error.clone() }).ok()?;
+                text = serde_json::to_string(&wire::ErrorAnswer {
+                    error: error.clone(),
+                })
+                .ok()?;
             }
             Failure::Refused(error) => {
                 write!(text, "error: {}", error.message).ok()?;
@@ -105,7 +127,9 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::Quiet,
-            _ => Failure::host(format!("standard output cannot be written: {error}; see to where it leads")),
+            _ => Failure::host(format!(
+                "standard output cannot be written: {error}; see to where it leads"
+            )),
         }
     }
 }
@@ -118,13 +142,19 @@ mod tests {
     fn a_closed_output_is_no_fault() {
         let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!((failure.code(), failure.text(false)), (0, None));
-        assert_eq!(Failure::from(io::Error::from(io::ErrorKind::StorageFull)).code(), HOST);
+        assert_eq!(
+            Failure::from(io::Error::from(io::ErrorKind::StorageFull)).code(),
+            HOST
+        );
     }
 
     #[test]
     fn a_message_is_for_people_or_for_programs() {
         let failure = Failure::host("the port is taken; take another");
-        assert_eq!(failure.text(false).unwrap(), "error: the port is taken; take another\n");
+        assert_eq!(
+            failure.text(false).unwrap(),
+            "error: the port is taken; take another\n"
+        );
         assert_eq!(
             failure.text(true).unwrap(),
             "{\"error\":{\"code\":\"host\",\"message\":\"the port is taken\",\"remedy\":\"take another\"}}\n"

@@ -14,7 +14,10 @@ use crate::ids::{ChannelId, InstanceId};
 
 /// As much as any channel may have.
 const MEMORY: u64 = 256 * 1024 * 1024;
-const BUDGET: Budget = Budget { fuel: 10_000_000_000, deadline: std::time::Duration::from_secs(30) };
+const BUDGET: Budget = Budget {
+    fuel: 10_000_000_000,
+    deadline: std::time::Duration::from_secs(30),
+};
 
 #[derive(Serialize)]
 struct Report {
@@ -55,7 +58,11 @@ pub(super) async fn inspect(arguments: Inspect) -> Result<(), Failure> {
         links: info
             .links
             .into_iter()
-            .map(|link| Link { name: link.name, kinds: link.kinds, required: link.required })
+            .map(|link| Link {
+                name: link.name,
+                kinds: link.kinds,
+                required: link.required,
+            })
             .collect(),
         address_help: info.address_help,
     };
@@ -78,7 +85,11 @@ pub(super) async fn inspect(arguments: Inspect) -> Result<(), Failure> {
 }
 
 async fn load(arguments: &Inspect) -> Result<(Driver, DriverInfo), Failure> {
-    let options = EngineOptions { instances: 1, max_memory: MEMORY, cache_dir: None };
+    let options = EngineOptions {
+        instances: 1,
+        max_memory: MEMORY,
+        cache_dir: None,
+    };
     let engine = Engine::new(&options).map_err(|error| Failure::host(error.to_string()))?;
     let progress = Progress::new();
     progress.begin(&format!("compiling {}", arguments.driver.display()));
@@ -87,12 +98,19 @@ async fn load(arguments: &Inspect) -> Result<(Driver, DriverInfo), Failure> {
     drop(progress);
     let driver = match loaded {
         Ok(loaded) => loaded.map_err(|error| Failure::fault(error.to_string()))?,
-        Err(error) => return Err(Failure::host(format!("the compiler failed: {error}; report it to Bulkhead's developers"))),
+        Err(error) => {
+            return Err(Failure::host(format!(
+                "the compiler failed: {error}; report it to Bulkhead's developers"
+            )));
+        }
     };
     let clock = Clock::start();
     let channel = ChannelId::new("inspect").expect("the word keeps to the rule");
     let spec = InstanceSpec {
-        instance: InstanceId { channel, incarnation: 0 },
+        instance: InstanceId {
+            channel,
+            incarnation: 0,
+        },
         memory: MEMORY,
         seed: 0,
         start: BUDGET,
@@ -105,9 +123,16 @@ async fn load(arguments: &Inspect) -> Result<(Driver, DriverInfo), Failure> {
     match described {
         Ok((_, info)) => Ok((driver, info)),
         Err(exit) => {
-            let frames: String = exit.backtrace.iter().map(|frame| format!("\n  at {}", plain(&frame.function))).collect();
+            let frames: String = exit
+                .backtrace
+                .iter()
+                .map(|frame| format!("\n  at {}", plain(&frame.function)))
+                .collect();
             let path = arguments.driver.display();
-            Err(Failure::fault(format!("{path} cannot say what it is: {exit}; {}{frames}", exit.kind.remedy())))
+            Err(Failure::fault(format!(
+                "{path} cannot say what it is: {exit}; {}{frames}",
+                exit.kind.remedy()
+            )))
         }
     }
 }
@@ -123,22 +148,42 @@ fn schema(text: &str) -> Json {
 
 fn describe(out: &mut Output, report: &Report) -> Result<(), Failure> {
     let mut line = |name: &str, text: &str| out.line(&format!("{name:<10} {text}"));
-    line("driver", &format!("{} {}", plain(&report.name), plain(&report.version)))?;
+    line(
+        "driver",
+        &format!("{} {}", plain(&report.name), plain(&report.version)),
+    )?;
     line("protocol", &plain(&report.protocol))?;
-    line("file", &format!("{} ({:.1} KiB)", report.file, report.size as f64 / 1024.0))?;
+    line(
+        "file",
+        &format!("{} ({:.1} KiB)", report.file, report.size as f64 / 1024.0),
+    )?;
     line("sha256", &report.sha256)?;
     line("can", &report.can.join(", "))?;
     if report.links.is_empty() {
         line("links", "none")?;
     }
     for link in &report.links {
-        let required = if link.required { "required" } else { "optional" };
-        line("link", &format!("{}: {}, {required}", plain(&link.name), plain(&link.kinds.join(" or "))))?;
+        let required = if link.required {
+            "required"
+        } else {
+            "optional"
+        };
+        line(
+            "link",
+            &format!(
+                "{}: {}, {required}",
+                plain(&link.name),
+                plain(&link.kinds.join(" or "))
+            ),
+        )?;
     }
     for import in &report.imports {
         line("imports", &plain(import))?;
     }
-    for (name, schema) in [("settings", &report.settings_schema), ("device", &report.device_schema)] {
+    for (name, schema) in [
+        ("settings", &report.settings_schema),
+        ("device", &report.device_schema),
+    ] {
         let described = properties(schema);
         if described.is_empty() {
             line(name, "none")?;
@@ -155,7 +200,9 @@ fn describe(out: &mut Output, report: &Report) -> Result<(), Failure> {
 
 /// The settings of a schema, one line each: name, type, default, description.
 fn properties(schema: &Json) -> Vec<String> {
-    let Some(all) = schema.get("properties").and_then(Json::as_object) else { return Vec::new() };
+    let Some(all) = schema.get("properties").and_then(Json::as_object) else {
+        return Vec::new();
+    };
     let one = |(name, property): (&String, &Json)| {
         let text = |key: &str| property.get(key).and_then(Json::as_str).map(plain);
         let mut line = plain(name);

@@ -43,7 +43,11 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         // Help and version are no faults; clap prints each to where it belongs.
         Err(error) => {
-            let code = if error.use_stderr() { failure::USAGE } else { 0 };
+            let code = if error.use_stderr() {
+                failure::USAGE
+            } else {
+                0
+            };
             drop(error.print());
             return ExitCode::from(code);
         }
@@ -72,15 +76,20 @@ async fn simulate(command: crate::simulate::Command) -> Result<(), Failure> {
 
     match crate::simulate::run(command).await {
         Ok(()) => Ok(()),
-        Err(Error::System { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => Err(Failure::Quiet),
+        Err(Error::System { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Quiet)
+        }
         Err(error) if error.is_usage() => Err(Failure::usage(error.to_string())),
         Err(error) => Err(Failure::host(error.to_string())),
     }
 }
 
 fn in_runtime<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::host(format!("no threads can be started: {error}")))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime =
+        runtime.map_err(|error| Failure::host(format!("no threads can be started: {error}")))?;
     let done = runtime.block_on(work);
     // A sink may hang in a write that nobody takes; it must not hold the process.
     runtime.shutdown_timeout(Duration::from_millis(200));

@@ -22,7 +22,10 @@ pub(super) enum Tone {
 
 impl Output {
     pub(super) fn new() -> Self {
-        Self { out: io::stdout(), colours: colours(&io::stdout()) }
+        Self {
+            out: io::stdout(),
+            colours: colours(&io::stdout()),
+        }
     }
 
     /// One JSON object on a line.
@@ -48,7 +51,13 @@ impl Output {
             }
         }
         let mut text = String::new();
-        let heading: Vec<Cell> = heading.iter().map(|text| Cell { text: (*text).to_owned(), tone: Tone::Dim }).collect();
+        let heading: Vec<Cell> = heading
+            .iter()
+            .map(|text| Cell {
+                text: (*text).to_owned(),
+                tone: Tone::Dim,
+            })
+            .collect();
         for row in std::iter::once(&heading).chain(rows) {
             for (index, cell) in row.iter().enumerate() {
                 text.push_str(&self.paint(cell.tone, &cell.text));
@@ -89,7 +98,10 @@ pub(super) struct Cell {
 
 impl Cell {
     pub(super) fn toned(tone: Tone, text: impl Into<String>) -> Self {
-        Self { text: plain(&text.into()), tone }
+        Self {
+            text: plain(&text.into()),
+            tone,
+        }
     }
 }
 
@@ -138,7 +150,9 @@ pub(super) fn value(json: &serde_json::Value) -> String {
     const SHOWN: usize = 16;
     match json {
         Value::Null => "-".to_owned(),
-        Value::Number(number) if number.is_f64() => number.as_f64().map(crate::sink::number).unwrap_or_default(),
+        Value::Number(number) if number.is_f64() => {
+            number.as_f64().map(crate::sink::number).unwrap_or_default()
+        }
         Value::String(text) => plain(text),
         Value::Array(all) => {
             let mut shown: Vec<String> = all.iter().take(SHOWN).map(value).collect();

@@ -22,7 +22,10 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new() -> Self {
-        Self { bar: Mutex::new(None), terminal: io::stderr().is_terminal() }
+        Self {
+            bar: Mutex::new(None),
+            terminal: io::stderr().is_terminal(),
+        }
     }
 
     /// Takes in what the start-up does.
@@ -31,16 +34,27 @@ impl Progress {
             supervisor::Progress::Compiling { driver, index, of } => {
                 self.begin(&format!("loading {} ({index} of {of})", name(&driver)));
             }
-            supervisor::Progress::Compiled { driver, from_cache, took } => {
+            supervisor::Progress::Compiled {
+                driver,
+                from_cache,
+                took,
+            } => {
                 self.end();
                 if !from_cache || took >= WORTH_A_LINE {
                     let how = if from_cache { "loaded" } else { "compiled" };
-                    say(&format!("{how} {} in {:.1} s", name(&driver), took.as_secs_f64()));
+                    say(&format!(
+                        "{how} {} in {:.1} s",
+                        name(&driver),
+                        took.as_secs_f64()
+                    ));
                 }
             }
             supervisor::Progress::Starting { channels } => {
                 self.end();
-                say(&format!("starting {channels} {}", if channels == 1 { "channel" } else { "channels" }));
+                say(&format!(
+                    "starting {channels} {}",
+                    if channels == 1 { "channel" } else { "channels" }
+                ));
             }
         }
     }
@@ -61,7 +75,12 @@ impl Progress {
 
     /// Takes it away.
     pub(super) fn end(&self) {
-        if let Some(bar) = self.bar.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(bar) = self
+            .bar
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             bar.finish_and_clear();
         }
     }
@@ -74,5 +93,8 @@ impl Drop for Progress {
 }
 
 fn name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
 }

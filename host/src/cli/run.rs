@@ -43,8 +43,19 @@ pub(super) async fn run(arguments: Run, began: Instant) -> Result<(), Failure> {
 
     let catalogue = Arc::new(Catalogue::new(&config.value));
     let (bus, tasks, stop) = (Bus::new(), TaskTracker::new(), CancellationToken::new());
-    let sinks = Sinks::start(&config.value.sinks, &bus, &catalogue, Clock::start(), look(&arguments, &catalogue));
-    tasks.spawn(first_sample(bus.subscribe(64), catalogue.clone(), began, stop.clone()));
+    let sinks = Sinks::start(
+        &config.value.sinks,
+        &bus,
+        &catalogue,
+        Clock::start(),
+        look(&arguments, &catalogue),
+    );
+    tasks.spawn(first_sample(
+        bus.subscribe(64),
+        catalogue.clone(),
+        began,
+        stop.clone(),
+    ));
 
     let progress = Progress::new();
     let started = tokio::select! {
@@ -74,15 +85,20 @@ pub(super) async fn run(arguments: Run, began: Instant) -> Result<(), Failure> {
 }
 
 async fn listen(config: &config::Host) -> Result<Option<Listener>, Failure> {
-    let Some(http) = &config.http else { return Ok(None) };
+    let Some(http) = &config.http else {
+        return Ok(None);
+    };
     match Listener::bind(http.listen).await {
         Ok(listener) => Ok(Some(listener)),
         Err(taken @ ListenError::Taken { .. }) => {
             // Whoever starts the same file twice has taken the port and the folder; the folder knows by whom.
             let data_dir = config.data_dir.clone();
-            let opened = tokio::task::spawn_blocking(move || Store::open(&data_dir).map(drop)).await;
+            let opened =
+                tokio::task::spawn_blocking(move || Store::open(&data_dir).map(drop)).await;
             match opened {
-                Ok(Err(locked @ StoreError::Locked { .. })) => Err(Failure::host(format!("{taken}; {locked}"))),
+                Ok(Err(locked @ StoreError::Locked { .. })) => {
+                    Err(Failure::host(format!("{taken}; {locked}")))
+                }
                 _ => Err(Failure::host(taken.to_string())),
             }
         }
@@ -102,24 +118,41 @@ fn look(arguments: &Run, catalogue: &Catalogue) -> Look {
         return Look::Json;
     }
     let colours = output::colours(&std::io::stdout());
-    Look::Text(TextStyle { colours, width: catalogue.widest().min(MAX_WIDTH) })
+    Look::Text(TextStyle {
+        colours,
+        width: catalogue.widest().min(MAX_WIDTH),
+    })
 }
 
 /// Says once how long the first good sample took from the start of the process.
-async fn first_sample(mut bus: Subscription, catalogue: Arc<Catalogue>, began: Instant, stop: CancellationToken) {
+async fn first_sample(
+    mut bus: Subscription,
+    catalogue: Arc<Catalogue>,
+    began: Instant,
+    stop: CancellationToken,
+) {
     loop {
         let received = tokio::select! {
             received = bus.next() => received,
             () = stop.cancelled() => return,
         };
         let Some(received) = received else { return };
-        let Received::Message(Message::Samples(batch)) = received else { continue };
-        let Some(sample) = batch.samples.iter().find(|sample| sample.quality.is_good()) else { continue };
+        let Received::Message(Message::Samples(batch)) = received else {
+            continue;
+        };
+        let Some(sample) = batch.samples.iter().find(|sample| sample.quality.is_good()) else {
+            continue;
+        };
         let took = began.elapsed();
         let channel = &batch.instance.channel;
-        let tag = catalogue.channel(channel).and_then(|names| names.tag(sample.tag));
+        let tag = catalogue
+            .channel(channel)
+            .and_then(|names| names.tag(sample.tag));
         let tag = tag.map(|tag| &*tag.name).unwrap_or_default();
-        say(&format!("first sample after {:.0} ms ({channel}/{tag})", took.as_secs_f64() * 1e3));
+        say(&format!(
+            "first sample after {:.0} ms ({channel}/{tag})",
+            took.as_secs_f64() * 1e3
+        ));
         return;
     }
 }
@@ -143,9 +176,16 @@ async fn end(host: Host, sinks: Sinks, tasks: TaskTracker, stop: CancellationTok
         tracing::error!(sink, "the sink did not take what it was given; it is lost");
     }
     for (sink, samples) in drained.lost {
-        tracing::error!(sink, samples, "samples were lost, since the sink could not write them");
+        tracing::error!(
+            sink,
+            samples,
+            "samples were lost, since the sink could not write them"
+        );
     }
-    if timeout(left(Duration::from_secs(2)), tasks.wait()).await.is_err() {
+    if timeout(left(Duration::from_secs(2)), tasks.wait())
+        .await
+        .is_err()
+    {
         tracing::warn!("clients were cut off");
     }
 }
@@ -158,8 +198,14 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self, Failure> {
-        let caught = |kind| signal(kind).map_err(|error| Failure::host(format!("signals cannot be caught: {error}")));
-        Ok(Self { interrupt: caught(SignalKind::interrupt())?, terminate: caught(SignalKind::terminate())? })
+        let caught = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::host(format!("signals cannot be caught: {error}")))
+        };
+        Ok(Self {
+            interrupt: caught(SignalKind::interrupt())?,
+            terminate: caught(SignalKind::terminate())?,
+        })
     }
 
     async fn next(&mut self) {

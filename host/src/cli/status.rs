@@ -21,12 +21,22 @@ pub(super) fn status(arguments: &Plain) -> Result<(), Failure> {
         humantime::format_duration(uptime),
         short_time(&status.started_at)
     ))?;
-    let states: Vec<String> =
-        status.channels.iter().map(|(state, count)| out.paint(state_tone(state), &format!("{count} {state}"))).collect();
+    let states: Vec<String> = status
+        .channels
+        .iter()
+        .map(|(state, count)| out.paint(state_tone(state), &format!("{count} {state}")))
+        .collect();
     out.line(&format!("channels  {}", states.join(", ")))?;
     let wire::TagCounts { good, total } = status.tags;
-    let tone = if good == total { Tone::Good } else { Tone::Doubtful };
-    out.line(&format!("tags      {}", out.paint(tone, &format!("{good} of {total} good"))))?;
+    let tone = if good == total {
+        Tone::Good
+    } else {
+        Tone::Doubtful
+    };
+    out.line(&format!(
+        "tags      {}",
+        out.paint(tone, &format!("{good} of {total} good"))
+    ))?;
     if status.sinks.is_empty() {
         return Ok(());
     }
@@ -37,7 +47,11 @@ pub(super) fn status(arguments: &Plain) -> Result<(), Failure> {
 }
 
 fn row(sink: wire::Sink) -> Vec<Cell> {
-    let dropped = if sink.dropped_messages == 0 { Tone::Plain } else { Tone::Bad };
+    let dropped = if sink.dropped_messages == 0 {
+        Tone::Plain
+    } else {
+        Tone::Bad
+    };
     vec![
         sink.name.into(),
         sink.kind.into(),

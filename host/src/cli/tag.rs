@@ -48,7 +48,10 @@ fn list(arguments: &TagList) -> Result<(), Failure> {
         }
     }
     if !arguments.api.json {
-        out.table(&["TAG", "VALUE", "QUALITY", "AT", "TYPE", "ACCESS", "REASON"], &rows)?;
+        out.table(
+            &["TAG", "VALUE", "QUALITY", "AT", "TYPE", "ACCESS", "REASON"],
+            &rows,
+        )?;
     }
     Ok(())
 }
@@ -58,7 +61,11 @@ fn row(tag: wire::Tag) -> Vec<Cell> {
         format!("{}/{}", tag.channel, tag.tag).into(),
         with_unit(&tag.value, &tag.unit).into(),
         Cell::toned(quality_tone(&tag.quality), tag.quality.clone()),
-        tag.server_time.as_deref().map(time_of_day).unwrap_or_default().into(),
+        tag.server_time
+            .as_deref()
+            .map(time_of_day)
+            .unwrap_or_default()
+            .into(),
         tag.data_type.into(),
         tag.access.into(),
         tag.reason.unwrap_or_default().into(),
@@ -86,17 +93,34 @@ fn show(arguments: &NamedTag) -> Result<(), Failure> {
         line("taken", time)?;
     }
     line("device", &plain(&tag.device))?;
-    line("address", &format!("{} as {}, {}", plain(&detail.address), tag.data_type, tag.access))?;
+    line(
+        "address",
+        &format!(
+            "{} as {}, {}",
+            plain(&detail.address),
+            tag.data_type,
+            tag.access
+        ),
+    )?;
     if (detail.scale, detail.offset) != (1.0, 0.0) {
-        line("scaling", &format!("value = raw * {} + {}", detail.scale, detail.offset))?;
+        line(
+            "scaling",
+            &format!("value = raw * {} + {}", detail.scale, detail.offset),
+        )?;
     }
     if let (Some(group), Some(period)) = (&detail.group, detail.period_ms) {
-        line("polled", &format!("in group {} each {period} ms", plain(group)))?;
+        line(
+            "polled",
+            &format!("in group {} each {period} ms", plain(group)),
+        )?;
     } else {
         line("polled", "on demand only")?;
     }
     if detail.report == "change" {
-        line("reported", &format!("when it changes by more than {}", detail.deadband))?;
+        line(
+            "reported",
+            &format!("when it changes by more than {}", detail.deadband),
+        )?;
     }
     let quality = out.paint(quality_tone(&tag.quality), &tag.quality);
     out.line(&format!("{:<12} {quality}", "quality"))?;
@@ -115,8 +139,12 @@ fn read(arguments: &TagRead) -> Result<(), Failure> {
     let mut failed = false;
     let mut rows = Vec::new();
     for tags in arguments.tags.chunks(READ_PAGE) {
-        let request = wire::ReadManyRequest { tags: tags.to_vec(), timeout_ms: Some(millis(arguments.timeout)) };
-        let answer: wire::ReadManyAnswer = client.post("/tags/read", &request, arguments.timeout)?;
+        let request = wire::ReadManyRequest {
+            tags: tags.to_vec(),
+            timeout_ms: Some(millis(arguments.timeout)),
+        };
+        let answer: wire::ReadManyAnswer =
+            client.post("/tags/read", &request, arguments.timeout)?;
         for result in answer.results {
             failed |= matches!(result, wire::ReadResult::Failed { .. });
             if arguments.api.json {
@@ -129,7 +157,11 @@ fn read(arguments: &TagRead) -> Result<(), Failure> {
     if !arguments.api.json {
         out.table(&["TAG", "VALUE", "QUALITY", "AT"], &rows)?;
     }
-    if failed { Err(Failure::Said(FAULT)) } else { Ok(()) }
+    if failed {
+        Err(Failure::Said(FAULT))
+    } else {
+        Ok(())
+    }
 }
 
 fn read_row(result: wire::ReadResult) -> Vec<Cell> {
@@ -142,7 +174,12 @@ fn read_row(result: wire::ReadResult) -> Vec<Cell> {
         ],
         wire::ReadResult::Failed { reference, error } => {
             let why = format!("{}; {}", error.message, error.remedy);
-            vec![reference.into(), "-".into(), Cell::toned(quality_tone("bad"), error.code), why.into()]
+            vec![
+                reference.into(),
+                "-".into(),
+                Cell::toned(quality_tone("bad"), error.code),
+                why.into(),
+            ]
         }
     }
 }
@@ -158,7 +195,8 @@ fn write(arguments: &TagWrite) -> Result<(), Failure> {
         read_back: arguments.read_back,
         timeout_ms: Some(millis(arguments.timeout)),
     };
-    let written: wire::Written = client.post(&format!("{path}/write"), &request, arguments.timeout)?;
+    let written: wire::Written =
+        client.post(&format!("{path}/write"), &request, arguments.timeout)?;
     let mut out = Output::new();
     if arguments.api.json {
         out.json(&written)?;
@@ -171,7 +209,11 @@ fn write(arguments: &TagWrite) -> Result<(), Failure> {
     };
     let name = format!("{}/{}", written.channel, plain(&written.tag));
     let shown = value(&written.value);
-    let shown = if unit.is_empty() { shown } else { format!("{shown} {}", plain(unit)) };
+    let shown = if unit.is_empty() {
+        shown
+    } else {
+        format!("{shown} {}", plain(unit))
+    };
     out.line(&format!("{name} written: {shown}{read_back}"))?;
     Ok(())
 }

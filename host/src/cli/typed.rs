@@ -17,8 +17,14 @@ pub(super) fn parse(data_type: &str, text: &str) -> Result<Json, String> {
         None => one(scalar, text).map_err(wrong),
         Some(_) => {
             let inner = text.trim();
-            let inner = inner.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(inner);
-            let all: Result<Vec<Json>, String> = inner.split(',').map(|element| one(scalar, element.trim())).collect();
+            let inner = inner
+                .strip_prefix('[')
+                .and_then(|inner| inner.strip_suffix(']'))
+                .unwrap_or(inner);
+            let all: Result<Vec<Json>, String> = inner
+                .split(',')
+                .map(|element| one(scalar, element.trim()))
+                .collect();
             all.map(Json::Array).map_err(wrong)
         }
     }
@@ -58,7 +64,9 @@ fn integer(text: &str) -> Result<Json, String> {
         None => (false, text),
     };
     let magnitude = match digits.strip_prefix("0x") {
-        Some(digits) if digits.bytes().all(|b| b.is_ascii_hexdigit()) => u64::from_str_radix(digits, 16).ok(),
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            u64::from_str_radix(digits, 16).ok()
+        }
         Some(_) => None,
         None if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse::<u64>().ok(),
         None => None,
@@ -74,20 +82,32 @@ fn integer(text: &str) -> Result<Json, String> {
 }
 
 fn float(text: &str) -> Result<Json, String> {
-    let number: f64 = text.parse().map_err(|_| "write a number such as 42 or 21.5".to_owned())?;
+    let number: f64 = text
+        .parse()
+        .map_err(|_| "write a number such as 42 or 21.5".to_owned())?;
     if number.is_finite() {
         return Ok(number.into());
     }
     // JSON has no such numbers; the API takes these words, and the tag says what it thinks of them.
-    Ok(if number.is_nan() { "NaN" } else if number > 0.0 { "Infinity" } else { "-Infinity" }.into())
+    Ok(if number.is_nan() {
+        "NaN"
+    } else if number > 0.0 {
+        "Infinity"
+    } else {
+        "-Infinity"
+    }
+    .into())
 }
 
 fn hexadecimal(digits: &str) -> Result<Vec<u8>, String> {
     let wrong = || "write two hexadecimal digits for each byte".to_owned();
-    if digits.len() % 2 != 0 || !digits.is_ascii() {
+    if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
         return Err(wrong());
     }
-    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).map_err(|_| wrong())).collect()
+    (0..digits.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).map_err(|_| wrong()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -97,7 +117,11 @@ mod tests {
     #[test]
     fn text_is_read_by_the_type_of_the_tag() {
         let check = |kind: &str, text: &str, expected: &str| {
-            assert_eq!(parse(kind, text).unwrap().to_string(), expected, "{kind} {text}");
+            assert_eq!(
+                parse(kind, text).unwrap().to_string(),
+                expected,
+                "{kind} {text}"
+            );
         };
         check("bool", "ON", "true");
         check("bool", "0", "false");

@@ -17,9 +17,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 const MAX_LINE: u64 = 4 * 1024 * 1024;
 
 /// The parameters of a filter.
-pub(super) fn filter<'a>(channels: &'a [String], patterns: &'a [String]) -> Vec<(&'a str, &'a str)> {
+pub(super) fn filter<'a>(
+    channels: &'a [String],
+    patterns: &'a [String],
+) -> Vec<(&'a str, &'a str)> {
     let channels = channels.iter().map(|channel| ("channel", channel.as_str()));
-    channels.chain(patterns.iter().map(|pattern| ("tag", pattern.as_str()))).collect()
+    channels
+        .chain(patterns.iter().map(|pattern| ("tag", pattern.as_str())))
+        .collect()
 }
 
 pub(super) fn watch(arguments: &TagWatch) -> Result<(), Failure> {
@@ -32,7 +37,12 @@ pub(super) fn watch(arguments: &TagWatch) -> Result<(), Failure> {
         parameters.push(("snapshot", "true"));
     }
     let path = format!("/stream{}", query(parameters));
-    let mut printer = Printer { out: Output::new(), json: arguments.api.json, left: arguments.count, width: 0 };
+    let mut printer = Printer {
+        out: Output::new(),
+        json: arguments.api.json,
+        left: arguments.count,
+        width: 0,
+    };
     // A host that is not there at first is a mistake; one that goes away later comes back.
     let mut stream = Some(client.stream(&path)?);
     loop {
@@ -41,7 +51,9 @@ pub(super) fn watch(arguments: &TagWatch) -> Result<(), Failure> {
             match end {
                 Ok(()) => return Ok(()),
                 Err(End::Failed(failure)) => return Err(failure),
-                Err(End::Lost(why)) => say(&format!("the stream has ended ({why}); waiting for the host to come back")),
+                Err(End::Lost(why)) => say(&format!(
+                    "the stream has ended ({why}); waiting for the host to come back"
+                )),
             }
         }
         std::thread::sleep(PAUSE);
@@ -73,7 +85,10 @@ enum Flow {
 
 /// Takes a stream of server-sent events apart (<https://html.spec.whatwg.org/multipage/server-sent-events.html>), as far as this
 /// API uses them.
-fn follow(stream: impl Read, event: &mut dyn FnMut(&str, &str) -> Result<Flow, Failure>) -> Result<(), End> {
+fn follow(
+    stream: impl Read,
+    event: &mut dyn FnMut(&str, &str) -> Result<Flow, Failure>,
+) -> Result<(), End> {
     let mut reader = BufReader::new(stream);
     let (mut name, mut data) = (String::new(), String::new());
     let mut line = Vec::new();
@@ -82,7 +97,9 @@ fn follow(stream: impl Read, event: &mut dyn FnMut(&str, &str) -> Result<Flow, F
         let read = (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line);
         match read {
             Ok(0) => return Err(End::Lost("the connection was closed".into())),
-            Ok(_) if line.last() != Some(&b'\n') => return Err(End::Lost("a line was cut off".into())),
+            Ok(_) if line.last() != Some(&b'\n') => {
+                return Err(End::Lost("a line was cut off".into()));
+            }
             Ok(_) => {}
             Err(error) => return Err(End::Lost(error.to_string())),
         }
@@ -115,7 +132,9 @@ struct Printer {
 
 impl Printer {
     fn print(&mut self, name: &str, data: &str) -> Result<Flow, Failure> {
-        let Ok(json) = serde_json::from_str::<Json>(data) else { return Ok(Flow::On) };
+        let Ok(json) = serde_json::from_str::<Json>(data) else {
+            return Ok(Flow::On);
+        };
         let is_sample = matches!(name, "sample" | "snapshot");
         if self.json {
             // As it came, with its digits and the order of its keys; other than samples it says what it is.
@@ -146,33 +165,56 @@ impl Printer {
         let text = |key: &str| json[key].as_str().unwrap_or_default();
         let name = plain(&format!("{}/{}", text("channel"), text("tag")));
         self.width = self.width.max(name.chars().count()).min(MAX_WIDTH);
-        let time = self.out.paint(Tone::Dim, &format!("{:<12}", time_of_day(text("server_time"))));
+        let time = self.out.paint(
+            Tone::Dim,
+            &format!("{:<12}", time_of_day(text("server_time"))),
+        );
         let quality = text("quality");
         let quality = match quality {
             "good" => String::new(),
             other => format!("   {}", self.out.paint(quality_tone(other), other)),
         };
         let shown = with_unit(&json["value"], text("unit"));
-        format!("{time}  {name:<width$}  {shown:>14}{quality}", width = self.width)
+        format!(
+            "{time}  {name:<width$}  {shown:>14}{quality}",
+            width = self.width
+        )
     }
 
     fn event(&self, event: &wire::ChannelEvent) -> String {
         let time = self.out.paint(Tone::Dim, time_of_day(&event.at));
         let what = match &event.what {
             wire::Happened::State { state, reason } => {
-                format!("is {}: {}", self.out.paint(state_tone(state), state), plain(reason))
+                format!(
+                    "is {}: {}",
+                    self.out.paint(state_tone(state), state),
+                    plain(reason)
+                )
             }
             wire::Happened::Exit(exit) => {
                 let kind = self.out.paint(Tone::Bad, &exit.exit);
                 format!("ended: {kind} in {}: {}", exit.during, plain(&exit.message))
             }
             wire::Happened::Link { link, up, detail } => {
-                format!("link {} is {}: {}", plain(link), if *up { "up" } else { "down" }, plain(detail))
+                format!(
+                    "link {} is {}: {}",
+                    plain(link),
+                    if *up { "up" } else { "down" },
+                    plain(detail)
+                )
             }
-            wire::Happened::Device { device, condition, why } => {
+            wire::Happened::Device {
+                device,
+                condition,
+                why,
+            } => {
                 format!("device {} is {condition}: {}", plain(device), plain(why))
             }
-            wire::Happened::Alarm { code, active, message } => {
+            wire::Happened::Alarm {
+                code,
+                active,
+                message,
+            } => {
                 let active = if *active { "raised" } else { "cleared" };
                 format!("alarm {} {active}: {}", plain(code), plain(message))
             }
@@ -190,7 +232,11 @@ mod tests {
         let mut seen = Vec::new();
         let end = follow(stream.as_bytes(), &mut |name, data| {
             seen.push((name.to_owned(), data.to_owned()));
-            Ok(if seen.len() == 3 { Flow::Enough } else { Flow::On })
+            Ok(if seen.len() == 3 {
+                Flow::Enough
+            } else {
+                Flow::On
+            })
         });
         let end = match end {
             Ok(()) => "enough".to_owned(),
@@ -204,15 +250,30 @@ mod tests {
     fn a_stream_is_taken_apart() {
         let check = |stream: &str, expected: &[(&str, &str)], end: &str| {
             let (seen, ended) = events(stream);
-            let expected: Vec<_> = expected.iter().map(|(name, data)| ((*name).into(), (*data).into())).collect();
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|(name, data)| ((*name).into(), (*data).into()))
+                .collect();
             assert_eq!((seen, ended.as_str()), (expected, end), "{stream:?}");
         };
         let one = "event: sample\ndata: {}\n\n";
-        check(&format!(": hello\nretry: 1000\n\n{one}: beat\n\n"), &[("sample", "{}")], "the connection was closed");
-        check("event: sample\r\ndata: {}\r\n\r\n", &[("sample", "{}")], "the connection was closed");
+        check(
+            &format!(": hello\nretry: 1000\n\n{one}: beat\n\n"),
+            &[("sample", "{}")],
+            "the connection was closed",
+        );
+        check(
+            "event: sample\r\ndata: {}\r\n\r\n",
+            &[("sample", "{}")],
+            "the connection was closed",
+        );
         check(&one.repeat(4), &[("sample", "{}"); 3], "enough");
         check("event: sample\ndata: {", &[], "a line was cut off");
-        check("event: end\ndata: {\"reason\":\"\"}\n\nevent: a\ndata: b\n\n", &[], "the host stops");
+        check(
+            "event: end\ndata: {\"reason\":\"\"}\n\nevent: a\ndata: b\n\n",
+            &[],
+            "the host stops",
+        );
         check("", &[], "the connection was closed");
     }
 }

@@ -23,7 +23,16 @@ impl ApiError {
         remedy: impl Into<String>,
     ) -> Self {
         let (code, message, remedy) = (code.to_owned(), message.into(), remedy.into());
-        Self { status, body: wire::Error { code, message, remedy, device_code: None, trace: None } }
+        Self {
+            status,
+            body: wire::Error {
+                code,
+                message,
+                remedy,
+                device_code: None,
+                trace: None,
+            },
+        }
     }
 
     /// The request itself is wrong.
@@ -52,8 +61,16 @@ impl ApiError {
     /// A step that the channel's state does not allow.
     pub(super) fn denied(channel: &str, denied: &Denied) -> Self {
         // The sentence says what to do instead behind its semicolon.
-        let (why, remedy) = denied.why.split_once("; ").unwrap_or((denied.why, "try again later"));
-        Self::new(StatusCode::CONFLICT, "denied", format!("channel {channel} {why}"), remedy)
+        let (why, remedy) = denied
+            .why
+            .split_once("; ")
+            .unwrap_or((denied.why, "try again later"));
+        Self::new(
+            StatusCode::CONFLICT,
+            "denied",
+            format!("channel {channel} {why}"),
+            remedy,
+        )
     }
 
     /// What stands in the body.
@@ -65,28 +82,42 @@ impl ApiError {
 impl From<RequestError> for ApiError {
     fn from(error: RequestError) -> Self {
         let (status, remedy) = match &error {
-            RequestError::NotRunning { .. } => (StatusCode::CONFLICT, "see why it is not running, then start the channel"),
-            RequestError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "ask again later, or raise limits.mailbox"),
-            RequestError::NoSuchTag { .. } => (StatusCode::NOT_FOUND, "list the tags to see those there are"),
-            RequestError::NotWritable { .. } => {
-                (StatusCode::FORBIDDEN, "give the tag access = \"rw\" or \"w\" in the configuration")
-            }
-            RequestError::NotReadable { .. } => {
-                (StatusCode::FORBIDDEN, "give the tag access = \"r\" or \"rw\" in the configuration")
-            }
-            RequestError::BadValue(_) => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "give a value of the tag's own type and within its range")
-            }
-            RequestError::Failed { .. } => {
-                (StatusCode::BAD_GATEWAY, "see what the device or its driver says; the tag's address may be wrong")
-            }
+            RequestError::NotRunning { .. } => (
+                StatusCode::CONFLICT,
+                "see why it is not running, then start the channel",
+            ),
+            RequestError::Busy { .. } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "ask again later, or raise limits.mailbox",
+            ),
+            RequestError::NoSuchTag { .. } => (
+                StatusCode::NOT_FOUND,
+                "list the tags to see those there are",
+            ),
+            RequestError::NotWritable { .. } => (
+                StatusCode::FORBIDDEN,
+                "give the tag access = \"rw\" or \"w\" in the configuration",
+            ),
+            RequestError::NotReadable { .. } => (
+                StatusCode::FORBIDDEN,
+                "give the tag access = \"r\" or \"rw\" in the configuration",
+            ),
+            RequestError::BadValue(_) => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "give a value of the tag's own type and within its range",
+            ),
+            RequestError::Failed { .. } => (
+                StatusCode::BAD_GATEWAY,
+                "see what the device or its driver says; the tag's address may be wrong",
+            ),
             RequestError::TimedOut { .. } => (
                 StatusCode::GATEWAY_TIMEOUT,
                 "see to the device and its link, read the tag before writing it again, or allow more time",
             ),
-            RequestError::Restarted => {
-                (StatusCode::SERVICE_UNAVAILABLE, "read the tag to see whether it was done, then ask again")
-            }
+            RequestError::Restarted => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "read the tag to see whether it was done, then ask again",
+            ),
         };
         let mut api = Self::new(status, error.code(), error.to_string(), remedy);
         if let RequestError::Failed { code, trace, .. } = error {

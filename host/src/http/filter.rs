@@ -17,10 +17,16 @@ impl Parameters {
     /// Reads the query, of which only `known` keys are allowed.
     pub(super) fn read(query: Option<&str>, known: &[&str]) -> Result<Self, ApiError> {
         let uri = format!("/?{}", query.unwrap_or_default());
-        let fault = || ApiError::bad_request("the query cannot be read", "write it as key=value&key=value, percent-encoded");
+        let fault = || {
+            ApiError::bad_request(
+                "the query cannot be read",
+                "write it as key=value&key=value, percent-encoded",
+            )
+        };
         let uri: axum::http::Uri = uri.parse().map_err(|_| fault())?;
         let axum::extract::Query(given) =
-            axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri).map_err(|_| fault())?;
+            axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri)
+                .map_err(|_| fault())?;
         for (key, _) in &given {
             if !known.contains(&key.as_str()) {
                 let key: String = key.chars().take(40).collect();
@@ -39,17 +45,30 @@ impl Parameters {
         let first = values.next();
         match values.next() {
             None => Ok(first),
-            Some(_) => Err(ApiError::bad_request(format!("`{key}` is given more than once"), "give it once")),
+            Some(_) => Err(ApiError::bad_request(
+                format!("`{key}` is given more than once"),
+                "give it once",
+            )),
         }
     }
 
     /// A number within bounds.
-    pub(super) fn number(&self, key: &str, default: usize, bounds: std::ops::RangeInclusive<usize>) -> Result<usize, ApiError> {
-        let Some(text) = self.one(key)? else { return Ok(default) };
-        text.parse().ok().filter(|number| bounds.contains(number)).ok_or_else(|| {
-            let remedy = format!("give a number from {} to {}", bounds.start(), bounds.end());
-            ApiError::bad_request(format!("`{key}` is no number within its bounds"), remedy)
-        })
+    pub(super) fn number(
+        &self,
+        key: &str,
+        default: usize,
+        bounds: std::ops::RangeInclusive<usize>,
+    ) -> Result<usize, ApiError> {
+        let Some(text) = self.one(key)? else {
+            return Ok(default);
+        };
+        text.parse()
+            .ok()
+            .filter(|number| bounds.contains(number))
+            .ok_or_else(|| {
+                let remedy = format!("give a number from {} to {}", bounds.start(), bounds.end());
+                ApiError::bad_request(format!("`{key}` is no number within its bounds"), remedy)
+            })
     }
 
     /// Yes or no.
@@ -57,13 +76,20 @@ impl Parameters {
         match self.one(key)? {
             None | Some("false") => Ok(false),
             Some("" | "true") => Ok(true),
-            Some(_) => Err(ApiError::bad_request(format!("`{key}` is neither true nor false"), "give one of the two")),
+            Some(_) => Err(ApiError::bad_request(
+                format!("`{key}` is neither true nor false"),
+                "give one of the two",
+            )),
         }
     }
 
     /// Every value of a key; lists may also be written with commas.
     pub(super) fn list(&self, key: &str) -> Result<Vec<&str>, ApiError> {
-        let all: Vec<&str> = self.all(key).flat_map(|value| value.split(',')).filter(|value| !value.is_empty()).collect();
+        let all: Vec<&str> = self
+            .all(key)
+            .flat_map(|value| value.split(','))
+            .filter(|value| !value.is_empty())
+            .collect();
         within_bound(key, all)
     }
 
@@ -76,7 +102,12 @@ impl Parameters {
 fn within_bound<'s>(key: &str, all: Vec<&'s str>) -> Result<Vec<&'s str>, ApiError> {
     if all.len() > MAX_TERMS {
         let message = format!("`{key}` is given {} times", all.len());
-        return Err(ApiError::new(StatusCode::BAD_REQUEST, "bad-request", message, format!("give it at most {MAX_TERMS} times")));
+        return Err(ApiError::new(
+            StatusCode::BAD_REQUEST,
+            "bad-request",
+            message,
+            format!("give it at most {MAX_TERMS} times"),
+        ));
     }
     Ok(all)
 }
@@ -93,13 +124,23 @@ impl TagFilter {
     /// Reads `channel` (names) and `tag` (patterns).
     pub(super) fn read(parameters: &Parameters) -> Result<Self, ApiError> {
         // A tag's name may hold a comma.
-        let patterns = within_bound("tag", parameters.all("tag").filter(|pattern| !pattern.is_empty()).collect())?;
+        let patterns = within_bound(
+            "tag",
+            parameters
+                .all("tag")
+                .filter(|pattern| !pattern.is_empty())
+                .collect(),
+        )?;
         let patterns = patterns.into_iter().map(|pattern| {
             let (channel, tag) = pattern.split_once('/').unwrap_or(("*", pattern));
             (channel.to_owned(), tag.to_owned())
         });
         Ok(Self {
-            channels: parameters.list("channel")?.into_iter().map(str::to_owned).collect(),
+            channels: parameters
+                .list("channel")?
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
             patterns: patterns.collect(),
         })
     }
@@ -112,7 +153,12 @@ impl TagFilter {
     /// Whether anything of a channel may be meant.
     pub(super) fn admits_channel(&self, channel: &str) -> bool {
         let named = self.channels.is_empty() || self.channels.iter().any(|name| name == channel);
-        named && (self.patterns.is_empty() || self.patterns.iter().any(|(pattern, _)| matches(pattern, channel)))
+        named
+            && (self.patterns.is_empty()
+                || self
+                    .patterns
+                    .iter()
+                    .any(|(pattern, _)| matches(pattern, channel)))
     }
 
     /// Whether a tag is meant.
@@ -120,7 +166,9 @@ impl TagFilter {
         let named = self.channels.is_empty() || self.channels.iter().any(|name| name == channel);
         named
             && (self.patterns.is_empty()
-                || self.patterns.iter().any(|(in_channel, pattern)| matches(in_channel, channel) && matches(pattern, tag)))
+                || self.patterns.iter().any(|(in_channel, pattern)| {
+                    matches(in_channel, channel) && matches(pattern, tag)
+                }))
     }
 }
 
@@ -140,7 +188,9 @@ fn matches(pattern: &str, text: &str) -> bool {
             (Some('?'), Some(_)) => {}
             (Some(wanted), Some(found)) if wanted == found => {}
             _ => {
-                let Some((after_star, from)) = &mut retry else { return false };
+                let Some((after_star, from)) = &mut retry else {
+                    return false;
+                };
                 if from.next().is_none() {
                     return false;
                 }
@@ -157,11 +207,29 @@ mod tests {
 
     #[test]
     fn patterns_fit_or_not() {
-        let check = |pattern: &str, text: &str, expected| assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
-        for (pattern, text) in [("*", ""), ("*", "a"), ("a*c", "abbc"), ("a*c", "ac"), ("?", "ä"), ("*a*b", "xaxbab"), ("", ""), ("a**", "a")] {
+        let check = |pattern: &str, text: &str, expected| {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}")
+        };
+        for (pattern, text) in [
+            ("*", ""),
+            ("*", "a"),
+            ("a*c", "abbc"),
+            ("a*c", "ac"),
+            ("?", "ä"),
+            ("*a*b", "xaxbab"),
+            ("", ""),
+            ("a**", "a"),
+        ] {
             check(pattern, text, true);
         }
-        for (pattern, text) in [("?", ""), ("a", "ab"), ("a*c", "acb"), ("ab", "a"), ("", "a"), ("*a", "b")] {
+        for (pattern, text) in [
+            ("?", ""),
+            ("a", "ab"),
+            ("a*c", "acb"),
+            ("ab", "a"),
+            ("", "a"),
+            ("*a", "b"),
+        ] {
             check(pattern, text, false);
         }
         // Would take for ever if each star were tried against each other.
@@ -194,8 +262,13 @@ mod tests {
         assert!(twice.number("limit", 1, 1..=10).is_err());
         let large = Parameters::read(Some("limit=11"), &["limit"]).unwrap();
         assert!(large.number("limit", 1, 1..=10).is_err());
-        assert!(Parameters::read(Some("tag=%zz%ff"), &["tag"]).is_ok(), "odd bytes are somebody's pattern");
-        let many = Parameters { given: vec![("tag".into(), "a".into()); MAX_TERMS + 1] };
+        assert!(
+            Parameters::read(Some("tag=%zz%ff"), &["tag"]).is_ok(),
+            "odd bytes are somebody's pattern"
+        );
+        let many = Parameters {
+            given: vec![("tag".into(), "a".into()); MAX_TERMS + 1],
+        };
         assert!(TagFilter::read(&many).is_err());
     }
 }

@@ -76,7 +76,15 @@ impl App {
     ) -> Self {
         let streams = Arc::new(Semaphore::new(stream::MAX_STREAMS));
         let sinks = Box::new(sinks);
-        Self { inner: Arc::new(Inner { host, catalogue, sinks, streams, stop }) }
+        Self {
+            inner: Arc::new(Inner {
+                host,
+                catalogue,
+                sinks,
+                streams,
+                stop,
+            }),
+        }
     }
 
     /// The API as a service, to be reached under `port`.

@@ -168,7 +168,10 @@ mod tests {
     }
 
     async fn ask(stream: &mut TcpStream) -> String {
-        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            .await
+            .unwrap();
         let mut answer = vec![0; 1024];
         let some = stream.read(&mut answer).await.unwrap();
         String::from_utf8_lossy(&answer[..some]).into_owned()
@@ -184,18 +187,39 @@ mod tests {
             open.push(stream);
         }
         let mut refused = String::new();
-        TcpStream::connect(address).await.unwrap().read_to_string(&mut refused).await.unwrap();
-        assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("too-many-connections"), "{refused}");
+        TcpStream::connect(address)
+            .await
+            .unwrap()
+            .read_to_string(&mut refused)
+            .await
+            .unwrap();
+        assert!(
+            refused.starts_with("HTTP/1.1 503") && refused.contains("too-many-connections"),
+            "{refused}"
+        );
         assert!(ask(&mut open[0]).await.starts_with("HTTP/1.1 200"));
         stop.cancel();
         task.await.unwrap();
-        assert_eq!(open[0].read(&mut [0; 1]).await.unwrap(), 0, "the end closes what is open");
+        assert_eq!(
+            open[0].read(&mut [0; 1]).await.unwrap(),
+            0,
+            "the end closes what is open"
+        );
     }
 
     #[tokio::test]
     async fn a_taken_address_is_named_with_its_remedy() {
-        let first = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let error = Listener::bind(first.address()).await.err().unwrap().to_string();
-        assert!(error.contains(&first.address().to_string()) && error.contains("[http]"), "{error}");
+        let first = Listener::bind("127.0.0.1:0".parse().unwrap())
+            .await
+            .unwrap();
+        let error = Listener::bind(first.address())
+            .await
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains(&first.address().to_string()) && error.contains("[http]"),
+            "{error}"
+        );
     }
 }

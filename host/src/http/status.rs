@@ -13,7 +13,9 @@ pub(super) async fn show(State(app): State<App>) -> Json<wire::Status> {
     let mut channels = BTreeMap::new();
     let mut tags = wire::TagCounts::default();
     for channel in host.channels() {
-        *channels.entry(channel.status().state.to_string()).or_default() += 1;
+        *channels
+            .entry(channel.status().state.to_string())
+            .or_default() += 1;
         let (good, total) = channel.tags().count_good();
         tags.good += good;
         tags.total += total;

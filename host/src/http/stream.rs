@@ -35,16 +35,26 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Tags of a snapshot that are sent at once.
 const SNAPSHOT_PIECE: u32 = 512;
 
-const KINDS: [&str; 7] = ["sample", "state", "exit", "link", "device", "alarm", "dropped"];
+const KINDS: [&str; 7] = [
+    "sample", "state", "exit", "link", "device", "alarm", "dropped",
+];
 
-pub(super) async fn open(State(app): State<App>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+pub(super) async fn open(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
     let parameters = Parameters::read(query.as_deref(), &["channel", "tag", "kind", "snapshot"])?;
     let kinds = kinds(&parameters)?;
     let filter = TagFilter::read(&parameters)?;
     let snapshot = parameters.flag("snapshot")?;
     let permit = app.inner.streams.clone().try_acquire_owned().map_err(|_| {
         let message = format!("{MAX_STREAMS} streams are open already");
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-streams", message, "close one, or try again later")
+        ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too-many-streams",
+            message,
+            "close one, or try again later",
+        )
     })?;
     // First the subscription, then the snapshot: what changes in between is seen twice, not never.
     let subscription = app.host().bus().subscribe(QUEUE);
@@ -55,14 +65,32 @@ pub(super) async fn open(State(app): State<App>, RawQuery(query): RawQuery) -> R
     for channel in app.host().channels() {
         if filter.admits_channel(channel.id().as_str()) {
             let tags = channel.tags().tags().iter();
-            wanted.insert(channel.id().clone(), tags.map(|tag| filter.admits(channel.id().as_str(), &tag.name)).collect());
+            wanted.insert(
+                channel.id().clone(),
+                tags.map(|tag| filter.admits(channel.id().as_str(), &tag.name))
+                    .collect(),
+            );
         }
     }
     let snapshot = match snapshot && kinds.contains(&"sample") {
-        true => app.host().channels().iter().map(|channel| channel.id().clone()).collect(),
+        true => app
+            .host()
+            .channels()
+            .iter()
+            .map(|channel| channel.id().clone())
+            .collect(),
         false => VecDeque::new(),
     };
-    let reader = Reader { app, subscription, kinds, wanted, snapshot, snapshot_from: 0, greeted: false, _permit: permit };
+    let reader = Reader {
+        app,
+        subscription,
+        kinds,
+        wanted,
+        snapshot,
+        snapshot_from: 0,
+        greeted: false,
+        _permit: permit,
+    };
     let body = Body::from_stream(stream::unfold(Some(reader), async |reader| {
         let mut reader = reader?;
         let piece = reader.next().await;
@@ -71,7 +99,10 @@ pub(super) async fn open(State(app): State<App>, RawQuery(query): RawQuery) -> R
     }));
     let mut response = body.into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(response)
 }
@@ -87,7 +118,8 @@ fn kinds(parameters: &Parameters) -> Result<Vec<&'static str>, ApiError> {
         .map(|kind| {
             let shown: String = kind.chars().take(40).collect();
             let remedy = format!("use {}", KINDS.join(", "));
-            known(kind).ok_or_else(|| ApiError::bad_request(format!("there is no kind `{shown}`"), remedy))
+            known(kind)
+                .ok_or_else(|| ApiError::bad_request(format!("there is no kind `{shown}`"), remedy))
         })
         .collect()
 }
@@ -140,14 +172,21 @@ impl Reader {
     }
 
     fn snapshot_piece(&mut self, out: &mut Vec<u8>) {
-        let Some(id) = self.snapshot.front() else { return };
-        let (Some(channel), Some(wanted)) = (self.app.host().channel(id.as_str()), self.wanted.get(id)) else {
+        let Some(id) = self.snapshot.front() else {
+            return;
+        };
+        let (Some(channel), Some(wanted)) =
+            (self.app.host().channel(id.as_str()), self.wanted.get(id))
+        else {
             self.snapshot.pop_front();
             return;
         };
         let from = self.snapshot_from;
         self.snapshot_from += SNAPSHOT_PIECE;
-        let piece = (0u32..).zip(channel.tags().tags().iter()).skip(from as usize).take(SNAPSHOT_PIECE as usize);
+        let piece = (0u32..)
+            .zip(channel.tags().tags().iter())
+            .skip(from as usize)
+            .take(SNAPSHOT_PIECE as usize);
         for (id, config) in piece {
             if wanted.get(id as usize) == Some(&true)
                 && let Some(tag) = tags::summary(channel, TagId(id), config)
@@ -166,7 +205,10 @@ impl Reader {
             return;
         }
         let channel = &batch.instance.channel;
-        let (Some(wanted), Some(names)) = (self.wanted.get(channel), self.app.inner.catalogue.channel(channel)) else {
+        let (Some(wanted), Some(names)) = (
+            self.wanted.get(channel),
+            self.app.inner.catalogue.channel(channel),
+        ) else {
             return;
         };
         for sample in &batch.samples {
@@ -205,23 +247,53 @@ struct Gap {
 
 fn wire_happened(what: &Happened) -> (&'static str, wire::Happened) {
     match what {
-        Happened::State { state, reason } => {
-            ("state", wire::Happened::State { state: state.to_string(), reason: reason.clone() })
-        }
-        Happened::Exit(exit) => ("exit", wire::Happened::Exit(channels::wire_exit(exit))),
-        Happened::Link { link, up, detail } => {
-            ("link", wire::Happened::Link { link: link.clone(), up: *up, detail: detail.clone() })
-        }
-        Happened::Device { device, condition, why } => (
-            "device",
-            wire::Happened::Device { device: device.clone(), condition: (*condition).to_owned(), why: why.clone() },
+        Happened::State { state, reason } => (
+            "state",
+            wire::Happened::State {
+                state: state.to_string(),
+                reason: reason.clone(),
+            },
         ),
-        Happened::Alarm { code, active, message } => {
-            ("alarm", wire::Happened::Alarm { code: code.clone(), active: *active, message: message.clone() })
-        }
-        Happened::Dropped { count, what } => {
-            ("dropped", wire::Happened::Dropped { count: *count, what: (*what).to_owned() })
-        }
+        Happened::Exit(exit) => ("exit", wire::Happened::Exit(channels::wire_exit(exit))),
+        Happened::Link { link, up, detail } => (
+            "link",
+            wire::Happened::Link {
+                link: link.clone(),
+                up: *up,
+                detail: detail.clone(),
+            },
+        ),
+        Happened::Device {
+            device,
+            condition,
+            why,
+        } => (
+            "device",
+            wire::Happened::Device {
+                device: device.clone(),
+                condition: (*condition).to_owned(),
+                why: why.clone(),
+            },
+        ),
+        Happened::Alarm {
+            code,
+            active,
+            message,
+        } => (
+            "alarm",
+            wire::Happened::Alarm {
+                code: code.clone(),
+                active: *active,
+                message: message.clone(),
+            },
+        ),
+        Happened::Dropped { count, what } => (
+            "dropped",
+            wire::Happened::Dropped {
+                count: *count,
+                what: (*what).to_owned(),
+            },
+        ),
     }
 }
 
@@ -230,7 +302,8 @@ fn event(out: &mut Vec<u8>, name: &str, data: &impl Serialize) {
     out.extend_from_slice(b"event: ");
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\ndata: ");
-    serde_json::to_writer(&mut *out, data).expect("the API's own shapes have text for keys, and a buffer takes everything");
+    serde_json::to_writer(&mut *out, data)
+        .expect("the API's own shapes have text for keys, and a buffer takes everything");
     out.extend_from_slice(b"\n\n");
 }
 

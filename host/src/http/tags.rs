@@ -26,7 +26,10 @@ const MAX_READ: usize = 1_000;
 const DEFAULT_TIMEOUT_MS: u64 = 5_000;
 const MAX_TIMEOUT_MS: u64 = 300_000;
 
-pub(super) async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> Result<Json<wire::TagPage>, ApiError> {
+pub(super) async fn list(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<wire::TagPage>, ApiError> {
     let parameters = Parameters::read(query.as_deref(), &["channel", "tag", "limit", "cursor"])?;
     let limit = parameters.number("limit", DEFAULT_PAGE, 1..=MAX_PAGE)?;
     let filter = TagFilter::read(&parameters)?;
@@ -38,7 +41,10 @@ pub(super) async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> R
         None => (0, 0),
         Some(cursor) => {
             let (channel, tag) = tag_of(&app, cursor)?;
-            (channels::position(channels, channel.id().as_str()).unwrap_or(0), tag.index() + 1)
+            (
+                channels::position(channels, channel.id().as_str()).unwrap_or(0),
+                tag.index() + 1,
+            )
         }
     };
     let mut tags: Vec<wire::Tag> = Vec::new();
@@ -52,13 +58,18 @@ pub(super) async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> R
                 continue;
             }
             if tags.len() == limit {
-                let next_cursor = tags.last().map(|last| format!("{}/{}", last.channel, last.tag));
+                let next_cursor = tags
+                    .last()
+                    .map(|last| format!("{}/{}", last.channel, last.tag));
                 return Ok(Json(wire::TagPage { tags, next_cursor }));
             }
             tags.extend(summary(channel, TagId(id), config));
         }
     }
-    Ok(Json(wire::TagPage { tags, next_cursor: None }))
+    Ok(Json(wire::TagPage {
+        tags,
+        next_cursor: None,
+    }))
 }
 
 pub(super) async fn show(
@@ -68,7 +79,11 @@ pub(super) async fn show(
     let (channel, id, config) = app.tag(&channel, &tag)?;
     let gone = || ApiError::no_such_tag(channel.id().as_str(), &config.name);
     let summary = summary(channel, id, config).ok_or_else(gone)?;
-    let group = channel.config().groups.iter().find(|group| group.tags.contains(&id));
+    let group = channel
+        .config()
+        .groups
+        .iter()
+        .find(|group| group.tags.contains(&id));
     Ok(Json(wire::TagDetail {
         tag: summary,
         address: config.address.clone(),
@@ -92,33 +107,46 @@ pub(super) async fn read(
     body: Bytes,
 ) -> Result<Json<wire::Reading>, ApiError> {
     let (channel, id, _) = app.tag(&channel, &tag)?;
-    let request: wire::ReadRequest = if body.is_empty() { wire::ReadRequest::default() } else { json(&body)? };
+    let request: wire::ReadRequest = if body.is_empty() {
+        wire::ReadRequest::default()
+    } else {
+        json(&body)?
+    };
     let samples = channel.read(vec![id], timeout(request.timeout_ms)?).await?;
     let sample = samples.first().ok_or_else(unanswered)?;
     Ok(Json(reading(channel, sample, app.host().clock().wall())))
 }
 
-pub(super) async fn read_many(State(app): State<App>, body: Bytes) -> Result<Json<wire::ReadManyAnswer>, ApiError> {
+pub(super) async fn read_many(
+    State(app): State<App>,
+    body: Bytes,
+) -> Result<Json<wire::ReadManyAnswer>, ApiError> {
     let request: wire::ReadManyRequest = json(&body)?;
     if !(1..=MAX_READ).contains(&request.tags.len()) {
         let message = format!("{} tags are given", request.tags.len());
-        return Err(ApiError::bad_request(message, format!("give 1 to {MAX_READ} at once")));
+        return Err(ApiError::bad_request(
+            message,
+            format!("give 1 to {MAX_READ} at once"),
+        ));
     }
     let timeout = timeout(request.timeout_ms)?;
 
     let mut results: Vec<Option<wire::ReadResult>> = Vec::with_capacity(request.tags.len());
-    // By the channel's name: where in the results, and which tag.
-    let mut wanted: HashMap<&str, (&ChannelHandle, Vec<(usize, TagId)>)> = HashMap::new();
+    let mut wanted: HashMap<&str, Wanted<'_>> = HashMap::new();
     for (at, reference) in request.tags.iter().enumerate() {
         match tag_of(&app, reference) {
             Ok((channel, id)) => {
-                wanted.entry(channel.id().as_str()).or_insert((channel, Vec::new())).1.push((at, id));
+                let wanted = wanted.entry(channel.id().as_str()).or_insert(Wanted {
+                    channel,
+                    tags: Vec::new(),
+                });
+                wanted.tags.push((at, id));
                 results.push(None);
             }
             Err(error) => results.push(Some(failed(reference, error))),
         }
     }
-    let asked = wanted.into_values().map(async |(channel, tags)| {
+    let asked = wanted.into_values().map(async |Wanted { channel, tags }| {
         let ids = tags.iter().map(|(_, id)| *id).collect();
         (channel, tags, channel.read(ids, timeout).await)
     });
@@ -136,7 +164,9 @@ pub(super) async fn read_many(State(app): State<App>, body: Bytes) -> Result<Jso
             results[at] = Some(result);
         }
     }
-    Ok(Json(wire::ReadManyAnswer { results: results.into_iter().flatten().collect() }))
+    Ok(Json(wire::ReadManyAnswer {
+        results: results.into_iter().flatten().collect(),
+    }))
 }
 
 pub(super) async fn write(
@@ -148,8 +178,16 @@ pub(super) async fn write(
     let request: wire::WriteRequest = json(&body)?;
     let timeout = timeout(request.timeout_ms)?;
     let value = value::from_json(config.data_type, &request.value).map_err(|wrong| {
-        let message = format!("tag {} is of type {}: {wrong}", config.name, config.data_type);
-        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-value", message, "give a value of the tag's own type")
+        let message = format!(
+            "tag {} is of type {}: {wrong}",
+            config.name, config.data_type
+        );
+        ApiError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "bad-value",
+            message,
+            "give a value of the tag's own type",
+        )
     })?;
     let written = json_value(&value);
     let read_back = channel.write(id, value, request.read_back, timeout).await?;
@@ -163,9 +201,15 @@ pub(super) async fn write(
 }
 
 impl App {
-    fn tag(&self, channel: &str, tag: &str) -> Result<(&ChannelHandle, TagId, &config::Tag), ApiError> {
+    fn tag(
+        &self,
+        channel: &str,
+        tag: &str,
+    ) -> Result<(&ChannelHandle, TagId, &config::Tag), ApiError> {
         let channel = self.channel(channel)?;
-        let found = channel.tag_id(tag).and_then(|id| Some((id, channel.tags().tags().get(id.index())?)));
+        let found = channel
+            .tag_id(tag)
+            .and_then(|id| Some((id, channel.tags().tags().get(id.index())?)));
         let (id, config) = found.ok_or_else(|| {
             let shown: String = tag.chars().take(200).collect();
             ApiError::no_such_tag(channel.id().as_str(), &shown)
@@ -174,18 +218,38 @@ impl App {
     }
 }
 
+/// What is to be read from one channel.
+struct Wanted<'a> {
+    channel: &'a ChannelHandle,
+    /// Where in the results, and which tag.
+    tags: Vec<(usize, TagId)>,
+}
+
 /// The tag behind `channel/tag`.
 fn tag_of<'a>(app: &'a App, reference: &str) -> Result<(&'a ChannelHandle, TagId), ApiError> {
     let shown: String = reference.chars().take(200).collect();
-    let (channel, tag) = reference
-        .split_once('/')
-        .ok_or_else(|| ApiError::bad_request(format!("`{shown}` names no tag"), "write channel/tag, as in press-3/temp"))?;
+    let (channel, tag) = reference.split_once('/').ok_or_else(|| {
+        ApiError::bad_request(
+            format!("`{shown}` names no tag"),
+            "write channel/tag, as in press-3/temp",
+        )
+    })?;
     app.tag(channel, tag).map(|(channel, id, _)| (channel, id))
 }
 
 /// A tag and its last value.
-pub(super) fn summary(channel: &ChannelHandle, id: TagId, config: &config::Tag) -> Option<wire::Tag> {
-    let TagState { value, quality, reason, source_time, server_time } = channel.tags().state(id)?;
+pub(super) fn summary(
+    channel: &ChannelHandle,
+    id: TagId,
+    config: &config::Tag,
+) -> Option<wire::Tag> {
+    let TagState {
+        value,
+        quality,
+        reason,
+        source_time,
+        server_time,
+    } = channel.tags().state(id)?;
     let device = channel.config().devices.get(config.device.index());
     Some(wire::Tag {
         channel: channel.id().to_string(),
@@ -209,7 +273,10 @@ fn reading(channel: &ChannelHandle, sample: &Sample, now: WallNs) -> wire::Readi
     wire::Reading {
         channel: channel.id().to_string(),
         tag: config.map(|config| config.name.clone()).unwrap_or_default(),
-        value: sample.value.as_ref().map_or(serde_json::Value::Null, json_value),
+        value: sample
+            .value
+            .as_ref()
+            .map_or(serde_json::Value::Null, json_value),
         unit: config.map(|config| config.unit.clone()).unwrap_or_default(),
         quality: sample.quality.to_string(),
         source_time: sample.source_time.map(|time| Time(time).to_string()),
@@ -226,7 +293,10 @@ fn json_value(value: &Value) -> serde_json::Value {
 
 fn failed(reference: &str, error: ApiError) -> wire::ReadResult {
     let reference = reference.chars().take(200).collect();
-    wire::ReadResult::Failed { reference, error: error.into_body() }
+    wire::ReadResult::Failed {
+        reference,
+        error: error.into_body(),
+    }
 }
 
 fn unanswered() -> ApiError {
@@ -251,6 +321,9 @@ fn timeout(given: Option<u64>) -> Result<Duration, ApiError> {
 
 fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
-        ApiError::bad_request(format!("the body is not what this path takes: {error}"), "send JSON as the documentation of the API shows")
+        ApiError::bad_request(
+            format!("the body is not what this path takes: {error}"),
+            "send JSON as the documentation of the API shows",
+        )
     })
 }

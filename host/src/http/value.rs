@@ -30,9 +30,13 @@ fn string(scalar: Scalar, text: &str) -> Result<Value, String> {
     match scalar {
         Scalar::Bytes => match BASE64.decode(text) {
             Ok(bytes) => Ok(Value::Bytes(bytes.into())),
-            Err(error) => Err(format!("bytes are written in base64, and this is none: {error}")),
+            Err(error) => Err(format!(
+                "bytes are written in base64, and this is none: {error}"
+            )),
         },
-        Scalar::Float32 | Scalar::Float64 => Ok(not_finite(text).map_or_else(|| Value::Text(text.into()), Value::Float)),
+        Scalar::Float32 | Scalar::Float64 => {
+            Ok(not_finite(text).map_or_else(|| Value::Text(text.into()), Value::Float))
+        }
         _ => Ok(Value::Text(text.into())),
     }
 }
@@ -66,11 +70,16 @@ fn number(json: &Json) -> Option<Number> {
 
 fn array(scalar: Scalar, all: &[Json]) -> Result<Value, String> {
     if all.len() > Value::MAX_ELEMENTS {
-        return Err(format!("an array has at most {} elements", Value::MAX_ELEMENTS));
+        return Err(format!(
+            "an array has at most {} elements",
+            Value::MAX_ELEMENTS
+        ));
     }
     if scalar == Scalar::Bool {
         let all: Option<Box<[bool]>> = all.iter().map(Json::as_bool).collect();
-        return all.map(Value::Booleans).ok_or_else(|| "the array holds other things than true and false".into());
+        return all
+            .map(Value::Booleans)
+            .ok_or_else(|| "the array holds other things than true and false".into());
     }
     if let Some(all) = all.iter().map(Json::as_i64).collect() {
         return Ok(Value::Ints(all));
@@ -80,7 +89,8 @@ fn array(scalar: Scalar, all: &[Json]) -> Result<Value, String> {
     }
     let one = |json: &Json| json.as_f64().or_else(|| json.as_str().and_then(not_finite));
     let all: Option<Box<[f64]>> = all.iter().map(one).collect();
-    all.map(Value::Floats).ok_or_else(|| "the array holds other things than numbers".into())
+    all.map(Value::Floats)
+        .ok_or_else(|| "the array holds other things than numbers".into())
 }
 
 #[cfg(test)]
@@ -94,7 +104,11 @@ mod tests {
         match (from_json(data_type, &parsed), expected) {
             (Ok(actual), Ok(expected)) => {
                 assert_eq!(actual, expected, "{kind} {json}");
-                assert_eq!(serde_json::to_value(JsonValue(&actual)).unwrap(), parsed, "and back");
+                assert_eq!(
+                    serde_json::to_value(JsonValue(&actual)).unwrap(),
+                    parsed,
+                    "and back"
+                );
             }
             (Err(actual), Err(part)) => assert!(actual.contains(part), "{kind} {json}: {actual}"),
             (actual, expected) => panic!("{kind} {json}: {actual:?}, not {expected:?}"),
@@ -105,10 +119,18 @@ mod tests {
     fn json_is_read_by_its_own_form_and_no_digit_is_lost() {
         check("bool", "true", Ok(Value::Boolean(true)));
         check("int64", "-9223372036854775808", Ok(Value::Int(i64::MIN)));
-        check("int64", "9007199254740993", Ok(Value::Int(9_007_199_254_740_993)));
+        check(
+            "int64",
+            "9007199254740993",
+            Ok(Value::Int(9_007_199_254_740_993)),
+        );
         check("uint64", "18446744073709551615", Ok(Value::Uint(u64::MAX)));
         check("float64", "21.5", Ok(Value::Float(21.5)));
-        check("float64", "\"-Infinity\"", Ok(Value::Float(f64::NEG_INFINITY)));
+        check(
+            "float64",
+            "\"-Infinity\"",
+            Ok(Value::Float(f64::NEG_INFINITY)),
+        );
         check("string", "\"NaN\"", Ok(Value::Text("NaN".into())));
         check("int16", "\"21\"", Ok(Value::Text("21".into())));
         check("bytes", "\"AP8Q\"", Ok(Value::Bytes([0, 255, 16].into())));
@@ -119,11 +141,27 @@ mod tests {
 
     #[test]
     fn arrays_are_of_one_kind() {
-        check("bool[2]", "[true,false]", Ok(Value::Booleans([true, false].into())));
+        check(
+            "bool[2]",
+            "[true,false]",
+            Ok(Value::Booleans([true, false].into())),
+        );
         check("int16[2]", "[1,-2]", Ok(Value::Ints([1, -2].into())));
-        check("uint64[2]", "[1,18446744073709551615]", Ok(Value::Uints([1, u64::MAX].into())));
-        check("float32[2]", "[1.5,-2.0]", Ok(Value::Floats([1.5, -2.0].into())));
-        check("float32[2]", "[1.5,\"Infinity\"]", Ok(Value::Floats([1.5, f64::INFINITY].into())));
+        check(
+            "uint64[2]",
+            "[1,18446744073709551615]",
+            Ok(Value::Uints([1, u64::MAX].into())),
+        );
+        check(
+            "float32[2]",
+            "[1.5,-2.0]",
+            Ok(Value::Floats([1.5, -2.0].into())),
+        );
+        check(
+            "float32[2]",
+            "[1.5,\"Infinity\"]",
+            Ok(Value::Floats([1.5, f64::INFINITY].into())),
+        );
         check("int16[2]", "[1,true]", Err("other things than numbers"));
         check("bool[2]", "[1,true]", Err("other things than true"));
     }

@@ -42,10 +42,7 @@ impl TextStyle {
         self.time(&mut line, batch.server_time);
         let channel = batch.instance.channel.as_str();
         let name = format!("{channel}/{}", plain(&tag.name));
-        let value = sample
-            .value
-            .as_ref()
-            .map_or_else(|| "-".to_owned(), |value| short(value));
+        let value = sample.value.as_ref().map_or_else(|| "-".to_owned(), short);
         let trusted = if sample.quality.is_good() { BOLD } else { DIM };
         let name = format!("{name:<width$}", width = self.width);
         line.push_str(&name);
