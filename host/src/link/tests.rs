@@ -17,6 +17,12 @@ use crate::ids::{ChannelId, ConnectionId};
 /// A hang is a failure with a name; no test takes anywhere near as long.
 const HANG: Duration = Duration::from_secs(60);
 
+async fn soon<F: Future>(event: F) -> F::Output {
+    tokio::time::timeout(HANG, event)
+        .await
+        .expect("what was waited for never came")
+}
+
 /// A link that redials quickly.
 pub(super) fn link_to(host: &str, port: u16) -> Link {
     Link {
@@ -120,7 +126,7 @@ impl Channel {
     async fn ended(mut self) {
         assert_eq!(self.mailbox.recv().await, None);
         self.tracker.close();
-        self.tracker.wait().await;
+        soon(self.tracker.wait()).await;
     }
 }
 
@@ -504,10 +510,10 @@ async fn dropping_the_handle_ends_stream_and_task() {
         tracker,
     } = channel;
     drop(connection);
-    assert_eq!(peer.read(&mut [0; 1]).await.unwrap(), 0);
+    assert_eq!(soon(peer.read(&mut [0; 1])).await.unwrap(), 0);
     assert_eq!(mailbox.recv().await, None, "nobody is told");
     tracker.close();
-    tracker.wait().await;
+    soon(tracker.wait()).await;
 }
 
 #[tokio::test]
@@ -527,7 +533,7 @@ async fn dropping_the_handle_ends_a_task_that_waits_for_the_mailbox() {
     } = channel;
     drop(connection);
     tracker.close();
-    tracker.wait().await;
+    soon(tracker.wait()).await;
 }
 
 #[tokio::test]
@@ -541,7 +547,7 @@ async fn a_mailbox_that_is_gone_ends_the_task() {
     drop(mailbox);
     peer.write_all(b"x").await.unwrap();
     tracker.close();
-    tracker.wait().await;
+    soon(tracker.wait()).await;
 }
 
 #[tokio::test]
