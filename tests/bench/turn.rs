@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::bare::{Bare, BareInstance};
-use crate::host::{BenchHost, driver, running};
+use crate::host::{BenchHost, driver, root, running};
 use crate::report::{each_ns, line, quantile};
 
 /// Events of one round, and rounds. The median round counts.
@@ -41,6 +41,7 @@ struct Figures {
     trap_to_running_p99: f64,
     instantiate: f64,
     idle_channel: f64,
+    idle_channel_rss: f64,
     native: f64,
 }
 
@@ -58,7 +59,7 @@ pub(crate) fn run(json: bool) -> Result<()> {
 
 async fn measure() -> Result<Figures> {
     progress("a bare call of signal, and an instantiation");
-    let engine = Engine::new(&EngineOptions { instances: 64, max_memory: 64 << 20, cache_dir: None })?;
+    let engine = Engine::new(&EngineOptions { instances: 64, max_memory: 64 << 20, cache_dir: Some(root()?.join("target/bench/data/cache")) })?;
     let signal = Bare::load(&engine, &driver("signal")?)?;
     let publishes = Bare::load(&engine, &driver("guests/publishes")?)?;
     let hold = [tag(0, "hold(0)")];
@@ -73,7 +74,7 @@ async fn measure() -> Result<Figures> {
         event_bare.push(bare_round(&mut bare, EVENTS).await?);
         event.push(busy_round(host.channel()?, EVENTS).await?);
     }
-    host.stop().await?;
+    host.stop().await;
 
     progress("one event through an idle channel, and a plain round trip in turn with it");
     let host = BenchHost::start(&channel("signal", "mailbox = 64", "hold(0)", 1, "")?).await?;
@@ -82,7 +83,7 @@ async fn measure() -> Result<Figures> {
         round_trip.extend(plain_exchanges(EXCHANGES / ROUNDS).await?);
         event_idle.extend(idle_exchanges(host.channel()?, EXCHANGES / ROUNDS).await?);
     }
-    host.stop().await?;
+    host.stop().await;
 
     progress("a sample in a batch of 256");
     let limits = "batch = 1, mailbox = 65536, samples_per_second = 100000000";
@@ -96,17 +97,17 @@ async fn measure() -> Result<Figures> {
         sample_bare.push(bare_round(&mut bare_publishes, EVENTS / 20).await? / BATCH as f64);
         sample.push(busy_round(host.channel()?, EVENTS / 20).await? / BATCH as f64);
     }
-    host.stop().await?;
+    host.stop().await;
     listening.await?;
 
     progress("from a trap to running again");
     let restart = "restart = { max_attempts = 1000, delay = \"0s\", max_delay = \"0s\", jitter = 0.0 }\nsettings = { when = \"write\" }";
     let host = BenchHost::start(&channel("guests/traps", "mailbox = 64", "-", 1, restart)?).await?;
     let mut restarts = trap_again_and_again(host.channel()?).await?;
-    host.stop().await?;
+    host.stop().await;
 
     progress("idle channels");
-    let idle_channel = idle_channel_kib()?;
+    let (idle_channel, idle_channel_rss) = idle_channel_kib()?;
     let mut native = (0..ROUNDS).map(|_| native_round(EVENTS)).collect::<Result<Vec<_>>>()?;
     Ok(Figures {
         event: quantile(&mut event, 0.5),
@@ -119,6 +120,7 @@ async fn measure() -> Result<Figures> {
         trap_to_running_p99: quantile(&mut restarts, 0.99),
         instantiate,
         idle_channel,
+        idle_channel_rss,
         native: quantile(&mut native, 0.5),
     })
 }
@@ -292,9 +294,9 @@ async fn trap_again_and_again(channel: &ChannelHandle) -> Result<Vec<f64>> {
     Ok(took)
 }
 
-/// Resident KiB for each idle channel: the difference between hosts of few and of many, each in its own process.
-fn idle_channel_kib() -> Result<f64> {
-    let resident = |channels: usize| -> Result<f64> {
+/// KiB for each idle channel, held and resident: the difference between hosts of few and of many, each in its own process.
+fn idle_channel_kib() -> Result<(f64, f64)> {
+    let measure = |channels: usize| -> Result<(f64, f64)> {
         let output = std::process::Command::new(std::env::current_exe()?)
             .args(["idle", &channels.to_string()])
             .stderr(std::process::Stdio::inherit())
@@ -302,10 +304,13 @@ fn idle_channel_kib() -> Result<f64> {
         if !output.status.success() {
             bail!("the host of {channels} idle channels failed");
         }
-        Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+        let text = String::from_utf8(output.stdout)?;
+        let (held, resident) = text.trim().split_once(' ').context("the host prints two figures")?;
+        Ok((held.parse()?, resident.parse()?))
     };
-    let (few, many) = (resident(10)?, resident(10 + IDLE)?);
-    Ok((many - few) / IDLE as f64 / 1024.0)
+    let (few, many) = (measure(10)?, measure(10 + IDLE)?);
+    let each = |few: f64, many: f64| (many - few) / IDLE as f64;
+    Ok((each(few.0, many.0), each(few.1, many.1)))
 }
 
 /// Nanoseconds of one turn with one write, in the same driver linked natively: no sandbox, no boundary.
@@ -379,6 +384,7 @@ fn print_json(figures: &Figures) {
             "trap_to_running_p99_us": rounded(figures.trap_to_running_p99),
             "instantiate_us": rounded(figures.instantiate),
             "idle_channel_kib": rounded(figures.idle_channel),
+            "idle_channel_rss_kib": rounded(figures.idle_channel_rss),
             "event_native_p50_ns": rounded(figures.native),
         })
     );
@@ -395,6 +401,7 @@ fn print_table(figures: &Figures) {
     line("trap to running, p50", figures.trap_to_running_p50, "us", None, "none");
     line("trap to running, p99", figures.trap_to_running_p99, "us", None, "under 1000");
     line("instantiate and configure, bare", figures.instantiate, "us", None, "none");
-    line("resident, one idle channel", figures.idle_channel, "KiB", None, "at most 64");
+    line("one idle channel", figures.idle_channel, "KiB", None, "at most 64");
+    line("with shared pages counted again", figures.idle_channel_rss, "KiB", None, "none");
     line("one event, driver linked natively", figures.native, "ns", bare, "none");
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use wasmtime::{Trap, WasmBacktrace};
 
 use super::limiter::Limiter;
+use super::load::Driver;
+use super::symbols::demangle;
 use super::wasi::WouldWait;
 use crate::exit::{During, Exit, ExitKind, Frame};
 
@@ -14,13 +16,19 @@ use crate::exit::{During, Exit, ExitKind, Frame};
 pub(super) struct DeadlinePassed(pub(super) Duration);
 
 /// Turns the error of one call into the end of the incarnation.
-pub(super) fn exit(error: &wasmtime::Error, during: During, fuel: u64, limiter: &Limiter) -> Exit {
+pub(super) fn exit(
+    driver: &Driver,
+    error: &wasmtime::Error,
+    during: During,
+    fuel: u64,
+    limiter: &Limiter,
+) -> Exit {
     let (kind, sentence) = classify(error, fuel, limiter);
     Exit {
         kind,
         during,
         sentence,
-        backtrace: backtrace(error),
+        backtrace: backtrace(driver, error),
     }
 }
 
@@ -67,44 +75,26 @@ fn classify(error: &wasmtime::Error, fuel: u64, limiter: &Limiter) -> (ExitKind,
     )
 }
 
-fn backtrace(error: &wasmtime::Error) -> Vec<Frame> {
+fn backtrace(driver: &Driver, error: &wasmtime::Error) -> Vec<Frame> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return Vec::new();
     };
+    let stack = &backtrace.frames()[..backtrace.frames().len().min(Exit::MAX_FRAMES)];
+    let offsets: Vec<usize> = stack.iter().map(|frame| frame.module_offset().unwrap_or(0)).collect();
     let mut frames = Vec::new();
-    for frame in backtrace.frames() {
-        if frames.len() >= Exit::MAX_FRAMES {
-            break;
-        }
+    for (frame, mut places) in stack.iter().zip(driver.symbols(&offsets)) {
         let plain = frame
             .func_name()
             .map_or_else(|| format!("function {}", frame.func_index()), demangle);
-        if frame.symbols().is_empty() {
-            frames.push(Frame {
-                function: plain,
-                source: None,
-            });
-            continue;
+        if places.is_empty() {
+            places.push(Frame { function: String::new(), source: None });
         }
-        // Inlined functions: one symbol each, innermost first.
-        for symbol in frame.symbols() {
-            frames.push(Frame {
-                function: symbol.name().map_or_else(|| plain.clone(), demangle),
-                source: symbol.file().map(|file| {
-                    let line = symbol.line().unwrap_or(0);
-                    format!("{file}:{line}:{}", symbol.column().unwrap_or(0))
-                }),
-            });
+        // The outermost of the inlined functions is the one that the engine knows.
+        for place in places {
+            let function = if place.function.is_empty() { plain.clone() } else { place.function };
+            frames.push(Frame { function, source: place.source });
         }
     }
     frames.truncate(Exit::MAX_FRAMES);
     frames
-}
-
-/// A function's name as its author wrote it.
-fn demangle(name: &str) -> String {
-    format!("{:#}", rustc_demangle::demangle(name))
-        .chars()
-        .take(512)
-        .collect()
 }

@@ -7,10 +7,12 @@ use wasmtime::component::Component;
 use wasmtime::component::Linker;
 
 use super::state::State;
+use super::symbols::Symbols;
 use super::verify::{self, VerifyError};
 use super::wasi;
 use crate::bindings::{DriverWorld, DriverWorldPre, config};
 use crate::engine::Engine;
+use crate::exit::Frame;
 
 /// The interface that a driver exports.
 const DRIVER_EXPORT: &str = "bulkhead:channel/driver@0.1.0";
@@ -27,6 +29,7 @@ struct Inner {
     size: u64,
     imports: Vec<String>,
     engine: Engine,
+    symbols: Symbols,
     pre: DriverWorldPre<State>,
 }
 
@@ -141,6 +144,7 @@ impl Driver {
                 size: bytes.len() as u64,
                 imports,
                 engine: engine.clone(),
+                symbols: Symbols::default(),
                 pre,
             }),
         })
@@ -164,6 +168,11 @@ impl Driver {
     /// The interfaces that it imports.
     pub fn imports(&self) -> &[String] {
         &self.inner.imports
+    }
+
+    /// What stands at these offsets of the file.
+    pub(super) fn symbols(&self, offsets: &[usize]) -> Vec<Vec<Frame>> {
+        self.inner.symbols.look_up(&self.inner.path, &self.inner.digest, offsets)
     }
 
     pub(super) fn engine(&self) -> &Engine {
