@@ -90,17 +90,17 @@ async fn listen(config: &config::Host) -> Result<Option<Listener>, Failure> {
     };
     match Listener::bind(http.listen).await {
         Ok(listener) => Ok(Some(listener)),
-        Err(taken @ ListenError::Taken { .. }) => {
-            // Whoever starts the same file twice has taken the port and the folder; the folder knows by whom.
+        Err(taken @ ListenError::Taken { address }) => {
+            // Whoever starts the same file twice finds the port taken; the folder knows by whom.
             let data_dir = config.data_dir.clone();
             let opened =
                 tokio::task::spawn_blocking(move || Store::open(&data_dir).map(drop)).await;
-            match opened {
+            Err(Failure::host(match opened {
                 Ok(Err(locked @ StoreError::Locked { .. })) => {
-                    Err(Failure::host(format!("{taken}; {locked}")))
+                    format!("{address} is taken, and {locked}")
                 }
-                _ => Err(Failure::host(taken.to_string())),
-            }
+                _ => taken.to_string(),
+            }))
         }
         Err(error) => Err(Failure::host(error.to_string())),
     }
