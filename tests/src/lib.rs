@@ -1,1 +1,4 @@
-//! Not yet.
+//! What the tests share.
+
+pub mod components;
+pub mod guests;

@@ -1,6 +1,7 @@
 //! Whether a file may be a driver at all: its size, its digest, its kind. Nothing is compiled here.
 
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -80,7 +81,10 @@ pub(super) fn read(path: &Path, pinned: Option<&[u8; 32]>) -> Result<Vec<u8>, Ve
         path: path.to_owned(),
         reason: error.to_string(),
     };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    // Opening a pipe would wait for its writer, and there need be none.
+    let no_waiting = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file =
+        std::fs::OpenOptions::new().read(true).custom_flags(no_waiting).open(path).map_err(unreadable)?;
     if !file.metadata().map_err(unreadable)?.is_file() {
         return Err(VerifyError::WrongKind {
             path: path.to_owned(),
