@@ -37,12 +37,12 @@ fn built(path: PathBuf) -> PathBuf {
     path
 }
 
-/// The engine that all tests of one binary share, with room for 64 instances of 64 MiB.
+/// The engine that all tests of one binary share, with room for 64 instances of 512 MiB.
 pub fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| {
         let cache = root().join("target/test-cache");
-        Engine::new(&EngineOptions { instances: 64, max_memory: 64 << 20, cache_dir: Some(cache) })
+        Engine::new(&EngineOptions { instances: 64, max_memory: 512 << 20, cache_dir: Some(cache) })
             .expect("an engine for the tests")
     })
 }

@@ -44,6 +44,7 @@ fn kind_of(error: &LoadError) -> &'static str {
         LoadError::Verify(VerifyError::TooLarge { .. }) => "too large",
         LoadError::Verify(VerifyError::WrongDigest { .. }) => "wrong digest",
         LoadError::Verify(VerifyError::WrongKind { .. }) => "wrong kind",
+        LoadError::Verify(VerifyError::TooManyInstances { .. }) => "too many instances",
         LoadError::Verify(VerifyError::Invalid { .. }) => "invalid",
         LoadError::Compile { .. } => "compile",
         LoadError::WrongVersion { .. } => "wrong version",
@@ -300,31 +301,54 @@ fn nested_types(depth: usize, doubling: bool) -> String {
 
 #[test]
 fn what_is_too_deep_is_refused() {
-    check("components-in-components", &nested_components(100_000), "invalid", "x");
-    check("lists-of-lists", &text(&nested_types(10_000, false)), "invalid", "x");
-    check("pairs-of-pairs", &text(&nested_types(60, true)), "invalid", "x");
-}
-
-/// The smallest driver with these fields in its core module besides.
-fn with_fields(fields: &str) -> Vec<u8> {
-    Core { fields, ..Core::default() }.component()
+    check("components-in-components", &nested_components(100_000), "invalid", "exceeds limit of 1000");
+    check("lists-of-lists", &text(&nested_types(10_000, false)), "invalid", "type nesting is too deep");
+    check("pairs-of-pairs", &text(&nested_types(60, true)), "invalid", "effective type size exceeds the limit");
 }
 
 #[test]
 fn what_is_too_large_is_refused() {
-    check("memory-of-4-gib", &with_fields("(memory 65536)"), "compile", "x");
-    check("memory-of-an-exabyte", &with_fields("(memory i64 0x1000000000000)"), "compile", "x");
-    check("table-of-a-billion", &with_fields("(table 1000000000 funcref)"), "compile", "x");
-    let many = "(memory 1)".repeat(90);
-    check("ninety-memories", &with_fields(&many), "compile", "x");
-    let many = "(table 1 funcref)".repeat(90);
-    check("ninety-tables", &with_fields(&many), "compile", "x");
-    let instances = "(core instance (instantiate $m))".repeat(1000);
-    check("a-thousand-instances", &text(&format!("(component (core module $m) {instances})")), "compile", "x");
-    let instances = "(instance (instantiate $c))".repeat(10);
-    let mut nested = "(component $c (core module $m) (core instance (instantiate $m)))".to_owned();
-    for _ in 0..8 {
-        nested = format!("(component $c {nested} {instances})");
-    }
-    check("a-hundred-million-instances", &text(&format!("(component {nested} {instances})")), "compile", "x");
+    let with_memory = |memory| Core { memory, ..Core::default() }.component();
+    check("memory-of-4-gib", &with_memory(r#"(memory (export "memory") 65536)"#), "compile", "memory");
+    let with_fields = |fields: &str| Core { fields, ..Core::default() }.component();
+    check("memory-of-16-tib", &with_fields("(memory i64 0x10000000)"), "compile", "memories");
+    check("table-of-a-billion", &with_fields("(table 1000000000 funcref)"), "compile", "1000000000");
+    check("ninety-memories", &with_fields(&"(memory 1)".repeat(90)), "compile", "memories count of 91");
+    check("ninety-tables", &with_fields(&"(table 1 funcref)".repeat(90)), "compile", "tables count of 90");
+    let instances = "(core instance (instantiate $m))".repeat(900);
+    check("900-instances", &text(&format!("(component (core module $m) {instances})")), "compile", "900 core module");
+}
+
+#[test]
+fn a_few_bytes_that_stand_for_millions_of_instances_are_refused() {
+    let ten = "(instance (instantiate $c))".repeat(10);
+    let tower = |levels| {
+        let mut tower = "(component $c (core module $m) (core instance (instantiate $m)))".to_owned();
+        for _ in 0..levels {
+            tower = format!("(component $c {tower} {ten})");
+        }
+        text(&format!("(component {tower} {ten})"))
+    };
+    check("tower-of-0", &tower(0), "no driver", "exports nothing");
+    // 1 + 10 (1 + 10 * 2) passes the census; the pool has no room for its hundred modules.
+    check("tower-of-1", &tower(1), "compile", "100 core module instances");
+    check("tower-of-2", &tower(2), "too many instances", "2111");
+    check("tower-of-8", &tower(8), "too many instances", "2111111111");
+    check("tower-of-30", &tower(30), "too many instances", "18446744073709551615");
+
+    // The same through an alias of a component further out, and through an export.
+    let alias = text(&format!(
+        "(component (component $a (core module $m) {})
+            (component $b (alias outer 1 $a (component $c)) {ten})
+            (export $d \"d\" (component $b)) {})",
+        "(core instance (instantiate $m))".repeat(50),
+        "(instance (instantiate $d))".repeat(10),
+    ));
+    check("alias", &alias, "too many instances", "5111");
+    // What is handed in could be anything.
+    let handed_in = text(
+        r#"(component (component $a) (component $b (import "c" (component $c)) (instance (instantiate $c)))
+            (instance (instantiate $b (with "c" (component $a)))))"#,
+    );
+    check("handed-in", &handed_in, "invalid", "a component that it does not define itself");
 }

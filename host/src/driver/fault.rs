@@ -59,10 +59,13 @@ fn backtrace(error: &wasmtime::Error) -> Vec<Frame> {
             frames.push(Frame { function: plain, source: None });
             continue;
         }
-        // Inlined functions: one symbol each, innermost first.
-        for symbol in frame.symbols() {
+        // One symbol for each inlined function, innermost first; the last one is the frame's own, whose name the
+        // module gives in full.
+        let inlined = frame.symbols().len() - 1;
+        for (at, symbol) in frame.symbols().iter().enumerate() {
+            let short = symbol.name().filter(|_| at < inlined).map(without_generics);
             frames.push(Frame {
-                function: symbol.name().map_or_else(|| plain.clone(), demangle),
+                function: short.unwrap_or_else(|| plain.clone()),
                 source: symbol.file().map(|file| {
                     let line = symbol.line().unwrap_or(0);
                     format!("{file}:{line}:{}", symbol.column().unwrap_or(0))
@@ -72,6 +75,15 @@ fn backtrace(error: &wasmtime::Error) -> Vec<Frame> {
     }
     frames.truncate(Exit::MAX_FRAMES);
     frames
+}
+
+/// The name of an inlined function without its type parameters, which fill lines and tell nobody anything.
+fn without_generics(name: &str) -> String {
+    let name = demangle(name);
+    match name.find('<') {
+        Some(at) if at > 0 => name[..at].to_owned(),
+        _ => name,
+    }
 }
 
 /// A function's name as its author wrote it.

@@ -70,7 +70,7 @@ pub enum LoadError {
     #[error(transparent)]
     Verify(#[from] VerifyError),
     /// It does not compile.
-    #[error("{path} does not compile: {reason}; build the driver again")]
+    #[error("{path} does not compile: {reason}; build the driver again, with less where it asks for more than this host gives")]
     Compile {
         /// The file.
         path: PathBuf,

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::census::{self, MAX_INSTANCES};
+
 /// The largest component file, in bytes.
 pub const MAX_COMPONENT_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -54,6 +56,16 @@ pub enum VerifyError {
         what: &'static str,
         /// What to do.
         remedy: &'static str,
+    },
+    /// It is made of more instances than any driver needs.
+    #[error(
+        "{path} is made of {count} instances, and a driver may have {MAX_INSTANCES}; build it of fewer components and modules"
+    )]
+    TooManyInstances {
+        /// The file.
+        path: PathBuf,
+        /// Of components and of core modules together.
+        count: u64,
     },
     /// It is a component, but a broken one.
     #[error("{path} is not a valid component: {reason}; build the driver again")]
@@ -123,7 +135,11 @@ fn check(path: &Path, bytes: &[u8], pinned: Option<&[u8; 32]>) -> Result<(), Ver
         path: path.to_owned(),
         reason: error.to_string(),
     })?;
-    Ok(())
+    match census::count(bytes) {
+        Ok(count) if count > MAX_INSTANCES => Err(VerifyError::TooManyInstances { path: path.to_owned(), count }),
+        Ok(_) => Ok(()),
+        Err(error) => Err(VerifyError::Invalid { path: path.to_owned(), reason: error.to_string() }),
+    }
 }
 
 /// What the file is, where it is not a component (`\0asm`, version 0x0d, layer 1).
