@@ -50,7 +50,15 @@ impl Default for Core<'_> {
 impl Core<'_> {
     /// As WebAssembly text.
     pub fn text(&self) -> String {
-        let Self { imports, memory, fields, describe, configure, turn, realloc } = self;
+        let Self {
+            imports,
+            memory,
+            fields,
+            describe,
+            configure,
+            turn,
+            realloc,
+        } = self;
         let ten = "i32 ".repeat(10);
         let driver = "bulkhead:channel/driver@0.1.0";
         format!(
@@ -101,22 +109,41 @@ impl World {
     pub fn component(&self, text: &str) -> Vec<u8> {
         let mut resolve = Resolve::default();
         for (at, package) in self.other_packages.iter().enumerate() {
-            resolve.push_source(&format!("other-{at}.wit"), package).expect("good WIT");
+            resolve
+                .push_source(&format!("other-{at}.wit"), package)
+                .expect("good WIT");
         }
-        let package = resolve.push_group(self.sources().parse().map_err(|(_, error)| error).expect("good WIT"));
-        let world = resolve.select_world(&[package.expect("good WIT")], Some("channel")).expect("the world");
+        let package = resolve.push_group(
+            self.sources()
+                .parse()
+                .map_err(|(_, error)| error)
+                .expect("good WIT"),
+        );
+        let world = resolve
+            .select_world(&[package.expect("good WIT")], Some("channel"))
+            .expect("the world");
         let mut module = wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"));
-        wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false)
-            .expect("the world can be embedded");
-        let encoded = ComponentEncoder::default().module(&module).and_then(|encoder| encoder.encode());
+        wit_component::embed_component_metadata(
+            &mut module,
+            &resolve,
+            world,
+            StringEncoding::UTF8,
+            false,
+        )
+        .expect("the world can be embedded");
+        let encoded = ComponentEncoder::default()
+            .module(&module)
+            .and_then(|encoder| encoder.encode());
         encoded.unwrap_or_else(|error| panic!("{error:#}"))
     }
 
     fn sources(&self) -> SourceMap {
         let mut unused = self.edits.clone();
         let mut sources = SourceMap::default();
-        let mut files: Vec<_> =
-            std::fs::read_dir(root().join("wit")).expect("wit/").map(|entry| entry.expect("an entry").path()).collect();
+        let mut files: Vec<_> = std::fs::read_dir(root().join("wit"))
+            .expect("wit/")
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
         files.sort();
         for file in files {
             let mut wit = std::fs::read_to_string(&file).expect("WIT is text");

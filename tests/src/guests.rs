@@ -18,7 +18,9 @@ use bulkhead::ids::{ChannelId, InstanceId};
 
 /// The root of the repository.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the folder of a member has a parent")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the folder of a member has a parent")
 }
 
 /// The file of a guest of `tests/guests/`.
@@ -33,7 +35,11 @@ pub fn driver_path(name: &str) -> PathBuf {
 
 fn built(path: PathBuf) -> PathBuf {
     let path = path.with_extension("wasm");
-    assert!(path.is_file(), "{} is missing; run `cargo xtask drivers`", path.display());
+    assert!(
+        path.is_file(),
+        "{} is missing; run `cargo xtask drivers`",
+        path.display()
+    );
     path
 }
 
@@ -42,8 +48,12 @@ pub fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| {
         let cache = root().join("target/test-cache");
-        Engine::new(&EngineOptions { instances: 64, max_memory: 512 << 20, cache_dir: Some(cache) })
-            .expect("an engine for the tests")
+        Engine::new(&EngineOptions {
+            instances: 64,
+            max_memory: 512 << 20,
+            cache_dir: Some(cache),
+        })
+        .expect("an engine for the tests")
     })
 }
 
@@ -53,15 +63,24 @@ pub fn driver(name: &str) -> Driver {
 }
 
 /// Fuel for ten million instructions and a minute of time: tests that mean either say so.
-pub const BUDGET: Budget = Budget { fuel: 10_000_000, deadline: Duration::from_secs(60) };
+pub const BUDGET: Budget = Budget {
+    fuel: 10_000_000,
+    deadline: Duration::from_secs(60),
+};
 
 /// An instance of the channel `test`, with 32 MiB and the seed 7.
 pub fn spec() -> InstanceSpec {
     InstanceSpec {
-        instance: InstanceId { channel: ChannelId::new("test").expect("a good name"), incarnation: 1 },
+        instance: InstanceId {
+            channel: ChannelId::new("test").expect("a good name"),
+            incarnation: 1,
+        },
         memory: 32 << 20,
         seed: 7,
-        start: Budget { fuel: 100_000_000, ..BUDGET },
+        start: Budget {
+            fuel: 100_000_000,
+            ..BUDGET
+        },
         turn: BUDGET,
     }
 }
@@ -90,7 +109,11 @@ pub fn config(settings: &str, tags: &[(&str, &str)]) -> ChannelConfig {
             settings: "{}".to_owned(),
             link: None,
         }],
-        groups: vec![Group { id: 0, period_ns: 100_000_000, tags: tags.iter().map(|tag| tag.id).collect() }],
+        groups: vec![Group {
+            id: 0,
+            period_ns: 100_000_000,
+            tags: tags.iter().map(|tag| tag.id).collect(),
+        }],
         tags,
     }
 }
@@ -102,8 +125,16 @@ pub fn ten_tags(settings: &str) -> ChannelConfig {
 
 /// As [`ten_tags`], with the link `peer`.
 pub fn with_peer(settings: &str) -> ChannelConfig {
-    let link = Link { id: 0, name: "peer".to_owned(), kind: "tcp".to_owned(), listens: false };
-    ChannelConfig { links: vec![link], ..ten_tags(settings) }
+    let link = Link {
+        id: 0,
+        name: "peer".to_owned(),
+        kind: "tcp".to_owned(),
+        listens: false,
+    };
+    ChannelConfig {
+        links: vec![link],
+        ..ten_tags(settings)
+    }
 }
 
 /// The first event of a life.
@@ -118,13 +149,21 @@ pub fn started() -> Happening {
 
 /// The group of [`config`] is due.
 pub fn poll(cycle: u64) -> Happening {
-    Happening::Poll(Poll { group: 0, cycle, scheduled_ns: moment(cycle).0.0, skip: Vec::new() })
+    Happening::Poll(Poll {
+        group: 0,
+        cycle,
+        scheduled_ns: moment(cycle).0.0,
+        skip: Vec::new(),
+    })
 }
 
 /// The time of the turn with this number: 10 ms apart, from 2026 on.
 pub fn moment(turn: u64) -> (MonotonicNs, WallNs) {
     let since = turn * 10_000_000;
-    (MonotonicNs(1_000_000_000 + since), WallNs(1_767_225_600_000_000_000 + since))
+    (
+        MonotonicNs(1_000_000_000 + since),
+        WallNs(1_767_225_600_000_000_000 + since),
+    )
 }
 
 /// One life, turn by turn.
@@ -135,7 +174,11 @@ pub struct Life {
 
 impl Life {
     /// Instantiates and configures; a configuration with faults fails the test.
-    pub async fn begin(driver: &Driver, spec: InstanceSpec, config: &ChannelConfig) -> Result<Self, Exit> {
+    pub async fn begin(
+        driver: &Driver,
+        spec: InstanceSpec,
+        config: &ChannelConfig,
+    ) -> Result<Self, Exit> {
         let instance = Instance::start(driver, spec, moment(0)).await?;
         let (instance, answer) = instance.configure(config, moment(0)).await?;
         assert!(answer.is_ok(), "{answer:?}");
@@ -143,13 +186,27 @@ impl Life {
     }
 
     /// Takes one turn with these events.
-    pub async fn turn(mut self, happenings: impl IntoIterator<Item = Happening>) -> Result<(Self, Vec<Action>), Exit> {
+    pub async fn turn(
+        mut self,
+        happenings: impl IntoIterator<Item = Happening>,
+    ) -> Result<(Self, Vec<Action>), Exit> {
         self.turns += 1;
         let now = moment(self.turns);
-        let events: Vec<Event> =
-            happenings.into_iter().map(|what| Event { at_ns: now.0.0, what }).collect();
+        let events: Vec<Event> = happenings
+            .into_iter()
+            .map(|what| Event {
+                at_ns: now.0.0,
+                what,
+            })
+            .collect();
         let (instance, actions) = self.instance.turn(now, &events).await?;
-        Ok((Self { instance, turns: self.turns }, actions))
+        Ok((
+            Self {
+                instance,
+                turns: self.turns,
+            },
+            actions,
+        ))
     }
 
     /// The instance itself.
@@ -159,7 +216,12 @@ impl Life {
 }
 
 /// Begins a life and takes its first turn, then one poll in each turn, until it ends.
-pub async fn exit_within(polls: u64, driver: &Driver, spec: InstanceSpec, config: &ChannelConfig) -> Exit {
+pub async fn exit_within(
+    polls: u64,
+    driver: &Driver,
+    spec: InstanceSpec,
+    config: &ChannelConfig,
+) -> Exit {
     match polled(polls, driver, spec, config).await {
         Ok((_, actions)) => panic!("{polls} polls went well; the last: {:?}", actions.last()),
         Err(exit) => exit,
@@ -211,5 +273,8 @@ fn values(actions: &[Action]) -> Vec<Value> {
         Action::Publish(publish) => Some(&publish.samples),
         _ => None,
     });
-    published.flatten().map(|sample| sample.value.clone().expect("a value")).collect()
+    published
+        .flatten()
+        .map(|sample| sample.value.clone().expect("a value"))
+        .collect()
 }

@@ -31,10 +31,20 @@ fn check_error(name: &str, error: &LoadError, kind: &str, message: &str) {
     let said = error.to_string();
     let found = kind_of(error);
     assert_eq!(found, kind, "{name}: {said}");
-    assert!(said.contains(message), "{name}: {said:?} does not say {message:?}");
-    assert!(said.contains(&format!("{name}.wasm")), "{name}: {said:?} does not name the file");
+    assert!(
+        said.contains(message),
+        "{name}: {said:?} does not say {message:?}"
+    );
+    assert!(
+        said.contains(&format!("{name}.wasm")),
+        "{name}: {said:?} does not name the file"
+    );
     assert!(said.contains("; "), "{name}: {said:?} names no remedy");
-    assert!(said.len() < 2000, "{name}: {} bytes are no message", said.len());
+    assert!(
+        said.len() < 2000,
+        "{name}: {} bytes are no message",
+        said.len()
+    );
 }
 
 fn kind_of(error: &LoadError) -> &'static str {
@@ -66,27 +76,69 @@ fn the_smallest_driver_loads() {
 #[test]
 fn other_files_are_refused_by_kind() {
     check("nothing", b"", "empty", "is empty");
-    check("core", &text("(module)"), "wrong kind", "a core WebAssembly module, not a component");
-    check("text", Core::default().text().as_bytes(), "wrong kind", "WebAssembly text");
-    check("text-of-component", b"\n  (component)", "wrong kind", "WebAssembly text");
-    check("program", &std::fs::read("/proc/self/exe").unwrap()[..4096], "wrong kind", "ELF");
-    check("picture", b"\x89PNG\r\n\x1a\n", "wrong kind", "not WebAssembly");
+    check(
+        "core",
+        &text("(module)"),
+        "wrong kind",
+        "a core WebAssembly module, not a component",
+    );
+    check(
+        "text",
+        Core::default().text().as_bytes(),
+        "wrong kind",
+        "WebAssembly text",
+    );
+    check(
+        "text-of-component",
+        b"\n  (component)",
+        "wrong kind",
+        "WebAssembly text",
+    );
+    check(
+        "program",
+        &std::fs::read("/proc/self/exe").unwrap()[..4096],
+        "wrong kind",
+        "ELF",
+    );
+    check(
+        "picture",
+        b"\x89PNG\r\n\x1a\n",
+        "wrong kind",
+        "not WebAssembly",
+    );
     check("half-a-magic", b"\0as", "wrong kind", "not WebAssembly");
-    check("future", b"\0asm\x0e\0\x01\0", "wrong kind", "unknown version");
+    check(
+        "future",
+        b"\0asm\x0e\0\x01\0",
+        "wrong kind",
+        "unknown version",
+    );
 }
 
 #[test]
 fn precompiled_code_never_runs() {
     let component = Core::default().component();
-    let machine_code = wasmtime::Engine::default().precompile_component(&component).unwrap();
-    check("precompiled", &machine_code, "wrong kind", "precompiled code (.cwasm)");
+    let machine_code = wasmtime::Engine::default()
+        .precompile_component(&component)
+        .unwrap();
+    check(
+        "precompiled",
+        &machine_code,
+        "wrong kind",
+        "precompiled code (.cwasm)",
+    );
 }
 
 #[test]
 fn what_is_not_there_is_refused() {
     for (name, path, kind, message) in [
         ("missing", file("missing"), "unreadable", "No such file"),
-        ("folder", PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("folder.wasm"), "wrong kind", "not a file"),
+        (
+            "folder",
+            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("folder.wasm"),
+            "wrong kind",
+            "not a file",
+        ),
     ] {
         if name == "folder" {
             std::fs::create_dir_all(&path).unwrap();
@@ -100,7 +152,10 @@ fn what_is_not_there_is_refused() {
 fn a_pipe_is_refused_without_waiting_for_a_writer() {
     let path = file("pipe");
     drop(std::fs::remove_file(&path));
-    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(&path)
+        .status()
+        .unwrap();
     assert!(made.success());
     let error = Driver::load(engine(), &path, None).err().unwrap();
     check_error("pipe", &error, "wrong kind", "not a file");
@@ -109,7 +164,10 @@ fn a_pipe_is_refused_without_waiting_for_a_writer() {
 #[test]
 fn a_file_over_the_limit_is_refused() {
     let path = file("vast");
-    std::fs::File::create(&path).unwrap().set_len(MAX_COMPONENT_BYTES + 1).unwrap();
+    std::fs::File::create(&path)
+        .unwrap()
+        .set_len(MAX_COMPONENT_BYTES + 1)
+        .unwrap();
     let error = Driver::load(engine(), &path, None).err().unwrap();
     std::fs::remove_file(&path).unwrap();
     check_error("vast", &error, "too large", "more than 67108864 bytes");
@@ -127,7 +185,12 @@ fn a_pinned_file_must_be_the_pinned_one() {
     let other = Core::default().component();
     std::fs::write(&path, other).unwrap();
     let error = Driver::load(engine(), &path, Some(&digest)).err().unwrap();
-    check_error("pinned", &error, "wrong digest", "but the configuration pins");
+    check_error(
+        "pinned",
+        &error,
+        "wrong digest",
+        "but the configuration pins",
+    );
 }
 
 #[test]
@@ -185,10 +248,17 @@ fn a_truncated_driver_is_refused_wherever_it_ends() {
         match boundaries.iter().find(|(at, _)| *at == end) {
             // Nothing but names is missing.
             Some((_, true)) => assert!(loaded.is_ok(), "{end}"),
-            Some((_, false)) => assert_eq!(loaded.err().map(|error| kind_of(&error)), Some("no driver"), "{end}"),
+            Some((_, false)) => assert_eq!(
+                loaded.err().map(|error| kind_of(&error)),
+                Some("no driver"),
+                "{end}"
+            ),
             None => {
                 let error = loaded.err().unwrap();
-                assert!(["invalid", "wrong kind"].contains(&kind_of(&error)), "{end}: {error}");
+                assert!(
+                    ["invalid", "wrong kind"].contains(&kind_of(&error)),
+                    "{end}: {error}"
+                );
             }
         }
     }
@@ -215,11 +285,24 @@ fn another_world_is_refused_by_what_differs() {
     let core = Core::default();
     let other_version = core.text().replace("@0.1.0#", "@0.2.0#");
     let component = World::default()
-        .edit("package bulkhead:channel@0.1.0", "package bulkhead:channel@0.2.0")
+        .edit(
+            "package bulkhead:channel@0.1.0",
+            "package bulkhead:channel@0.2.0",
+        )
         .component(&other_version);
-    check("next-version", &component, "wrong version", "exports bulkhead:channel/driver@0.2.0");
+    check(
+        "next-version",
+        &component,
+        "wrong version",
+        "exports bulkhead:channel/driver@0.2.0",
+    );
 
-    check("exports-nothing", &text("(component)"), "no driver", "it exports nothing");
+    check(
+        "exports-nothing",
+        &text("(component)"),
+        "no driver",
+        "it exports nothing",
+    );
     let component = World::default()
         .edit("export driver;", "export run: func();")
         .component(r#"(module (memory (export "memory") 1) (func (export "run")))"#);
@@ -228,36 +311,95 @@ fn another_world_is_refused_by_what_differs() {
     let component = World::default()
         .package("package acme:plant@1.0.0; interface valve { open: func(); }")
         .edit("import log;", "import log; import acme:plant/valve@1.0.0;")
-        .component(&Core { imports: r#"(import "acme:plant/valve@1.0.0" "open" (func))"#, ..core.clone() }.text());
-    check("wants-more", &component, "unknown import", "imports acme:plant/valve@1.0.0");
+        .component(
+            &Core {
+                imports: r#"(import "acme:plant/valve@1.0.0" "open" (func))"#,
+                ..core.clone()
+            }
+            .text(),
+        );
+    check(
+        "wants-more",
+        &component,
+        "unknown import",
+        "imports acme:plant/valve@1.0.0",
+    );
 
     let component = World::default()
         .package("package wasi:http@0.2.0; interface types { send: func(); }")
         .edit("import log;", "import log; import wasi:http/types@0.2.0;")
-        .component(&Core { imports: r#"(import "wasi:http/types@0.2.0" "send" (func))"#, ..core.clone() }.text());
-    check("wants-http", &component, "unknown import", "imports wasi:http/types@0.2.0");
+        .component(
+            &Core {
+                imports: r#"(import "wasi:http/types@0.2.0" "send" (func))"#,
+                ..core.clone()
+            }
+            .text(),
+        );
+    check(
+        "wants-http",
+        &component,
+        "unknown import",
+        "imports wasi:http/types@0.2.0",
+    );
 
     let component = World::default()
-        .edit("write: func(level: level, message: string);", "write: func(level: level, message: string); read: func();")
-        .component(&Core { imports: r#"(import "bulkhead:channel/log@0.1.0" "read" (func))"#, ..core }.text());
-    check("wants-more-of-the-log", &component, "wrong signature", "read");
+        .edit(
+            "write: func(level: level, message: string);",
+            "write: func(level: level, message: string); read: func();",
+        )
+        .component(
+            &Core {
+                imports: r#"(import "bulkhead:channel/log@0.1.0" "read" (func))"#,
+                ..core
+            }
+            .text(),
+        );
+    check(
+        "wants-more-of-the-log",
+        &component,
+        "wrong signature",
+        "read",
+    );
 }
 
 #[test]
 fn another_signature_is_refused() {
     let text = Core::default().text();
     let renamed = World::default().edit("turn: func(now: instant", "play: func(now: instant");
-    check("no-turn", &renamed.component(&text.replace("#turn", "#play")), "wrong signature", "turn");
+    check(
+        "no-turn",
+        &renamed.component(&text.replace("#turn", "#play")),
+        "wrong signature",
+        "turn",
+    );
 
     let wrong = World::default().edit("events: list<event>)", "events: list<action>)");
-    check("other-parameter", &wrong.component(&text), "wrong signature", "turn");
+    check(
+        "other-parameter",
+        &wrong.component(&text),
+        "wrong signature",
+        "turn",
+    );
 
     // Variants are closed: one more case is another type.
-    let wrong = World::default().edit("health-done(health-done),", "health-done(health-done), explode,");
-    check("one-more-action", &wrong.component(&text), "wrong signature", "turn");
+    let wrong = World::default().edit(
+        "health-done(health-done),",
+        "health-done(health-done), explode,",
+    );
+    check(
+        "one-more-action",
+        &wrong.component(&text),
+        "wrong signature",
+        "turn",
+    );
 
     let wrong = World::default().edit("up,\n        down,", "down,\n        up,");
-    check("other-order", &wrong.component(&text), "wrong signature", "turn");
+    check(
+        "other-order",
+        &wrong.component(&text),
+        "wrong signature",
+        "turn",
+    );
 }
 
 /// Wraps bytes as one section, `depth` times over: a component in a component in a component.
@@ -301,29 +443,87 @@ fn nested_types(depth: usize, doubling: bool) -> String {
 
 #[test]
 fn what_is_too_deep_is_refused() {
-    check("components-in-components", &nested_components(100_000), "invalid", "exceeds limit of 1000");
-    check("lists-of-lists", &text(&nested_types(10_000, false)), "invalid", "type nesting is too deep");
-    check("pairs-of-pairs", &text(&nested_types(60, true)), "invalid", "effective type size exceeds the limit");
+    check(
+        "components-in-components",
+        &nested_components(100_000),
+        "invalid",
+        "exceeds limit of 1000",
+    );
+    check(
+        "lists-of-lists",
+        &text(&nested_types(10_000, false)),
+        "invalid",
+        "type nesting is too deep",
+    );
+    check(
+        "pairs-of-pairs",
+        &text(&nested_types(60, true)),
+        "invalid",
+        "effective type size exceeds the limit",
+    );
 }
 
 #[test]
 fn what_is_too_large_is_refused() {
-    let with_memory = |memory| Core { memory, ..Core::default() }.component();
-    check("memory-of-4-gib", &with_memory(r#"(memory (export "memory") 65536)"#), "compile", "memory");
-    let with_fields = |fields: &str| Core { fields, ..Core::default() }.component();
-    check("memory-of-16-tib", &with_fields("(memory i64 0x10000000)"), "compile", "memories");
-    check("table-of-a-billion", &with_fields("(table 1000000000 funcref)"), "compile", "1000000000");
-    check("ninety-memories", &with_fields(&"(memory 1)".repeat(90)), "compile", "memories count of 91");
-    check("ninety-tables", &with_fields(&"(table 1 funcref)".repeat(90)), "compile", "tables count of 90");
+    let with_memory = |memory| {
+        Core {
+            memory,
+            ..Core::default()
+        }
+        .component()
+    };
+    check(
+        "memory-of-4-gib",
+        &with_memory(r#"(memory (export "memory") 65536)"#),
+        "compile",
+        "memory",
+    );
+    let with_fields = |fields: &str| {
+        Core {
+            fields,
+            ..Core::default()
+        }
+        .component()
+    };
+    check(
+        "memory-of-16-tib",
+        &with_fields("(memory i64 0x10000000)"),
+        "compile",
+        "memories",
+    );
+    check(
+        "table-of-a-billion",
+        &with_fields("(table 1000000000 funcref)"),
+        "compile",
+        "1000000000",
+    );
+    check(
+        "ninety-memories",
+        &with_fields(&"(memory 1)".repeat(90)),
+        "compile",
+        "memories count of 91",
+    );
+    check(
+        "ninety-tables",
+        &with_fields(&"(table 1 funcref)".repeat(90)),
+        "compile",
+        "tables count of 90",
+    );
     let instances = "(core instance (instantiate $m))".repeat(900);
-    check("900-instances", &text(&format!("(component (core module $m) {instances})")), "compile", "900 core module");
+    check(
+        "900-instances",
+        &text(&format!("(component (core module $m) {instances})")),
+        "compile",
+        "900 core module",
+    );
 }
 
 #[test]
 fn a_few_bytes_that_stand_for_millions_of_instances_are_refused() {
     let ten = "(instance (instantiate $c))".repeat(10);
     let tower = |levels| {
-        let mut tower = "(component $c (core module $m) (core instance (instantiate $m)))".to_owned();
+        let mut tower =
+            "(component $c (core module $m) (core instance (instantiate $m)))".to_owned();
         for _ in 0..levels {
             tower = format!("(component $c {tower} {ten})");
         }
@@ -331,10 +531,20 @@ fn a_few_bytes_that_stand_for_millions_of_instances_are_refused() {
     };
     check("tower-of-0", &tower(0), "no driver", "exports nothing");
     // 1 + 10 (1 + 10 * 2) passes the census; the pool has no room for its hundred modules.
-    check("tower-of-1", &tower(1), "compile", "100 core module instances");
+    check(
+        "tower-of-1",
+        &tower(1),
+        "compile",
+        "100 core module instances",
+    );
     check("tower-of-2", &tower(2), "too many instances", "2111");
     check("tower-of-8", &tower(8), "too many instances", "2111111111");
-    check("tower-of-30", &tower(30), "too many instances", "18446744073709551615");
+    check(
+        "tower-of-30",
+        &tower(30),
+        "too many instances",
+        "18446744073709551615",
+    );
 
     // The same through an alias of a component further out, and through an export.
     let alias = text(&format!(
@@ -350,5 +560,10 @@ fn a_few_bytes_that_stand_for_millions_of_instances_are_refused() {
         r#"(component (component $a) (component $b (import "c" (component $c)) (instance (instantiate $c)))
             (instance (instantiate $b (with "c" (component $a)))))"#,
     );
-    check("handed-in", &handed_in, "invalid", "a component that it does not define itself");
+    check(
+        "handed-in",
+        &handed_in,
+        "invalid",
+        "a component that it does not define itself",
+    );
 }
