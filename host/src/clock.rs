@@ -15,7 +15,9 @@ pub struct Clock {
 impl Clock {
     /// A clock that starts now.
     pub fn start() -> Self {
-        Self { origin: Instant::now() }
+        Self {
+            origin: Instant::now(),
+        }
     }
 
     /// Now, for ordering and measuring.
@@ -25,7 +27,9 @@ impl Clock {
 
     /// Now, for dating.
     pub fn wall(&self) -> WallNs {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         WallNs(u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX))
     }
 

@@ -94,9 +94,15 @@ impl ExitKind {
             ExitKind::OutOfMemory => {
                 "raise limits.memory if the need is real, else report a leak to the driver's author"
             }
-            ExitKind::Refused => "report it to the driver's author: the driver breaks the protocol of turns",
-            ExitKind::DriverError => "read the driver's message; report it to the driver's author if it is unclear",
-            ExitKind::Misconfigured => "correct the channel's configuration or driver, then start the channel again",
+            ExitKind::Refused => {
+                "report it to the driver's author: the driver breaks the protocol of turns"
+            }
+            ExitKind::DriverError => {
+                "read the driver's message; report it to the driver's author if it is unclear"
+            }
+            ExitKind::Misconfigured => {
+                "correct the channel's configuration or driver, then start the channel again"
+            }
             ExitKind::HostFault => "report it to Bulkhead's developers with the log",
         }
     }
@@ -161,13 +167,24 @@ impl Exit {
 
     /// An end without a backtrace.
     pub fn new(kind: ExitKind, during: During, sentence: impl Into<String>) -> Self {
-        Self { kind, during, sentence: sentence.into(), backtrace: Vec::new() }
+        Self {
+            kind,
+            during,
+            sentence: sentence.into(),
+            backtrace: Vec::new(),
+        }
     }
 }
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in {}: {}", self.kind, self.during.as_str(), self.sentence)
+        write!(
+            f,
+            "{} in {}: {}",
+            self.kind,
+            self.during.as_str(),
+            self.sentence
+        )
     }
 }
 

@@ -75,12 +75,19 @@ impl ChannelId {
 
     /// Takes a name that keeps to the rule above.
     pub fn new(name: &str) -> Result<Self, BadName> {
-        let first_ok = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-        let rest_ok = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+        let first_ok = name
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_alphanumeric());
+        let rest_ok = name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
         if first_ok && rest_ok && name.len() <= Self::MAX_LENGTH {
             Ok(Self(name.into()))
         } else {
-            Err(BadName(name.chars().take(80).flat_map(char::escape_debug).collect()))
+            Err(BadName(
+                name.chars().take(80).flat_map(char::escape_debug).collect(),
+            ))
         }
     }
 
@@ -136,12 +143,21 @@ mod tests {
     fn a_bad_name_is_shown_short_and_harmless() {
         let shown = ChannelId::new("a\u{1b}[31m").unwrap_err().to_string();
         assert!(shown.starts_with(r"`a\u{1b}[31m` is no name; "), "{shown}");
-        assert!(ChannelId::new(&"-".repeat(100_000)).unwrap_err().to_string().len() < 200);
+        assert!(
+            ChannelId::new(&"-".repeat(100_000))
+                .unwrap_err()
+                .to_string()
+                .len()
+                < 200
+        );
     }
 
     #[test]
     fn an_instance_is_written_with_runtime_channel_and_incarnation() {
-        let id = InstanceId { channel: ChannelId::new("press-3").unwrap(), incarnation: 7 };
+        let id = InstanceId {
+            channel: ChannelId::new("press-3").unwrap(),
+            incarnation: 7,
+        };
         assert_eq!(id.to_string(), "wasm/press-3#7");
     }
 }

@@ -1,5 +1,9 @@
 //! `bulkhead:channel@0.1.0`.
-#![allow(missing_docs, unreachable_pub, reason = "generated from the WIT, where the docs are")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "generated from the WIT, where the docs are"
+)]
 
 wasmtime::component::bindgen!({
     path: "../wit",

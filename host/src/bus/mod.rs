@@ -120,16 +120,30 @@ impl Bus {
     pub fn subscribe(&self, queue: usize) -> Subscription {
         let (sender, receiver) = mpsc::channel(queue.max(1));
         let dropped = Arc::new(AtomicU64::new(0));
-        let subscriber = Arc::new(Subscriber { sender, dropped: dropped.clone() });
-        let mut subscribers = self.subscribers.write().unwrap_or_else(PoisonError::into_inner);
+        let subscriber = Arc::new(Subscriber {
+            sender,
+            dropped: dropped.clone(),
+        });
+        let mut subscribers = self
+            .subscribers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         subscribers.retain(|subscriber| !subscriber.sender.is_closed());
         subscribers.push(subscriber);
-        Subscription { receiver, dropped, announced: 0, held: None }
+        Subscription {
+            receiver,
+            dropped,
+            announced: 0,
+            held: None,
+        }
     }
 
     /// Hands a message to every consumer that has room. Never waits.
     pub fn publish(&self, message: &Message) {
-        let subscribers = self.subscribers.read().unwrap_or_else(PoisonError::into_inner);
+        let subscribers = self
+            .subscribers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         for subscriber in subscribers.iter() {
             if let Err(TrySendError::Full(_)) = subscriber.sender.try_send(message.clone()) {
                 subscriber.dropped.fetch_add(1, Ordering::Relaxed);
@@ -167,7 +181,10 @@ mod tests {
     use crate::ids::ChannelId;
 
     fn batch(sequence: u64) -> Message {
-        let instance = InstanceId { channel: ChannelId::new("a").unwrap(), incarnation: 1 };
+        let instance = InstanceId {
+            channel: ChannelId::new("a").unwrap(),
+            incarnation: 1,
+        };
         Message::Samples(Arc::new(Batch {
             instance: Arc::new(instance),
             sequence,
@@ -192,7 +209,11 @@ mod tests {
         for number in 1..=5 {
             bus.publish(&batch(number));
         }
-        assert_eq!(sequence(&mut slow).await, Err(3), "a gap comes before what is received next");
+        assert_eq!(
+            sequence(&mut slow).await,
+            Err(3),
+            "a gap comes before what is received next"
+        );
         assert_eq!(sequence(&mut slow).await, Ok(1));
         assert_eq!(sequence(&mut slow).await, Ok(2));
         bus.publish(&batch(6));

@@ -6,8 +6,8 @@
 //! The file has been validated before.
 
 use wasmparser::{
-    BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind,
-    ComponentTypeRef, Encoding, Instance, Parser, Payload,
+    BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentInstance,
+    ComponentOuterAliasKind, ComponentTypeRef, Encoding, Instance, Parser, Payload,
 };
 
 /// The most instances, of components and of core modules, that a driver may be made of.
@@ -39,10 +39,16 @@ pub(super) fn count(bytes: &[u8]) -> Result<u64, CensusError> {
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload?;
         if let Payload::Version { encoding, .. } = payload {
-            levels.push(Level { is_component: encoding == Encoding::Component, instances: 1, ..Level::default() });
+            levels.push(Level {
+                is_component: encoding == Encoding::Component,
+                instances: 1,
+                ..Level::default()
+            });
             continue;
         }
-        let Some((level, outer)) = levels.split_last_mut() else { continue };
+        let Some((level, outer)) = levels.split_last_mut() else {
+            continue;
+        };
         match payload {
             Payload::ComponentImportSection(imports) => {
                 for import in imports {
@@ -54,14 +60,25 @@ pub(super) fn count(bytes: &[u8]) -> Result<u64, CensusError> {
             Payload::ComponentAliasSection(aliases) => {
                 for alias in aliases {
                     match alias? {
-                        ComponentAlias::Outer { kind: ComponentOuterAliasKind::Component, count, index } => {
+                        ComponentAlias::Outer {
+                            kind: ComponentOuterAliasKind::Component,
+                            count,
+                            index,
+                        } => {
                             let found = match (count as usize).checked_sub(1) {
                                 None => level.find(index),
-                                Some(up) => outer.iter().rev().nth(up).and_then(|level| level.find(index)),
+                                Some(up) => outer
+                                    .iter()
+                                    .rev()
+                                    .nth(up)
+                                    .and_then(|level| level.find(index)),
                             };
                             level.known.push(found);
                         }
-                        ComponentAlias::InstanceExport { kind: ComponentExternalKind::Component, .. } => {
+                        ComponentAlias::InstanceExport {
+                            kind: ComponentExternalKind::Component,
+                            ..
+                        } => {
                             level.known.push(None);
                         }
                         _ => {}
@@ -78,7 +95,10 @@ pub(super) fn count(bytes: &[u8]) -> Result<u64, CensusError> {
             }
             Payload::ComponentInstanceSection(instances) => {
                 for instance in instances {
-                    if let ComponentInstance::Instantiate { component_index, .. } = instance? {
+                    if let ComponentInstance::Instantiate {
+                        component_index, ..
+                    } = instance?
+                    {
                         let within = level.find(component_index).ok_or(CensusError::Unknown)?;
                         level.instances = level.instances.saturating_add(within);
                     }

@@ -16,7 +16,12 @@ pub(super) struct DeadlinePassed(pub(super) Duration);
 /// Turns the error of one call into the end of the incarnation.
 pub(super) fn exit(error: &wasmtime::Error, during: During, fuel: u64, limiter: &Limiter) -> Exit {
     let (kind, sentence) = classify(error, fuel, limiter);
-    Exit { kind, during, sentence, backtrace: backtrace(error) }
+    Exit {
+        kind,
+        during,
+        sentence,
+        backtrace: backtrace(error),
+    }
 }
 
 fn classify(error: &wasmtime::Error, fuel: u64, limiter: &Limiter) -> (ExitKind, String) {
@@ -27,36 +32,58 @@ fn classify(error: &wasmtime::Error, fuel: u64, limiter: &Limiter) -> (ExitKind,
         return (ExitKind::Refused, refused.to_string());
     }
     if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
-        return (ExitKind::Trapped, format!("the driver called exit({})", exit.0));
+        return (
+            ExitKind::Trapped,
+            format!("the driver called exit({})", exit.0),
+        );
     }
     if let Some(Trap::OutOfFuel) = error.downcast_ref::<Trap>() {
-        return (ExitKind::OutOfFuel, format!("the call used more than {fuel} units of fuel"));
+        return (
+            ExitKind::OutOfFuel,
+            format!("the call used more than {fuel} units of fuel"),
+        );
     }
     if let Some(wanted) = limiter.denied() {
-        let sentence = format!("the driver asked for {wanted} bytes of memory in all; its limit is {}", limiter.limit());
+        let sentence = format!(
+            "the driver asked for {wanted} bytes of memory in all; its limit is {}",
+            limiter.limit()
+        );
         return (ExitKind::OutOfMemory, sentence);
     }
     if let Some(trap) = error.downcast_ref::<Trap>() {
         return (ExitKind::Trapped, trap.to_string());
     }
     if error.is::<wasmtime::PoolConcurrencyLimitError>() {
-        return (ExitKind::HostFault, format!("no room in the instance pool: {error}"));
+        return (
+            ExitKind::HostFault,
+            format!("no room in the instance pool: {error}"),
+        );
     }
     // No trap of the guest's code: what it handed over could not be taken (a pointer out of range, text that is
     // not UTF-8, an unknown variant, more data than may cross).
-    (ExitKind::Refused, format!("the driver broke the ABI: {}", error.root_cause()))
+    (
+        ExitKind::Refused,
+        format!("the driver broke the ABI: {}", error.root_cause()),
+    )
 }
 
 fn backtrace(error: &wasmtime::Error) -> Vec<Frame> {
-    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
+        return Vec::new();
+    };
     let mut frames = Vec::new();
     for frame in backtrace.frames() {
         if frames.len() >= Exit::MAX_FRAMES {
             break;
         }
-        let plain = frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), demangle);
+        let plain = frame
+            .func_name()
+            .map_or_else(|| format!("function {}", frame.func_index()), demangle);
         if frame.symbols().is_empty() {
-            frames.push(Frame { function: plain, source: None });
+            frames.push(Frame {
+                function: plain,
+                source: None,
+            });
             continue;
         }
         // One symbol for each inlined function, innermost first; the last one is the frame's own, whose name the
@@ -88,5 +115,8 @@ fn without_generics(name: &str) -> String {
 
 /// A function's name as its author wrote it.
 fn demangle(name: &str) -> String {
-    format!("{:#}", rustc_demangle::demangle(name)).chars().take(512).collect()
+    format!("{:#}", rustc_demangle::demangle(name))
+        .chars()
+        .take(512)
+        .collect()
 }

@@ -68,7 +68,11 @@ struct Live {
 
 impl Instance {
     /// Instantiates; runs the guest's start function under the start budget.
-    pub async fn start(driver: &Driver, spec: InstanceSpec, now: (MonotonicNs, WallNs)) -> Result<Self, Exit> {
+    pub async fn start(
+        driver: &Driver,
+        spec: InstanceSpec,
+        now: (MonotonicNs, WallNs),
+    ) -> Result<Self, Exit> {
         let state = State::new(&spec.instance, spec.memory, spec.seed);
         let mut store = Store::new(driver.engine().wasmtime(), state);
         store.limiter(|state| &mut state.limiter);
@@ -77,8 +81,15 @@ impl Instance {
         store.data().time.set(now.0, now.1);
         prepare(&mut store, spec.start)?;
         match driver.pre().instantiate_async(&mut store).await {
-            Ok(world) => Ok(Self { live: Box::new(Live { store, world, spec }) }),
-            Err(error) => Err(fault::exit(&error, During::Start, spec.start.fuel, &store.data().limiter)),
+            Ok(world) => Ok(Self {
+                live: Box::new(Live { store, world, spec }),
+            }),
+            Err(error) => Err(fault::exit(
+                &error,
+                During::Start,
+                spec.start.fuel,
+                &store.data().limiter,
+            )),
         }
     }
 
@@ -86,7 +97,12 @@ impl Instance {
     pub async fn describe(mut self) -> Result<(Self, DriverInfo), Exit> {
         let live = &mut *self.live;
         prepare(&mut live.store, live.spec.start)?;
-        match live.world.bulkhead_channel_driver().call_describe(&mut live.store).await {
+        match live
+            .world
+            .bulkhead_channel_driver()
+            .call_describe(&mut live.store)
+            .await
+        {
             Ok(info) => Ok((self, DriverInfo::from_abi(info))),
             Err(error) => Err(self.end(&error, During::Start)),
         }
@@ -101,7 +117,12 @@ impl Instance {
         let live = &mut *self.live;
         live.store.data().time.set(now.0, now.1);
         prepare(&mut live.store, live.spec.start)?;
-        match live.world.bulkhead_channel_driver().call_configure(&mut live.store, config).await {
+        match live
+            .world
+            .bulkhead_channel_driver()
+            .call_configure(&mut live.store, config)
+            .await
+        {
             Ok(answer) => Ok((self, answer)),
             Err(error) => Err(self.end(&error, During::Configure)),
         }
@@ -116,8 +137,16 @@ impl Instance {
         let live = &mut *self.live;
         live.store.data().time.set(now.0, now.1);
         prepare(&mut live.store, live.spec.turn)?;
-        let instant = types::Instant { monotonic_ns: now.0.0, wall_ns: now.1.0 };
-        match live.world.bulkhead_channel_driver().call_turn(&mut live.store, instant, events).await {
+        let instant = types::Instant {
+            monotonic_ns: now.0.0,
+            wall_ns: now.1.0,
+        };
+        match live
+            .world
+            .bulkhead_channel_driver()
+            .call_turn(&mut live.store, instant, events)
+            .await
+        {
             Ok(Ok(actions)) => Ok((self, actions)),
             Ok(Err(error)) => Err(driver_error(error)),
             Err(error) => Err(self.end(&error, During::Turn)),
@@ -144,9 +173,13 @@ impl Instance {
 
 /// Fills up fuel and winds up the deadline for one call.
 fn prepare(store: &mut Store<State>, budget: Budget) -> Result<(), Exit> {
-    store
-        .set_fuel(budget.fuel)
-        .map_err(|error| Exit::new(ExitKind::HostFault, During::Idle, format!("no fuel: {error}")))?;
+    store.set_fuel(budget.fuel).map_err(|error| {
+        Exit::new(
+            ExitKind::HostFault,
+            During::Idle,
+            format!("no fuel: {error}"),
+        )
+    })?;
     store.set_epoch_deadline(1);
     let state = store.data_mut();
     state.limiter.begin_call();
@@ -161,7 +194,10 @@ fn on_tick(store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline
     if state.called_at.elapsed() >= state.budget.deadline {
         return Err(DeadlinePassed(state.budget.deadline).into());
     }
-    Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    Ok(UpdateDeadline::YieldCustom(
+        1,
+        Box::pin(tokio::task::yield_now()),
+    ))
 }
 
 fn driver_error(error: types::Error) -> Exit {
@@ -174,7 +210,15 @@ fn driver_error(error: types::Error) -> Exit {
         .iter()
         .flat_map(|trace| trace.lines())
         .take(Exit::MAX_FRAMES)
-        .map(|line| crate::exit::Frame { function: line.chars().take(512).collect(), source: None })
+        .map(|line| crate::exit::Frame {
+            function: line.chars().take(512).collect(),
+            source: None,
+        })
         .collect();
-    Exit { kind: ExitKind::DriverError, during: During::Turn, sentence, backtrace }
+    Exit {
+        kind: ExitKind::DriverError,
+        during: During::Turn,
+        sentence,
+        backtrace,
+    }
 }

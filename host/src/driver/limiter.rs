@@ -18,7 +18,13 @@ pub(super) struct Limiter {
 impl Limiter {
     /// At most `limit` bytes over all memories and tables together.
     pub(super) fn new(limit: u64) -> Self {
-        Self { limit: usize::try_from(limit).unwrap_or(usize::MAX), used: 0, peak: 0, granted: 0, denied: None }
+        Self {
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            used: 0,
+            peak: 0,
+            granted: 0,
+            denied: None,
+        }
     }
 
     /// The most that was held at once, in bytes.
@@ -62,7 +68,12 @@ impl Limiter {
 }
 
 impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         // Growth past the memory's own maximum fails whatever is said here, and is no matter of the limit.
         Ok(maximum.is_none_or(|maximum| desired <= maximum) && self.grow(current, desired))
     }
@@ -72,9 +83,15 @@ impl ResourceLimiter for Limiter {
         Ok(())
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let bytes = |elements: usize| elements.saturating_mul(TABLE_ELEMENT_BYTES);
-        Ok(maximum.is_none_or(|maximum| desired <= maximum) && self.grow(bytes(current), bytes(desired)))
+        Ok(maximum.is_none_or(|maximum| desired <= maximum)
+            && self.grow(bytes(current), bytes(desired)))
     }
 
     fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
@@ -93,7 +110,10 @@ mod tests {
         assert!(limiter.memory_growing(0, 400, None).unwrap());
         assert!(limiter.memory_growing(0, 400, None).unwrap());
         assert!(limiter.table_growing(0, 25, None).unwrap());
-        assert!(!limiter.memory_growing(400, 401, None).unwrap(), "one byte over the sum");
+        assert!(
+            !limiter.memory_growing(400, 401, None).unwrap(),
+            "one byte over the sum"
+        );
         assert_eq!(limiter.denied(), Some(1001));
         limiter.begin_call();
         assert_eq!(limiter.denied(), None);
@@ -103,10 +123,15 @@ mod tests {
     #[test]
     fn growth_that_failed_is_not_counted() {
         let mut limiter = Limiter::new(1000);
-        assert!(!limiter.memory_growing(0, 400, Some(300)).unwrap(), "over the memory's own maximum");
+        assert!(
+            !limiter.memory_growing(0, 400, Some(300)).unwrap(),
+            "over the memory's own maximum"
+        );
         assert_eq!(limiter.denied(), None);
         assert!(limiter.memory_growing(0, 800, None).unwrap());
-        limiter.memory_grow_failed(wasmtime::format_err!("no room")).unwrap();
+        limiter
+            .memory_grow_failed(wasmtime::format_err!("no room"))
+            .unwrap();
         assert!(limiter.memory_growing(0, 1000, None).unwrap());
         assert!(!limiter.table_growing(0, 1, None).unwrap());
     }

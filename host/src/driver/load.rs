@@ -70,7 +70,9 @@ pub enum LoadError {
     #[error(transparent)]
     Verify(#[from] VerifyError),
     /// It does not compile.
-    #[error("{path} does not compile: {reason}; build the driver again, with less where it asks for more than this host gives")]
+    #[error(
+        "{path} does not compile: {reason}; build the driver again, with less where it asks for more than this host gives"
+    )]
     Compile {
         /// The file.
         path: PathBuf,
@@ -78,7 +80,9 @@ pub enum LoadError {
         reason: String,
     },
     /// It is a driver for another version of this host.
-    #[error("{path} exports {found}, but this host runs {DRIVER_EXPORT}; build the driver with a matching SDK")]
+    #[error(
+        "{path} exports {found}, but this host runs {DRIVER_EXPORT}; build the driver with a matching SDK"
+    )]
     WrongVersion {
         /// The file.
         path: PathBuf,
@@ -117,12 +121,17 @@ pub enum LoadError {
 
 impl Driver {
     /// Reads, verifies, compiles (or takes from the cache) and links a file. Blocks for as long as compiling takes.
-    pub fn load(engine: &Engine, path: &Path, sha256: Option<&[u8; 32]>) -> Result<Self, LoadError> {
+    pub fn load(
+        engine: &Engine,
+        path: &Path,
+        sha256: Option<&[u8; 32]>,
+    ) -> Result<Self, LoadError> {
         let bytes = verify::read(path, sha256)?;
-        let component = Component::new(engine.wasmtime(), &bytes).map_err(|error| LoadError::Compile {
-            path: path.to_owned(),
-            reason: format!("{error:#}"),
-        })?;
+        let component =
+            Component::new(engine.wasmtime(), &bytes).map_err(|error| LoadError::Compile {
+                path: path.to_owned(),
+                reason: format!("{error:#}"),
+            })?;
         let imports = check_world(engine, &component, path)?;
         let unfit = |error: wasmtime::Error| LoadError::WrongSignature {
             path: path.to_owned(),
@@ -171,16 +180,30 @@ impl Driver {
     }
 }
 
-fn check_world(engine: &Engine, component: &Component, path: &Path) -> Result<Vec<String>, LoadError> {
+fn check_world(
+    engine: &Engine,
+    component: &Component,
+    path: &Path,
+) -> Result<Vec<String>, LoadError> {
     let component_type = component.component_type();
-    let imports: Vec<String> =
-        component_type.imports(engine.wasmtime()).map(|(name, _)| name.to_owned()).collect();
-    let exports: Vec<String> =
-        component_type.exports(engine.wasmtime()).map(|(name, _)| name.to_owned()).collect();
+    let imports: Vec<String> = component_type
+        .imports(engine.wasmtime())
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let exports: Vec<String> = component_type
+        .exports(engine.wasmtime())
+        .map(|(name, _)| name.to_owned())
+        .collect();
     if !exports.iter().any(|name| name == DRIVER_EXPORT) {
         let path = path.to_owned();
-        if let Some(found) = exports.iter().find(|name| name.starts_with("bulkhead:channel/driver@")) {
-            return Err(LoadError::WrongVersion { path, found: found.clone() });
+        if let Some(found) = exports
+            .iter()
+            .find(|name| name.starts_with("bulkhead:channel/driver@"))
+        {
+            return Err(LoadError::WrongVersion {
+                path,
+                found: found.clone(),
+            });
         }
         let found = match exports.as_slice() {
             [] => "nothing".to_owned(),
@@ -189,7 +212,10 @@ fn check_world(engine: &Engine, component: &Component, path: &Path) -> Result<Ve
         return Err(LoadError::NoDriver { path, found });
     }
     if let Some(import) = imports.iter().find(|name| !is_offered(name)) {
-        return Err(LoadError::UnknownImport { path: path.to_owned(), import: import.clone() });
+        return Err(LoadError::UnknownImport {
+            path: path.to_owned(),
+            import: import.clone(),
+        });
     }
     Ok(imports)
 }
@@ -199,7 +225,9 @@ fn check_signatures(engine: &Engine, component: &Component) -> wasmtime::Result<
     let engine = engine.wasmtime();
     let component_type = component.component_type();
     let instance_type = component_type.instance_type();
-    let export = component_type.get_export(engine, DRIVER_EXPORT).map(|item| item.ty);
+    let export = component_type
+        .get_export(engine, DRIVER_EXPORT)
+        .map(|item| item.ty);
     let Some(ComponentItem::ComponentInstance(driver)) = export else {
         wasmtime::bail!("its export {DRIVER_EXPORT} is no interface");
     };
@@ -211,7 +239,9 @@ fn check_signatures(engine: &Engine, component: &Component) -> wasmtime::Result<
         .typecheck::<(), (config::DriverInfo,)>(&instance_type)
         .map_err(|error| error.context("its function `describe`"))?;
     function("configure")?
-        .typecheck::<(&config::ChannelConfig,), (Result<(), Vec<config::ConfigFault>>,)>(&instance_type)
+        .typecheck::<(&config::ChannelConfig,), (Result<(), Vec<config::ConfigFault>>,)>(
+            &instance_type,
+        )
         .map_err(|error| error.context("its function `configure`"))?;
     function("turn")?
         .typecheck::<(types::Instant, &[events::Event]), (Result<Vec<actions::Action>, types::Error>,)>(&instance_type)
@@ -221,9 +251,16 @@ fn check_signatures(engine: &Engine, component: &Component) -> wasmtime::Result<
 
 /// Whether an interface is one that this host has, whatever a guest wants of it.
 fn is_offered(import: &str) -> bool {
-    const WASI: [&str; 6] =
-        ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
-    let is_wasi = WASI.iter().any(|package| import.starts_with(package)) && import.contains("@0.2.");
+    const WASI: [&str; 6] = [
+        "wasi:cli/",
+        "wasi:clocks/",
+        "wasi:filesystem/",
+        "wasi:io/",
+        "wasi:random/",
+        "wasi:sockets/",
+    ];
+    let is_wasi =
+        WASI.iter().any(|package| import.starts_with(package)) && import.contains("@0.2.");
     is_wasi || import.starts_with("bulkhead:channel/")
 }
 
@@ -248,7 +285,10 @@ impl DriverInfo {
     pub(super) fn from_abi(info: config::DriverInfo) -> Self {
         let cut = |mut text: String, most: usize| {
             if text.len() > most {
-                let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+                let end = (0..=most)
+                    .rev()
+                    .find(|at| text.is_char_boundary(*at))
+                    .unwrap_or(0);
                 text.truncate(end);
             }
             text
@@ -274,11 +314,20 @@ impl DriverInfo {
                 .take(64)
                 .map(|wish| LinkWish {
                     name: cut(wish.name, 64),
-                    kinds: wish.kinds.into_iter().take(16).map(|kind| cut(kind, 64)).collect(),
+                    kinds: wish
+                        .kinds
+                        .into_iter()
+                        .take(16)
+                        .map(|kind| cut(kind, 64))
+                        .collect(),
                     required: wish.required,
                 })
                 .collect(),
-            can: names.iter().filter(|(flag, _)| info.can.contains(*flag)).map(|(_, name)| *name).collect(),
+            can: names
+                .iter()
+                .filter(|(flag, _)| info.can.contains(*flag))
+                .map(|(_, name)| *name)
+                .collect(),
         }
     }
 }

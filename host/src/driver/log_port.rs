@@ -23,7 +23,12 @@ pub(super) struct LogPort {
 
 impl LogPort {
     pub(super) fn new(instance: InstanceId) -> Self {
-        Self { instance, tokens: BURST, refilled_at: MonotonicNs(0), dropped: 0 }
+        Self {
+            instance,
+            tokens: BURST,
+            refilled_at: MonotonicNs(0),
+            dropped: 0,
+        }
     }
 
     /// Writes one line, or counts it as dropped.
@@ -54,7 +59,11 @@ impl LogPort {
         let earned = now.0.saturating_sub(self.refilled_at.0) / NS_PER_LINE;
         if earned > 0 {
             self.tokens = self.tokens.saturating_add(earned).min(BURST);
-            self.refilled_at = MonotonicNs(self.refilled_at.0.saturating_add(earned.saturating_mul(NS_PER_LINE)));
+            self.refilled_at = MonotonicNs(
+                self.refilled_at
+                    .0
+                    .saturating_add(earned.saturating_mul(NS_PER_LINE)),
+            );
         }
     }
 }
@@ -77,7 +86,8 @@ fn clean(message: &str) -> String {
         }
         let is_bidi = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if character.is_control() || is_bidi || matches!(character, '\u{2028}' | '\u{2029}') {
-            write!(line, "{}", character.escape_default()).expect("writing to a string cannot fail");
+            write!(line, "{}", character.escape_default())
+                .expect("writing to a string cannot fail");
         } else {
             line.push(character);
         }
@@ -91,18 +101,28 @@ mod tests {
     use crate::ids::ChannelId;
 
     fn port() -> LogPort {
-        LogPort::new(InstanceId { channel: ChannelId::new("a").unwrap(), incarnation: 1 })
+        LogPort::new(InstanceId {
+            channel: ChannelId::new("a").unwrap(),
+            incarnation: 1,
+        })
     }
 
     #[test]
     fn terminal_escapes_and_forged_lines_are_shown_not_done() {
-        assert_eq!(clean("a\u{1b}[2Jb\nERROR c\r\u{202e}d\n"), "a\\u{1b}[2Jb\\nERROR c\\r\\u{202e}d");
+        assert_eq!(
+            clean("a\u{1b}[2Jb\nERROR c\r\u{202e}d\n"),
+            "a\\u{1b}[2Jb\\nERROR c\\r\\u{202e}d"
+        );
     }
 
     #[test]
     fn a_long_line_is_cut() {
         let line = clean(&"ä".repeat(10_000));
-        assert!(line.len() <= MAX_LINE && line.ends_with('…'), "{}", line.len());
+        assert!(
+            line.len() <= MAX_LINE && line.ends_with('…'),
+            "{}",
+            line.len()
+        );
     }
 
     #[test]

@@ -66,7 +66,10 @@ impl State {
             limiter: Limiter::new(memory),
             time,
             called_at: Instant::now(),
-            budget: Budget { fuel: 0, deadline: Duration::ZERO },
+            budget: Budget {
+                fuel: 0,
+                deadline: Duration::ZERO,
+            },
         }
     }
 
@@ -77,7 +80,10 @@ impl State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 

@@ -29,7 +29,9 @@ pub enum VerifyError {
         path: PathBuf,
     },
     /// It is larger than any driver may be.
-    #[error("{path} has more than {MAX_COMPONENT_BYTES} bytes; strip it, or leave out what it does not need")]
+    #[error(
+        "{path} has more than {MAX_COMPONENT_BYTES} bytes; strip it, or leave out what it does not need"
+    )]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -95,8 +97,11 @@ pub(super) fn read(path: &Path, pinned: Option<&[u8; 32]>) -> Result<Vec<u8>, Ve
     };
     // Opening a pipe would wait for its writer, and there need be none.
     let no_waiting = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file =
-        std::fs::OpenOptions::new().read(true).custom_flags(no_waiting).open(path).map_err(unreadable)?;
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(no_waiting)
+        .open(path)
+        .map_err(unreadable)?;
     if !file.metadata().map_err(unreadable)?.is_file() {
         return Err(VerifyError::WrongKind {
             path: path.to_owned(),
@@ -105,17 +110,23 @@ pub(super) fn read(path: &Path, pinned: Option<&[u8; 32]>) -> Result<Vec<u8>, Ve
         });
     }
     let mut bytes = Vec::new();
-    file.take(MAX_COMPONENT_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    file.take(MAX_COMPONENT_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
     check(path, &bytes, pinned)?;
     Ok(bytes)
 }
 
 fn check(path: &Path, bytes: &[u8], pinned: Option<&[u8; 32]>) -> Result<(), VerifyError> {
     if bytes.len() as u64 > MAX_COMPONENT_BYTES {
-        return Err(VerifyError::TooLarge { path: path.to_owned() });
+        return Err(VerifyError::TooLarge {
+            path: path.to_owned(),
+        });
     }
     if bytes.is_empty() {
-        return Err(VerifyError::Empty { path: path.to_owned() });
+        return Err(VerifyError::Empty {
+            path: path.to_owned(),
+        });
     }
     if let Some(expected) = pinned {
         let actual = digest(bytes);
@@ -128,17 +139,30 @@ fn check(path: &Path, bytes: &[u8], pinned: Option<&[u8; 32]>) -> Result<(), Ver
         }
     }
     if let Some((what, remedy)) = other_kind(bytes) {
-        return Err(VerifyError::WrongKind { path: path.to_owned(), what, remedy });
+        return Err(VerifyError::WrongKind {
+            path: path.to_owned(),
+            what,
+            remedy,
+        });
     }
-    let mut validator = wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::default());
-    validator.validate_all(bytes).map_err(|error| VerifyError::Invalid {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })?;
+    let mut validator =
+        wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::default());
+    validator
+        .validate_all(bytes)
+        .map_err(|error| VerifyError::Invalid {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
     match census::count(bytes) {
-        Ok(count) if count > MAX_INSTANCES => Err(VerifyError::TooManyInstances { path: path.to_owned(), count }),
+        Ok(count) if count > MAX_INSTANCES => Err(VerifyError::TooManyInstances {
+            path: path.to_owned(),
+            count,
+        }),
         Ok(_) => Ok(()),
-        Err(error) => Err(VerifyError::Invalid { path: path.to_owned(), reason: error.to_string() }),
+        Err(error) => Err(VerifyError::Invalid {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        }),
     }
 }
 
@@ -157,7 +181,10 @@ fn other_kind(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
             "name the .wasm component that it was made from",
         ))
     } else if bytes.trim_ascii_start().starts_with(b"(") {
-        Some(("WebAssembly text", "turn it into a component with `wasm-tools parse` and `wasm-tools component new`"))
+        Some((
+            "WebAssembly text",
+            "turn it into a component with `wasm-tools parse` and `wasm-tools component new`",
+        ))
     } else {
         Some(("not WebAssembly", BUILD))
     }
@@ -168,7 +195,9 @@ mod tests {
     use super::*;
 
     fn check_kind(bytes: &[u8], expected: &str) {
-        let error = check(Path::new("x.wasm"), bytes, None).unwrap_err().to_string();
+        let error = check(Path::new("x.wasm"), bytes, None)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(expected), "{error}");
         assert!(error.starts_with("x.wasm "), "{error}");
     }
@@ -193,7 +222,9 @@ mod tests {
     fn a_pinned_digest_must_match() {
         let bytes = b"\0asm\x0d\0\x01\0";
         check(Path::new("x.wasm"), bytes, Some(&digest(bytes))).unwrap();
-        let error = check(Path::new("x.wasm"), bytes, Some(&[0; 32])).unwrap_err().to_string();
+        let error = check(Path::new("x.wasm"), bytes, Some(&[0; 32]))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("the configuration pins 0000"), "{error}");
     }
 }

@@ -27,16 +27,24 @@ const MAX_PARTIAL_LINE: usize = 4096;
 
 /// The guest wanted to wait.
 #[derive(Debug, thiserror::Error)]
-#[error("the driver tried to wait inside WASI (sleep, poll or block); a driver sets a timer and returns")]
+#[error(
+    "the driver tried to wait inside WASI (sleep, poll or block); a driver sets a timer and returns"
+)]
 pub(super) struct WouldWait;
 
 /// Everything of WASI that one store needs.
 pub(super) fn context(seed: u64, time: &Arc<TurnTime>, log: &Arc<Mutex<LogPort>>) -> WasiCtx {
-    let stream = |level| LogStream { level, time: time.clone(), log: log.clone() };
+    let stream = |level| LogStream {
+        level,
+        time: time.clone(),
+        log: log.clone(),
+    };
     let mut builder = WasiCtxBuilder::new();
     builder
         .secure_random(ChaCha12Rng::seed_from_u64(seed))
-        .insecure_random(ChaCha12Rng::seed_from_u64(seed.rotate_left(17) ^ 0x5bd1_e995))
+        .insecure_random(ChaCha12Rng::seed_from_u64(
+            seed.rotate_left(17) ^ 0x5bd1_e995,
+        ))
         .insecure_random_seed(u128::from(seed) << 64 | u128::from(!seed))
         .max_random_size(MAX_RANDOM_BYTES)
         .wall_clock(TurnClock(time.clone()))
@@ -55,23 +63,37 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     linker.allow_shadowing(true);
     let mut poll = linker.instance("wasi:io/poll@0.2.12")?;
-    poll.func_wrap_async("[method]pollable.block", |mut store, (pollable,): (Resource<DynPollable>,)| {
-        Box::new(async move {
-            if store.data_mut().table_mut().ready(pollable).await? { Ok(()) } else { Err(WouldWait.into()) }
-        })
-    })?;
-    poll.func_wrap_async("poll", |mut store, (pollables,): (Vec<Resource<DynPollable>>,)| {
-        Box::new(async move {
-            let table = store.data_mut().table_mut();
-            let mut ready = Vec::new();
-            for (index, pollable) in (0u32..).zip(&pollables) {
-                if table.ready(Resource::new_borrow(pollable.rep())).await? {
-                    ready.push(index);
+    poll.func_wrap_async(
+        "[method]pollable.block",
+        |mut store, (pollable,): (Resource<DynPollable>,)| {
+            Box::new(async move {
+                if store.data_mut().table_mut().ready(pollable).await? {
+                    Ok(())
+                } else {
+                    Err(WouldWait.into())
                 }
-            }
-            if ready.is_empty() { Err(WouldWait.into()) } else { Ok((ready,)) }
-        })
-    })?;
+            })
+        },
+    )?;
+    poll.func_wrap_async(
+        "poll",
+        |mut store, (pollables,): (Vec<Resource<DynPollable>>,)| {
+            Box::new(async move {
+                let table = store.data_mut().table_mut();
+                let mut ready = Vec::new();
+                for (index, pollable) in (0u32..).zip(&pollables) {
+                    if table.ready(Resource::new_borrow(pollable.rep())).await? {
+                        ready.push(index);
+                    }
+                }
+                if ready.is_empty() {
+                    Err(WouldWait.into())
+                } else {
+                    Ok((ready,))
+                }
+            })
+        },
+    )?;
     linker.allow_shadowing(false);
     Ok(())
 }

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::{
-    Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+    Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAllocationConfig,
+    WasmBacktraceDetails,
 };
 
 pub use ticker::TICK;
@@ -45,7 +46,9 @@ pub enum EngineError {
         reason: String,
     },
     /// The cache folder cannot be used.
-    #[error("the compile cache {path} cannot be used: {reason}; make data_dir writable for this user")]
+    #[error(
+        "the compile cache {path} cannot be used: {reason}; make data_dir writable for this user"
+    )]
     Cache {
         /// The folder.
         path: PathBuf,
@@ -78,7 +81,10 @@ impl Engine {
     /// Makes the engine and starts its ticker.
     pub fn new(options: &EngineOptions) -> Result<Self, EngineError> {
         let instances = options.instances.saturating_add(HEAD_ROOM);
-        let create = |reason: wasmtime::Error| EngineError::Create { instances, reason: format!("{reason:#}") };
+        let create = |reason: wasmtime::Error| EngineError::Create {
+            instances,
+            reason: format!("{reason:#}"),
+        };
         let cache = options.cache_dir.as_deref().map(open_cache).transpose()?;
 
         let mut config = Config::new();
@@ -94,10 +100,17 @@ impl Engine {
             .relaxed_simd_deterministic(true)
             .wasm_backtrace_details(WasmBacktraceDetails::Enable)
             .cache(cache.clone())
-            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances, options.max_memory)));
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(
+                instances,
+                options.max_memory,
+            )));
         let wasmtime = wasmtime::Engine::new(&config).map_err(create)?;
         let ticker = ticker::Ticker::start(wasmtime.clone());
-        Ok(Self { wasmtime, cache, _ticker: Arc::new(ticker) })
+        Ok(Self {
+            wasmtime,
+            cache,
+            _ticker: Arc::new(ticker),
+        })
     }
 
     /// wasmtime's own handle.
@@ -107,7 +120,9 @@ impl Engine {
 
     /// How many components were compiled because the cache did not hold them, and how many it did hold.
     pub fn cache_misses_and_hits(&self) -> (usize, usize) {
-        self.cache.as_ref().map_or((0, 0), |cache| (cache.cache_misses(), cache.cache_hits()))
+        self.cache
+            .as_ref()
+            .map_or((0, 0), |cache| (cache.cache_misses(), cache.cache_hits()))
     }
 
     /// How long after its deadline a guest may run on: it is looked at once in each tick.
@@ -141,14 +156,22 @@ fn pool(instances: u32, max_memory: u64) -> PoolingAllocationConfig {
 fn open_cache(path: &Path) -> Result<Cache, EngineError> {
     use std::os::unix::fs::DirBuilderExt;
 
-    let fault = |reason: String| EngineError::Cache { path: path.to_owned(), reason };
+    let fault = |reason: String| EngineError::Cache {
+        path: path.to_owned(),
+        reason,
+    };
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
         .map_err(|error| fault(error.to_string()))?;
-    let path = path.canonicalize().map_err(|error| fault(error.to_string()))?;
+    let path = path
+        .canonicalize()
+        .map_err(|error| fault(error.to_string()))?;
     let mut config = CacheConfig::new();
     config.with_directory(path.clone());
-    Cache::new(config).map_err(|error| EngineError::Cache { path, reason: format!("{error:#}") })
+    Cache::new(config).map_err(|error| EngineError::Cache {
+        path,
+        reason: format!("{error:#}"),
+    })
 }

@@ -24,7 +24,10 @@ impl Ticker {
                 }
             })
             .expect("a thread can be started while the host starts");
-        Self { stop: Some(stop), thread: Some(thread) }
+        Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 }
 

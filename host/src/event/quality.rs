@@ -91,8 +91,16 @@ mod tests {
     #[test]
     fn severity_is_read_off_the_status_code() {
         for quality in Quality::ALL {
-            assert_eq!(quality.is_good(), quality.as_str().starts_with("good"), "{quality}");
-            assert_eq!(quality.is_bad(), quality.as_str().starts_with("bad"), "{quality}");
+            assert_eq!(
+                quality.is_good(),
+                quality.as_str().starts_with("good"),
+                "{quality}"
+            );
+            assert_eq!(
+                quality.is_bad(),
+                quality.as_str().starts_with("bad"),
+                "{quality}"
+            );
         }
     }
 

@@ -86,7 +86,10 @@ impl Scalar {
 
     /// The name.
     pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(scalar, _)| *scalar == self).map_or("", |(_, name)| name)
+        Self::ALL
+            .iter()
+            .find(|(scalar, _)| *scalar == self)
+            .map_or("", |(_, name)| name)
     }
 
     /// Whether scaling and deadbands make sense.
@@ -133,14 +136,22 @@ impl DataType {
             None => (text, None),
             Some((name, rest)) => {
                 let digits = rest.strip_suffix(']')?;
-                digits.bytes().all(|byte| byte.is_ascii_digit()).then_some(())?;
+                digits
+                    .bytes()
+                    .all(|byte| byte.is_ascii_digit())
+                    .then_some(())?;
                 let count: u32 = digits.parse().ok()?;
-                (1..=Value::MAX_ELEMENTS as u32).contains(&count).then_some(())?;
+                (1..=Value::MAX_ELEMENTS as u32)
+                    .contains(&count)
+                    .then_some(())?;
                 (name, Some(count))
             }
         };
         let (scalar, _) = Scalar::ALL.iter().find(|(_, known)| *known == name)?;
-        Some(DataType { scalar: *scalar, elements })
+        Some(DataType {
+            scalar: *scalar,
+            elements,
+        })
     }
 
     /// Whether a driver may publish this value, or an operator write it, for a tag of this type, before scaling.
@@ -154,7 +165,9 @@ impl DataType {
             (Value::Int(_) | Value::Uint(_) | Value::Float(_), None) => numeric,
             (Value::Text(_), None) => self.scalar == Scalar::String,
             (Value::Bytes(_), None) => self.scalar == Scalar::Bytes,
-            (Value::Booleans(all), Some(n)) => self.scalar == Scalar::Bool && all.len() == n as usize,
+            (Value::Booleans(all), Some(n)) => {
+                self.scalar == Scalar::Bool && all.len() == n as usize
+            }
             (Value::Ints(all), Some(n)) => numeric && all.len() == n as usize,
             (Value::Uints(all), Some(n)) => numeric && all.len() == n as usize,
             (Value::Floats(all), Some(n)) => numeric && all.len() == n as usize,
@@ -181,11 +194,26 @@ mod tests {
     fn types_are_read_as_they_are_written() {
         for (scalar, name) in Scalar::ALL {
             let parsed = DataType::parse(name).unwrap();
-            assert_eq!(parsed, DataType { scalar: *scalar, elements: None });
+            assert_eq!(
+                parsed,
+                DataType {
+                    scalar: *scalar,
+                    elements: None
+                }
+            );
             assert_eq!(parsed.to_string(), *name);
         }
         assert_eq!(DataType::parse("int16[8]").unwrap().to_string(), "int16[8]");
-        for bad in ["", "int", "int16[0]", "int16[", "int16[8", "int16[65537]", "int16[-1]", "int16[+1]"] {
+        for bad in [
+            "",
+            "int",
+            "int16[0]",
+            "int16[",
+            "int16[8",
+            "int16[65537]",
+            "int16[-1]",
+            "int16[+1]",
+        ] {
             assert_eq!(DataType::parse(bad), None, "{bad}");
         }
     }
@@ -193,7 +221,11 @@ mod tests {
     #[test]
     fn a_type_admits_its_own_variants_only() {
         let check = |kind: &str, value: Value, expected: bool| {
-            assert_eq!(DataType::parse(kind).unwrap().admits(&value), expected, "{kind} {value:?}");
+            assert_eq!(
+                DataType::parse(kind).unwrap().admits(&value),
+                expected,
+                "{kind} {value:?}"
+            );
         };
         check("int16", Value::Int(1), true);
         check("int16", Value::Uint(1), true);

@@ -64,13 +64,17 @@ pub(super) fn from_device(tag: &Tag, value: Value) -> Value {
         Value::Ints(all) => Value::Floats(all.iter().map(|v| scale(*v as f64)).collect()),
         Value::Uints(all) => Value::Floats(all.iter().map(|v| scale(*v as f64)).collect()),
         Value::Floats(all) => Value::Floats(all.iter().map(|v| scale(*v)).collect()),
-        other @ (Value::Boolean(_) | Value::Text(_) | Value::Bytes(_) | Value::Booleans(_)) => other,
+        other @ (Value::Boolean(_) | Value::Text(_) | Value::Bytes(_) | Value::Booleans(_)) => {
+            other
+        }
     }
 }
 
 /// Whether a raw value fits the integer type of its tag.
 pub(super) fn fits(scalar: Scalar, value: &Value) -> bool {
-    let Some((low, high)) = scalar.integer_range() else { return true };
+    let Some((low, high)) = scalar.integer_range() else {
+        return true;
+    };
     let within = |v: i128| low <= v && v <= high;
     match value {
         Value::Int(v) => within(i128::from(*v)),
@@ -89,7 +93,9 @@ pub(super) fn fits(scalar: Scalar, value: &Value) -> bool {
 /// From engineering units to the device's terms, checked against the tag's type and range.
 pub fn to_device(tag: &Tag, value: Value) -> Result<Value, BadValue> {
     if !value.is_within_bounds() {
-        return Err(BadValue::TooLong { tag: tag.name.clone() });
+        return Err(BadValue::TooLong {
+            tag: tag.name.clone(),
+        });
     }
     let wrong_type = |value: &Value| BadValue::WrongType {
         tag: tag.name.clone(),
@@ -107,7 +113,9 @@ pub fn to_device(tag: &Tag, value: Value) -> Result<Value, BadValue> {
         Value::Ints(all) => elements(tag, scalar, all.iter().map(|v| Number::Int(i128::from(*v)))),
         Value::Uints(all) => elements(tag, scalar, all.iter().map(|v| Number::Int(i128::from(*v)))),
         Value::Floats(all) => elements(tag, scalar, all.iter().map(|v| Number::Float(*v))),
-        other @ (Value::Boolean(_) | Value::Text(_) | Value::Bytes(_) | Value::Booleans(_)) => Ok(other),
+        other @ (Value::Boolean(_) | Value::Text(_) | Value::Bytes(_) | Value::Booleans(_)) => {
+            Ok(other)
+        }
     }
 }
 
@@ -123,7 +131,9 @@ fn number(tag: &Tag, scalar: Scalar, number: Number) -> Result<Value, BadValue> 
         Number::Float(v) => v,
     };
     if !given.is_finite() {
-        return Err(BadValue::NotFinite { tag: tag.name.clone() });
+        return Err(BadValue::NotFinite {
+            tag: tag.name.clone(),
+        });
     }
     let raw = match number {
         _ if is_scaled(tag) => Number::Float((given - tag.offset) / tag.scale),
@@ -134,8 +144,16 @@ fn number(tag: &Tag, scalar: Scalar, number: Number) -> Result<Value, BadValue> 
             Number::Int(v) => v as f64,
             Number::Float(v) => v,
         };
-        let most = if scalar == Scalar::Float32 { f64::from(f32::MAX) } else { f64::MAX };
-        return if raw.abs() <= most { Ok(Value::Float(raw)) } else { Err(out_of_range(tag, given, -most, most)) };
+        let most = if scalar == Scalar::Float32 {
+            f64::from(f32::MAX)
+        } else {
+            f64::MAX
+        };
+        return if raw.abs() <= most {
+            Ok(Value::Float(raw))
+        } else {
+            Err(out_of_range(tag, given, -most, most))
+        };
     };
     let whole = match raw {
         Number::Int(v) => v,
@@ -152,7 +170,11 @@ fn number(tag: &Tag, scalar: Scalar, number: Number) -> Result<Value, BadValue> 
     })
 }
 
-fn elements(tag: &Tag, scalar: Scalar, all: impl Iterator<Item = Number>) -> Result<Value, BadValue> {
+fn elements(
+    tag: &Tag,
+    scalar: Scalar,
+    all: impl Iterator<Item = Number>,
+) -> Result<Value, BadValue> {
     let (mut ints, mut uints, mut floats) = (Vec::new(), Vec::new(), Vec::new());
     for element in all {
         match number(tag, scalar, element)? {
@@ -231,7 +253,13 @@ pub(in crate::tags) mod tests {
         check("int16", 0.5, 0.0, Value::Int(-7), Value::Float(-3.5));
         check("uint16", 2.0, -40.0, Value::Uint(100), Value::Float(160.0));
         check("float32", 10.0, 1.0, Value::Float(2.5), Value::Float(26.0));
-        check("int16[2]", 0.5, 1.0, Value::Ints([2, 4].into()), Value::Floats([2.0, 3.0].into()));
+        check(
+            "int16[2]",
+            0.5,
+            1.0,
+            Value::Ints([2, 4].into()),
+            Value::Floats([2.0, 3.0].into()),
+        );
         check("bool", 0.5, 1.0, Value::Boolean(true), Value::Boolean(true));
     }
 
@@ -250,17 +278,59 @@ pub(in crate::tags) mod tests {
         check("uint16", 1.0, 0.0, Value::Int(-1), Err("holds 0 to 65535"));
         check("int16", 0.1, 0.0, Value::Float(21.5), Ok(Value::Int(215)));
         check("int16", 0.1, 0.0, Value::Float(4000.0), Err("-3276.8"));
-        check("uint64", 1.0, 0.0, Value::Uint(u64::MAX), Ok(Value::Uint(u64::MAX)));
-        check("int64", 1.0, 0.0, Value::Int(i64::MIN), Ok(Value::Int(i64::MIN)));
+        check(
+            "uint64",
+            1.0,
+            0.0,
+            Value::Uint(u64::MAX),
+            Ok(Value::Uint(u64::MAX)),
+        );
+        check(
+            "int64",
+            1.0,
+            0.0,
+            Value::Int(i64::MIN),
+            Ok(Value::Int(i64::MIN)),
+        );
         check("int64", 1.0, 0.0, Value::Float(1e19), Err("does not fit"));
         check("float32", 1.0, 0.0, Value::Float(1e39), Err("does not fit"));
         check("float32", 1.0, 0.0, Value::Float(f64::NAN), Err("finite"));
         check("float64", 2.0, 1.0, Value::Int(5), Ok(Value::Float(2.0)));
-        check("bool", 1.0, 0.0, Value::Int(1), Err("of type bool; a number was given"));
-        check("string", 1.0, 0.0, Value::Text("a".into()), Ok(Value::Text("a".into())));
-        check("int16[2]", 1.0, 0.0, Value::Ints([1, 2].into()), Ok(Value::Ints([1, 2].into())));
-        check("int16[2]", 1.0, 0.0, Value::Ints([1].into()), Err("int16[2]"));
-        check("string", 1.0, 0.0, Value::Text("x".repeat(70_000).into()), Err("64 KiB"));
+        check(
+            "bool",
+            1.0,
+            0.0,
+            Value::Int(1),
+            Err("of type bool; a number was given"),
+        );
+        check(
+            "string",
+            1.0,
+            0.0,
+            Value::Text("a".into()),
+            Ok(Value::Text("a".into())),
+        );
+        check(
+            "int16[2]",
+            1.0,
+            0.0,
+            Value::Ints([1, 2].into()),
+            Ok(Value::Ints([1, 2].into())),
+        );
+        check(
+            "int16[2]",
+            1.0,
+            0.0,
+            Value::Ints([1].into()),
+            Err("int16[2]"),
+        );
+        check(
+            "string",
+            1.0,
+            0.0,
+            Value::Text("x".repeat(70_000).into()),
+            Err("64 KiB"),
+        );
     }
 
     #[test]

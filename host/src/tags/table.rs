@@ -59,7 +59,10 @@ impl TagTable {
             reported: None,
         };
         let cells = tags.iter().map(|_| fresh()).collect();
-        Self { tags, cells: Mutex::new(cells) }
+        Self {
+            tags,
+            cells: Mutex::new(cells),
+        }
     }
 
     /// The tags' configuration.
@@ -69,11 +72,18 @@ impl TagTable {
 
     /// Takes in samples in the device's terms, all of whose tags exist and whose values have their tags' types. Gives
     /// back, in place, those to hand on, in engineering units.
-    pub fn take(&self, mut samples: Vec<Sample>, gate: &impl Gate, server_time: WallNs) -> Vec<Sample> {
+    pub fn take(
+        &self,
+        mut samples: Vec<Sample>,
+        gate: &impl Gate,
+        server_time: WallNs,
+    ) -> Vec<Sample> {
         let mut cells = self.lock();
         samples.retain_mut(|sample| {
-            let (Some(tag), Some(cell)) = (self.tags.get(sample.tag.index()), cells.get_mut(sample.tag.index()))
-            else {
+            let (Some(tag), Some(cell)) = (
+                self.tags.get(sample.tag.index()),
+                cells.get_mut(sample.tag.index()),
+            ) else {
                 return false;
             };
             take_one(tag, cell, sample, gate, server_time)
@@ -101,7 +111,12 @@ impl TagTable {
         reason: &Arc<str>,
         server_time: WallNs,
     ) -> Vec<Sample> {
-        self.mark_where(|tag, state| which(tag) && !state.quality.is_bad(), quality, reason, server_time)
+        self.mark_where(
+            |tag, state| which(tag) && !state.quality.is_bad(),
+            quality,
+            reason,
+            server_time,
+        )
     }
 
     fn mark_where(
@@ -123,7 +138,10 @@ impl TagTable {
             }
             cell.state.quality = quality;
             cell.state.server_time = Some(server_time);
-            cell.reported = Some(Reported { value: cell.state.value.clone(), quality });
+            cell.reported = Some(Reported {
+                value: cell.state.value.clone(),
+                quality,
+            });
             changes.push(Sample {
                 tag: TagId(u32::try_from(index).expect("a channel has at most 100,000 tags")),
                 value: cell.state.value.clone(),
@@ -136,7 +154,9 @@ impl TagTable {
 
     /// A value in the device's terms, in engineering units. `None` if there is no such tag.
     pub fn to_engineering(&self, tag: TagId, value: Value) -> Option<Value> {
-        self.tags.get(tag.index()).map(|tag| scaling::from_device(tag, value))
+        self.tags
+            .get(tag.index())
+            .map(|tag| scaling::from_device(tag, value))
     }
 
     /// What is known of one tag.
@@ -152,7 +172,13 @@ impl TagTable {
     /// How many tags are good, and how many there are.
     pub fn count_good(&self) -> (usize, usize) {
         let cells = self.lock();
-        (cells.iter().filter(|cell| cell.state.quality.is_good()).count(), cells.len())
+        (
+            cells
+                .iter()
+                .filter(|cell| cell.state.quality.is_good())
+                .count(),
+            cells.len(),
+        )
     }
 
     fn lock(&self) -> MutexGuard<'_, Box<[Cell]>> {
@@ -162,12 +188,21 @@ impl TagTable {
 }
 
 /// Takes in one sample; says whether to hand it on.
-fn take_one(tag: &Tag, cell: &mut Cell, sample: &mut Sample, gate: &impl Gate, server_time: WallNs) -> bool {
+fn take_one(
+    tag: &Tag,
+    cell: &mut Cell,
+    sample: &mut Sample,
+    gate: &impl Gate,
+    server_time: WallNs,
+) -> bool {
     let mut reason = None;
     if let Some(value) = sample.value.take() {
         if sample.quality.is_good() && !scaling::fits(tag.data_type.scalar, &value) {
             sample.quality = Quality::BadOutOfRange;
-            reason = Some(Arc::from(format!("the driver gave {value:?}, which no {} holds", tag.data_type)));
+            reason = Some(Arc::from(format!(
+                "the driver gave {value:?}, which no {} holds",
+                tag.data_type
+            )));
         } else if !sample.quality.is_bad() {
             sample.value = Some(scaling::from_device(tag, value));
         }
@@ -193,18 +228,25 @@ fn take_one(tag: &Tag, cell: &mut Cell, sample: &mut Sample, gate: &impl Gate, s
     let hand_on = match tag.report {
         Report::Always => true,
         Report::Change => cell.reported.as_ref().is_none_or(|reported| {
-            reported.quality != sample.quality || differs(&reported.value, &sample.value, tag.deadband)
+            reported.quality != sample.quality
+                || differs(&reported.value, &sample.value, tag.deadband)
         }),
     };
     if hand_on && tag.report == Report::Change {
-        cell.reported = Some(Reported { value: sample.value.clone(), quality: sample.quality });
+        cell.reported = Some(Reported {
+            value: sample.value.clone(),
+            quality: sample.quality,
+        });
     }
     hand_on
 }
 
 /// Whether a value differs from the one reported last, by more than the deadband.
 fn differs(old: &Option<Value>, new: &Option<Value>, deadband: f64) -> bool {
-    match (old.as_ref().and_then(as_number), new.as_ref().and_then(as_number)) {
+    match (
+        old.as_ref().and_then(as_number),
+        new.as_ref().and_then(as_number),
+    ) {
         // Written so that a NaN on either side counts as a change.
         (Some(old), Some(new)) if deadband > 0.0 => {
             let within = (new - old).abs() <= deadband;
@@ -250,7 +292,12 @@ mod tests {
     }
 
     fn sample(value: Option<Value>, quality: Quality) -> Sample {
-        Sample { tag: TagId(0), value, quality, source_time: None }
+        Sample {
+            tag: TagId(0),
+            value,
+            quality,
+            source_time: None,
+        }
     }
 
     fn table(report: Report, deadband: f64) -> TagTable {
@@ -267,11 +314,22 @@ mod tests {
     #[test]
     fn report_by_change_follows_the_deadband_from_the_last_reported_value() {
         let table = table(Report::Change, 0.5);
-        let steps = [(10.0, true), (10.4, false), (10.5, false), (10.51, true), (10.1, false), (10.0, true)];
+        let steps = [
+            (10.0, true),
+            (10.4, false),
+            (10.5, false),
+            (10.51, true),
+            (10.1, false),
+            (10.0, true),
+        ];
         for (value, expected) in steps {
             let handed_on = table.take(vec![good(value)], &Open, WallNs(1));
             assert_eq!(!handed_on.is_empty(), expected, "{value}");
-            assert_eq!(table.state(TagId(0)).unwrap().value, Some(Value::Float(value)), "the last value is always kept");
+            assert_eq!(
+                table.state(TagId(0)).unwrap().value,
+                Some(Value::Float(value)),
+                "the last value is always kept"
+            );
         }
     }
 
@@ -280,8 +338,15 @@ mod tests {
         let table = table(Report::Change, 100.0);
         assert_eq!(table.take(vec![good(1.0)], &Open, WallNs(1)).len(), 1);
         let bad = table.take(vec![sample(None, Quality::BadTimeout)], &Open, WallNs(2));
-        assert_eq!(bad, [sample(Some(Value::Float(1.0)), Quality::BadTimeout)], "with the last known value");
-        assert_eq!(table.take(vec![sample(None, Quality::BadTimeout)], &Open, WallNs(3)), []);
+        assert_eq!(
+            bad,
+            [sample(Some(Value::Float(1.0)), Quality::BadTimeout)],
+            "with the last known value"
+        );
+        assert_eq!(
+            table.take(vec![sample(None, Quality::BadTimeout)], &Open, WallNs(3)),
+            []
+        );
         assert_eq!(table.take(vec![good(1.0)], &Open, WallNs(4)).len(), 1);
     }
 
@@ -291,7 +356,10 @@ mod tests {
         let handed_on = table.take(vec![good(1.0)], &Down, WallNs(1));
         assert_eq!(handed_on[0].quality, Quality::BadNotConnected);
         let state = table.state(TagId(0)).unwrap();
-        assert_eq!((state.value, state.reason.as_deref()), (None, Some("link plc is down")));
+        assert_eq!(
+            (state.value, state.reason.as_deref()),
+            (None, Some("link plc is down"))
+        );
     }
 
     #[test]
@@ -300,9 +368,19 @@ mod tests {
         table.take(vec![good(1.0)], &Open, WallNs(1));
         let reason: Arc<str> = "the driver trapped".into();
         let changes = table.mark(|_| true, Quality::BadStale, &reason, WallNs(2));
-        assert_eq!(changes, [sample(Some(Value::Float(1.0)), Quality::BadStale)]);
-        assert_eq!(table.mark(|_| true, Quality::BadStale, &reason, WallNs(3)), [], "no change, nothing to say");
-        assert_eq!(table.state(TagId(0)).unwrap().reason.as_deref(), Some("the driver trapped"));
+        assert_eq!(
+            changes,
+            [sample(Some(Value::Float(1.0)), Quality::BadStale)]
+        );
+        assert_eq!(
+            table.mark(|_| true, Quality::BadStale, &reason, WallNs(3)),
+            [],
+            "no change, nothing to say"
+        );
+        assert_eq!(
+            table.state(TagId(0)).unwrap().reason.as_deref(),
+            Some("the driver trapped")
+        );
         table.take(vec![good(2.0)], &Open, WallNs(4));
         let state = table.state(TagId(0)).unwrap();
         assert_eq!((state.quality, state.reason), (Quality::Good, None));
@@ -311,7 +389,11 @@ mod tests {
     #[test]
     fn a_value_that_its_type_cannot_hold_is_not_good() {
         let table = TagTable::new([tag("int16", 1.0, 0.0)].into());
-        let handed_on = table.take(vec![sample(Some(Value::Int(40_000)), Quality::Good)], &Open, WallNs(1));
+        let handed_on = table.take(
+            vec![sample(Some(Value::Int(40_000)), Quality::Good)],
+            &Open,
+            WallNs(1),
+        );
         assert_eq!(handed_on, [sample(None, Quality::BadOutOfRange)]);
     }
 
