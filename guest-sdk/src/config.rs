@@ -1,5 +1,6 @@
 //! What the operator asks of a channel, with typed settings, and everything that is wrong with it at once.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -208,12 +209,14 @@ pub(crate) fn parse<D: Driver>(
         .iter()
         .filter_map(|device| faults.keep(parse_device(device, &links)))
         .collect();
+    let device_ids: BTreeSet<DeviceId> = devices.iter().map(|device| device.id).collect();
     let tags: Vec<_> = config
         .tags
         .iter()
         .filter_map(|tag| faults.keep(parse_tag(tag)))
-        .filter(|tag: &Tag<D::TagSettings>| devices.iter().any(|device| device.id == tag.device))
+        .filter(|tag: &Tag<D::TagSettings>| device_ids.contains(&tag.device))
         .collect();
+    let tag_ids: BTreeSet<TagId> = tags.iter().map(|tag| tag.id).collect();
     let groups = config
         .groups
         .iter()
@@ -224,7 +227,7 @@ pub(crate) fn parse<D: Driver>(
                 .tags
                 .iter()
                 .copied()
-                .filter(|id| tags.iter().any(|tag| tag.id == *id))
+                .filter(|id| tag_ids.contains(id))
                 .collect(),
         })
         .collect();
@@ -299,9 +302,13 @@ fn parse_tag<S: DeserializeOwned>(tag: &abi::Tag) -> Result<Tag<S>, Fault> {
 
 /// Settings from JSON; the fault names the field.
 fn settings<S: DeserializeOwned>(at: &str, json: &str) -> Result<S, Fault> {
-    let json = if json.is_empty() { "{}" } else { json };
-    let mut deserializer = serde_json::Deserializer::from_str(json);
-    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let table = match serde_json::from_str(if json.is_empty() { "{}" } else { json }) {
+        Ok(table @ serde_json::Value::Object(_)) => table,
+        Ok(_) => return Err(Fault::new(at, "settings are a table of names and values")),
+        Err(error) => return Err(Fault::new(at, format!("this is not JSON: {error}"))),
+    };
+    // From the value, not from the text: its lines and columns are not those of the operator's file.
+    serde_path_to_error::deserialize(table).map_err(|error| {
         let path = match error.path().to_string() {
             root if root == "." => String::new(),
             path => path,

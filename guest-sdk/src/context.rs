@@ -25,7 +25,8 @@ impl Context {
         Self { shared }
     }
 
-    /// Now, on the clock that measures. It stands still within a turn, so that no time passes but by waiting.
+    /// Now, on the clock that measures. It stands still within a turn, so that no time passes but by waiting. Before the first turn,
+    /// within `configure`, both clocks are at zero.
     pub fn now(&self) -> Instant {
         self.shared.now()
     }

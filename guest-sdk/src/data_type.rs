@@ -177,3 +177,65 @@ impl FromStr for DataType {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_and_written() {
+        for (name, scalar) in Scalar::ALL {
+            assert_eq!(name.parse(), Ok(DataType::single(scalar)));
+            assert_eq!(DataType::single(scalar).to_string(), name);
+        }
+        let array: DataType = "int16[65536]".parse().expect("the longest array");
+        assert_eq!(array.length, Some(65_536));
+        assert_eq!(array.to_string(), "int16[65536]");
+        for wrong in [
+            "",
+            "int",
+            "INT16",
+            "int16[",
+            "int16]",
+            "int16[0]",
+            "int16[65537]",
+            "int16[-1]",
+            "[4]",
+            "int16[4] ",
+            "double",
+        ] {
+            let fault = wrong.parse::<DataType>().expect_err(wrong);
+            assert_eq!(fault.given, wrong);
+        }
+    }
+
+    #[test]
+    fn values_fit_or_do_not() {
+        let check = |data_type: &str, value: Value, fits: bool| {
+            let data_type: DataType = data_type.parse().expect(data_type);
+            assert_eq!(data_type.accepts(&value), fits, "{value:?} as {data_type}");
+        };
+        check("bool", Value::Boolean(true), true);
+        check("bool", Value::Uint(1), false);
+        check("int8", Value::Int(-128), true);
+        check("int8", Value::Int(128), false);
+        check("int8", Value::Uint(1), false);
+        check("uint8", Value::Uint(255), true);
+        check("uint8", Value::Uint(256), false);
+        check("int64", Value::Int(i64::MIN), true);
+        check("uint64", Value::Uint(u64::MAX), true);
+        check("float32", Value::Float(1.0), true);
+        check("float64", Value::Int(1), false);
+        check("string", Value::Text(String::new()), true);
+        check("bytes", Value::Bytes(Vec::new()), true);
+        check("int16[2]", Value::Ints(vec![1, 2]), true);
+        check("int16[2]", Value::Ints(vec![1]), false);
+        check("int16[2]", Value::Ints(vec![1, 40_000]), false);
+        check("int16[2]", Value::Int(1), false);
+        check("int16", Value::Ints(vec![1]), false);
+        check("bool[1]", Value::Booleans(vec![true]), true);
+        check("uint8[1]", Value::Uints(vec![1]), true);
+        check("float32[1]", Value::Floats(vec![1.0]), true);
+        check("float32[1]", Value::Uints(vec![1]), false);
+    }
+}

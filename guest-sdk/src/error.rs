@@ -60,10 +60,16 @@ impl From<Error> for abi::Error {
     fn from(error: Error) -> Self {
         Self {
             code: error.code,
-            message: error.message,
-            trace: error.trace,
+            message: cut(error.message, 4 * 1024),
+            trace: error.trace.map(|trace| cut(trace, 64 * 1024)),
         }
     }
+}
+
+/// As much of a text as the host takes.
+fn cut(mut text: String, bytes: usize) -> String {
+    text.truncate(text.floor_char_boundary(bytes));
+    text
 }
 
 /// A stream has ended, or was not there to begin with.

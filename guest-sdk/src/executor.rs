@@ -12,7 +12,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -74,6 +74,7 @@ struct Task {
 }
 
 struct Slot {
+    /// Out of the slab together with the task.
     waker: Waker,
     flag: Arc<SlotWaker>,
     state: State,
@@ -91,7 +92,33 @@ enum State {
 struct SlotWaker {
     slot: usize,
     queued: AtomicBool,
-    ready: Arc<Mutex<VecDeque<usize>>>,
+    ready: Arc<Ready>,
+}
+
+/// The slots whose tasks can go on.
+#[derive(Default)]
+struct Ready {
+    /// How many there are, to be asked without the lock: as a rule none.
+    count: AtomicUsize,
+    queue: Mutex<VecDeque<usize>>,
+}
+
+impl Ready {
+    fn push(&self, slot: usize) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.push_back(slot);
+        self.count.store(queue.len(), Ordering::Release);
+    }
+
+    fn pop(&self) -> Option<usize> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = queue.pop_front();
+        self.count.store(queue.len(), Ordering::Release);
+        slot
+    }
 }
 
 impl Wake for SlotWaker {
@@ -101,13 +128,9 @@ impl Wake for SlotWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.queued.swap(true, Ordering::Relaxed) {
-            lock(&self.ready).push_back(self.slot);
+            self.ready.push(self.slot);
         }
     }
-}
-
-fn lock(ready: &Mutex<VecDeque<usize>>) -> std::sync::MutexGuard<'_, VecDeque<usize>> {
-    ready.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A task that was taken away before its end, still to be answered.
@@ -120,7 +143,7 @@ pub(crate) struct Cancelled {
 pub(crate) struct Executor {
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<usize>>,
-    ready: Arc<Mutex<VecDeque<usize>>>,
+    ready: Arc<Ready>,
     current: Cell<Option<usize>>,
 }
 
@@ -151,7 +174,7 @@ impl Executor {
 
     /// Runs until no task can go on, and hands on what each finished one owes.
     pub(crate) fn run(&self, mut finished: impl FnMut(Duty, Done)) {
-        while let Some(index) = self.next_ready() {
+        while let Some(index) = self.ready.pop() {
             let Some((mut task, waker)) = self.check_out(index) else {
                 continue;
             };
@@ -159,9 +182,10 @@ impl Executor {
             let polled = task.future.as_mut().poll(&mut Context::from_waker(&waker));
             self.current.set(None);
             match polled {
-                Poll::Pending => self.check_in(index, task),
+                Poll::Pending => self.check_in(index, State::Parked(task), waker),
                 Poll::Ready(done) => {
-                    self.release(index);
+                    self.check_in(index, State::Free, waker);
+                    self.free.borrow_mut().push(index);
                     let duty = task.duty;
                     drop(task);
                     finished(duty, done);
@@ -212,10 +236,6 @@ impl Executor {
             .count()
     }
 
-    fn next_ready(&self) -> Option<usize> {
-        lock(&self.ready).pop_front()
-    }
-
     fn check_out(&self, index: usize) -> Option<(Task, Waker)> {
         let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[index];
@@ -223,7 +243,8 @@ impl Executor {
         match std::mem::replace(&mut slot.state, State::Free) {
             State::Parked(task) => {
                 slot.state = State::Running(task.duty);
-                Some((task, slot.waker.clone()))
+                let waker = std::mem::replace(&mut slot.waker, Waker::noop().clone());
+                Some((task, waker))
             }
             other => {
                 slot.state = other;
@@ -232,13 +253,11 @@ impl Executor {
         }
     }
 
-    fn check_in(&self, index: usize, task: Task) {
-        self.slots.borrow_mut()[index].state = State::Parked(task);
-    }
-
-    fn release(&self, index: usize) {
-        self.slots.borrow_mut()[index].state = State::Free;
-        self.free.borrow_mut().push(index);
+    fn check_in(&self, index: usize, state: State, waker: Waker) {
+        let mut slots = self.slots.borrow_mut();
+        let slot = &mut slots[index];
+        slot.state = state;
+        slot.waker = waker;
     }
 
     fn take(&self, index: usize) -> Option<Cancelled> {
@@ -258,5 +277,148 @@ impl Executor {
             duty: task.duty,
             committed,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::rc::Rc;
+
+    use super::*;
+
+    /// An executor, what its tasks said, and the wakers that they left behind.
+    #[derive(Default, Clone)]
+    struct Bench {
+        executor: Rc<Executor>,
+        said: Rc<RefCell<Vec<&'static str>>>,
+        wakers: Rc<RefCell<Vec<Waker>>>,
+    }
+
+    impl Bench {
+        /// A task that says a word each time that it is polled, and ends with the last.
+        fn spawn(&self, duty: Duty, words: &'static [&'static str]) {
+            let bench = self.clone();
+            let mut words = words.iter();
+            self.executor.spawn(
+                duty,
+                Box::pin(poll_fn(move |cx| {
+                    bench.said.borrow_mut().extend(words.next());
+                    bench.wakers.borrow_mut().push(cx.waker().clone());
+                    match words.len() {
+                        0 => Poll::Ready(Done::Quiet),
+                        _ => Poll::Pending,
+                    }
+                })),
+            );
+        }
+
+        fn run(&self) -> Vec<Duty> {
+            let mut ended = Vec::new();
+            self.executor.run(|duty, _| ended.push(duty));
+            ended
+        }
+
+        fn take_said(&self) -> Vec<&'static str> {
+            self.said.take()
+        }
+    }
+
+    #[test]
+    fn tasks_run_in_the_order_of_their_wakes_and_once_for_many() {
+        let bench = Bench::default();
+        bench.spawn(Duty::Read(1), &["a1", "a2", "a3"]);
+        bench.spawn(Duty::Read(2), &["b1", "b2"]);
+        assert_eq!(bench.run(), []);
+        assert_eq!(bench.take_said(), ["a1", "b1"]);
+        let wakers = bench.wakers.take();
+        for waker in [&wakers[1], &wakers[0], &wakers[1], &wakers[0]] {
+            waker.wake_by_ref();
+        }
+        assert_eq!(bench.run(), [Duty::Read(2)]);
+        assert_eq!(bench.take_said(), ["b2", "a2"]);
+        // Nobody was woken: nobody runs.
+        assert_eq!(bench.run(), []);
+        assert_eq!(bench.take_said(), [""; 0]);
+    }
+
+    #[test]
+    fn a_task_may_spawn_and_wake_itself() {
+        let bench = Bench::default();
+        let inner = bench.clone();
+        let mut first = true;
+        bench.executor.spawn(
+            Duty::Nothing,
+            Box::pin(poll_fn(move |cx| {
+                if std::mem::take(&mut first) {
+                    inner.said.borrow_mut().push("outer");
+                    inner.spawn(Duty::Nothing, &["inner"]);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                inner.said.borrow_mut().push("outer again");
+                Poll::Ready(Done::Quiet)
+            })),
+        );
+        assert_eq!(bench.run().len(), 2);
+        assert_eq!(bench.take_said(), ["outer", "inner", "outer again"]);
+    }
+
+    #[test]
+    fn a_waker_that_outlives_its_task_wakes_at_most_a_stranger() {
+        let bench = Bench::default();
+        bench.spawn(Duty::Nothing, &["gone"]);
+        bench.run();
+        let stale = bench.wakers.take();
+        stale[0].wake_by_ref();
+        assert_eq!(bench.run(), []);
+        bench.spawn(Duty::Nothing, &["x", "y"]);
+        bench.run();
+        stale[0].wake_by_ref();
+        bench.run();
+        assert_eq!(bench.take_said(), ["gone", "x", "y"]);
+        assert_eq!(
+            bench.executor.slots.borrow().len(),
+            1,
+            "slots are used again"
+        );
+    }
+
+    #[test]
+    fn a_cancelled_task_never_runs_again_though_it_was_woken() {
+        let bench = Bench::default();
+        bench.spawn(Duty::Write(1), &["w1", "w2"]);
+        bench.spawn(Duty::Write(2), &["v1", "v2"]);
+        bench.run();
+        for waker in bench.wakers.take() {
+            waker.wake();
+        }
+        let cancelled = bench.executor.cancel(1).map(|task| task.duty);
+        assert_eq!(cancelled, Some(Duty::Write(1)));
+        assert!(bench.executor.cancel(1).is_none());
+        assert!(bench.executor.cancel(3).is_none());
+        assert_eq!(bench.run(), [Duty::Write(2)]);
+        assert_eq!(bench.take_said(), ["w1", "v1", "v2"]);
+    }
+
+    #[test]
+    fn a_committed_task_is_not_cancelled_but_may_be_swept_away() {
+        let bench = Bench::default();
+        let executor = bench.executor.clone();
+        bench.executor.spawn(
+            Duty::Write(1),
+            Box::pin(poll_fn(move |_| {
+                assert_eq!(executor.current_duty(), Some(Duty::Write(1)));
+                executor.commit_current();
+                Poll::Pending
+            })),
+        );
+        bench.run();
+        assert!(bench.executor.cancel(1).is_none());
+        assert_eq!(bench.executor.requests(), 1);
+        let swept = bench.executor.cancel_all();
+        assert_eq!(swept.len(), 1);
+        assert!(swept[0].committed);
+        assert_eq!(bench.executor.requests(), 0);
     }
 }

@@ -110,10 +110,12 @@ impl<T> RequestLock<T> {
     }
 
     fn wake_next(&self) {
-        if !self.held.get()
-            && let Some(next) = self.queues.borrow().front()
-        {
-            next.waker.wake_by_ref();
+        if self.held.get() {
+            return;
+        }
+        let next = self.queues.borrow().front().map(|next| next.waker.clone());
+        if let Some(next) = next {
+            next.wake();
         }
     }
 }
@@ -202,5 +204,140 @@ impl<T> Drop for RequestGuard<'_, T> {
         self.value = None;
         self.lock.held.set(false);
         self.lock.wake_next();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
+    use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
+
+    use super::*;
+
+    /// Whether somebody was woken since it was last asked.
+    struct Flag(AtomicBool);
+
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    struct Waiting<'a> {
+        name: usize,
+        priority: Priority,
+        acquire: Pin<Box<Acquire<'a, ()>>>,
+        woken: Arc<Flag>,
+    }
+
+    impl<'a> Waiting<'a> {
+        fn poll(&mut self) -> Option<RequestGuard<'a, ()>> {
+            let waker = Waker::from(self.woken.clone());
+            match self.acquire.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(guard) => Some(guard),
+                Poll::Pending => None,
+            }
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Ask(Priority),
+        /// Drop one of those that wait.
+        GiveUp(usize),
+        Release,
+        /// Poll one that was woken, as an executor would, or one that was not.
+        Poll(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            3 => Just(Step::Ask(Priority::Poll)),
+            2 => Just(Step::Ask(Priority::Write)),
+            2 => (0..8_usize).prop_map(Step::GiveUp),
+            4 => Just(Step::Release),
+            6 => (0..8_usize).prop_map(Step::Poll),
+        ];
+        proptest::collection::vec(step, 1..60)
+    }
+
+    /// Who of those that wait should get the lock next: the oldest write, else the oldest poll.
+    fn next(waiting: &[Waiting<'_>]) -> Option<usize> {
+        let of = |priority| waiting.iter().find(move |one| one.priority == priority);
+        Some(of(Priority::Write).or(of(Priority::Poll))?.name)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 2000,
+            rng_seed: RngSeed::Fixed(20_261_120),
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn writes_first_in_order_and_nobody_is_forgotten(steps in steps()) {
+            let lock = RequestLock::new(());
+            let mut waiting: Vec<Waiting<'_>> = Vec::new();
+            let mut held: Option<RequestGuard<'_, ()>> = None;
+            for (name, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Ask(priority) => {
+                        let mut newcomer = Waiting {
+                            name,
+                            priority,
+                            acquire: Box::pin(lock.lock(priority)),
+                            woken: Arc::new(Flag(AtomicBool::new(false))),
+                        };
+                        // A newcomer gets a free lock unless somebody goes first who was already woken for it.
+                        let first = match next(&waiting) {
+                            None => true,
+                            Some(_) => priority == Priority::Write
+                                && waiting.iter().all(|one| one.priority == Priority::Poll),
+                        };
+                        let got = newcomer.poll();
+                        prop_assert_eq!(got.is_some(), held.is_none() && first);
+                        match got {
+                            Some(guard) => held = Some(guard),
+                            None => waiting.push(newcomer),
+                        }
+                    }
+                    Step::GiveUp(index) if !waiting.is_empty() => {
+                        drop(waiting.remove(index % waiting.len()));
+                    }
+                    Step::Release => held = None,
+                    Step::Poll(index) if !waiting.is_empty() => {
+                        let index = index % waiting.len();
+                        let due = held.is_none() && next(&waiting) == Some(waiting[index].name);
+                        waiting[index].woken.0.store(false, Ordering::Relaxed);
+                        let got = waiting[index].poll();
+                        prop_assert_eq!(got.is_some(), due);
+                        if let Some(guard) = got {
+                            held = Some(guard);
+                            waiting.remove(index);
+                        }
+                    }
+                    Step::GiveUp(_) | Step::Poll(_) => {}
+                }
+                if held.is_none() && let Some(name) = next(&waiting) {
+                    let first = waiting.iter().find(|one| one.name == name);
+                    let woken = first.is_some_and(|one| one.woken.0.load(Ordering::Relaxed));
+                    prop_assert!(woken, "the lock is free, and {} sleeps", name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_guard_gives_the_value() {
+        let lock = RequestLock::new(1);
+        *lock.try_lock(Priority::Poll).expect("free") += 1;
+        let guard = lock.try_lock(Priority::Poll).expect("free again");
+        assert_eq!(*guard, 2);
+        assert!(lock.try_lock(Priority::Write).is_none());
     }
 }

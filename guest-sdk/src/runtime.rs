@@ -124,16 +124,20 @@ impl<D: Driver> Runtime<D> {
             self.begin(StartReason::Reconfigured, None);
         }
         for event in events {
-            self.shared.timers.fire(event.at_ns);
-            self.run();
+            self.wake_until(event.at_ns);
             self.deliver(event.what);
             self.run();
         }
-        self.shared.timers.fire(now.monotonic_ns);
-        self.run();
+        self.wake_until(now.monotonic_ns);
         match &self.phase {
             Phase::Failed(error) => return Err(error.clone().into()),
-            Phase::Stopped => {}
+            Phase::Stopped => {
+                // Whatever came of taking things down must not follow the last word.
+                let mut actions = self.shared.actions.take();
+                let last = actions.iter().position(|action| *action == Action::Stopped);
+                actions.truncate(last.map_or(0, |index| index + 1));
+                return Ok(actions);
+            }
             Phase::Waiting | Phase::Replaced | Phase::Running => {
                 self.shared.connections.close_unclaimed(&self.shared);
                 if let Some(arm) = self.shared.timers.arm(now.monotonic_ns) {
@@ -162,6 +166,13 @@ impl<D: Driver> Runtime<D> {
                 Err(faults)
             }
         }
+    }
+
+    /// Lets the sleeps end that were due at `nanos`: before what happened later, so that a reply that came in time is not too late
+    /// only because the turn is.
+    fn wake_until(&mut self, nanos: u64) {
+        self.shared.timers.fire(nanos);
+        self.run();
     }
 
     /// Puts `driver` in the place of the one before, whose tasks are dropped and answered.
@@ -362,12 +373,23 @@ impl<D: Driver> Runtime<D> {
         }
     }
 
+    /// Runs until no task can go on. Nothing runs after the end.
     fn run(&mut self) {
+        if self.has_ended() {
+            return;
+        }
         let shared = self.shared.clone();
         shared.executor.run(|duty, done| self.finished(duty, done));
     }
 
+    fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Stopped | Phase::Failed(_))
+    }
+
     fn finished(&mut self, duty: Duty, done: Done) {
+        if self.has_ended() {
+            return;
+        }
         match (duty, done) {
             (Duty::Stop, _) => {
                 let cancelled = self.shared.executor.cancel_all();

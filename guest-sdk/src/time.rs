@@ -87,13 +87,15 @@ pub(crate) struct Timers {
 impl Timers {
     /// Wakes every sleep that ends at `now` or before.
     pub(crate) fn fire(&self, now: u64) {
-        let mut sleeping = self.sleeping.borrow_mut();
-        while let Some(first) = sleeping.first_entry() {
-            if first.key().0 > now {
-                break;
-            }
-            first.remove().wake();
+        while let Some(waker) = self.pop_due(now) {
+            waker.wake();
         }
+    }
+
+    fn pop_due(&self, now: u64) -> Option<Waker> {
+        let mut sleeping = self.sleeping.borrow_mut();
+        let first = sleeping.first_entry()?;
+        (first.key().0 <= now).then(|| first.remove())
     }
 
     /// The host's timer ran out.

@@ -16,8 +16,14 @@ impl Wakers {
     }
 
     pub(crate) fn wake(&self) {
-        for waker in self.0.borrow_mut().drain(..) {
+        let mut woken = self.0.take();
+        for waker in woken.drain(..) {
             waker.wake();
+        }
+        // Nobody registers while others are woken, but if somebody did, it must not be forgotten.
+        let mut waiting = self.0.borrow_mut();
+        if waiting.is_empty() {
+            *waiting = woken;
         }
     }
 }

@@ -18,7 +18,19 @@ pub mod bindings;
 pub mod bus;
 pub mod clock;
 pub mod engine;
+pub mod store;
 pub mod tags;
 
 // 2, edges.
 pub mod driver;
+pub mod link;
+pub mod sink;
+
+// 3, life.
+pub mod channel;
+pub mod supervisor;
+
+// 4, doors.
+pub mod cli;
+pub mod http;
+pub mod simulate;

@@ -19,6 +19,8 @@ pub struct Schedule {
     skipped: u64,
     /// Whether a poll is on its way.
     busy: bool,
+    /// A moment beside the grid.
+    extra: Option<u64>,
 }
 
 /// What is to be done about a group at some moment.
@@ -61,12 +63,19 @@ impl Schedule {
             cycle: 1,
             skipped: 0,
             busy: false,
+            extra: None,
         }
+    }
+
+    /// Adds one moment beside the grid: a group whose link has just come up does not wait for its period, which may be a
+    /// day. Of several, the last counts.
+    pub fn soon(&mut self, at: MonotonicNs) {
+        self.extra = Some(at.0);
     }
 
     /// The next moment to ask at.
     pub fn next(&self) -> MonotonicNs {
-        MonotonicNs(self.next)
+        MonotonicNs(self.extra.map_or(self.next, |extra| extra.min(self.next)))
     }
 
     /// Moments that were skipped so far.
@@ -86,8 +95,20 @@ impl Schedule {
 
     /// What is to be done now. Of several moments that went by, the last counts, and the others are skipped.
     pub fn due(&mut self, now: MonotonicNs) -> Due {
+        let extra = self.extra.take_if(|extra| *extra <= now.0);
         let Some(late) = now.0.checked_sub(self.next) else {
-            return Due::NotYet;
+            return match extra {
+                Some(scheduled) if !self.busy => {
+                    self.busy = true;
+                    self.cycle += 1;
+                    Due::Poll {
+                        cycle: self.cycle - 1,
+                        scheduled: MonotonicNs(scheduled),
+                        skipped: 0,
+                    }
+                }
+                Some(_) | None => Due::NotYet,
+            };
         };
         let missed = late / self.period;
         let scheduled = self.next + missed * self.period;
@@ -138,6 +159,22 @@ mod tests {
             scheduled: at(ms),
             skipped,
         }
+    }
+
+    #[test]
+    fn an_extra_moment_is_used_once_and_leaves_the_grid_alone() {
+        let mut schedule = Schedule::new(PERIOD, 0, 0, at(0));
+        assert_eq!(schedule.due(at(0)), poll(1, 0, 0));
+        schedule.soon(at(30));
+        assert_eq!(schedule.next(), at(30));
+        assert_eq!(schedule.due(at(30)), Due::NotYet, "busy: the answer under way is fresh enough");
+        schedule.done();
+        assert_eq!(schedule.next(), at(100));
+        schedule.soon(at(40));
+        assert_eq!(schedule.due(at(41)), poll(2, 40, 0));
+        schedule.done();
+        assert_eq!(schedule.due(at(100)), poll(3, 100, 0));
+        assert_eq!(schedule.skipped(), 0);
     }
 
     #[test]

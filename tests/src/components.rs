@@ -6,7 +6,7 @@
 use wit_component::{ComponentEncoder, StringEncoding};
 use wit_parser::{Resolve, SourceMap};
 
-use crate::guests::root;
+use crate::paths::root;
 
 /// The bodies of a core module. The default is a driver that does nothing, in good order.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 //!
 //! A test that uses a guest names it in a call of [`path`] or [`driver`]; `house.rs` sees to it that each is named.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -16,38 +16,31 @@ use bulkhead::event::{MonotonicNs, WallNs};
 use bulkhead::exit::Exit;
 use bulkhead::ids::{ChannelId, InstanceId};
 
-/// The root of the repository.
-pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the folder of a member has a parent")
-}
+use crate::paths;
 
 /// The file of a guest of `tests/guests/`.
+///
+/// # Panics
+///
+/// Where it is not built, with the command that builds it.
 pub fn path(name: &str) -> PathBuf {
-    built(root().join("target/drivers/guests").join(name))
+    paths::guest(name).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 /// The file of a driver of `channels/`.
+///
+/// # Panics
+///
+/// As [`path`].
 pub fn driver_path(name: &str) -> PathBuf {
-    built(root().join("target/drivers").join(name))
-}
-
-fn built(path: PathBuf) -> PathBuf {
-    let path = path.with_extension("wasm");
-    assert!(
-        path.is_file(),
-        "{} is missing; run `cargo xtask drivers`",
-        path.display()
-    );
-    path
+    paths::driver(name).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 /// The engine that all tests of one binary share, with room for 64 instances of 512 MiB.
 pub fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| {
-        let cache = root().join("target/test-cache");
+        let cache = paths::root().join("target/test-cache");
         Engine::new(&EngineOptions {
             instances: 64,
             max_memory: 512 << 20,

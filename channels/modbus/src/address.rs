@@ -22,7 +22,7 @@ Five or six digits count from 1 and begin with the table: 00001 or 000001 is a c
 #ORDER     order of bytes: #ABCD (also written #LL), #BADC (#LB), #CDAB (#BL), #DCBA (#BB); for single registers
            #L as usual, #B with the bytes swapped
 The settings of a tag can say the same: { bit = 3 }, { length = 20, packing = \"L\" }, { order = \"CDAB\" }.
-The unit is the address of the device. A name[n] type reads n values that follow each other.";
+The unit is the address of the device. A type such as int16[4] reads four values that follow each other.";
 
 /// One of the four tables of the Modbus data model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

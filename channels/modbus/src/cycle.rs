@@ -51,6 +51,8 @@ pub struct Cycle<'a, D> {
     /// Takes the samples of each block as they come.
     pub deliver: D,
     halvings: u32,
+    /// The connection is down: nothing more can be had in this cycle.
+    down: Option<Failure>,
     report: PollReport,
 }
 
@@ -94,7 +96,13 @@ enum Interrupted {
 
 impl<'a, D: FnMut(Vec<Sample>)> Cycle<'a, D> {
     /// A cycle that has not begun.
-    pub fn new(context: &'a Context, line: &'a Line, site: &'a Site, priority: Priority, deliver: D) -> Self {
+    pub fn new(
+        context: &'a Context,
+        line: &'a Line,
+        site: &'a Site,
+        priority: Priority,
+        deliver: D,
+    ) -> Self {
         Self {
             context,
             line,
@@ -103,6 +111,7 @@ impl<'a, D: FnMut(Vec<Sample>)> Cycle<'a, D> {
             until: None,
             deliver,
             halvings: MOST_HALVINGS,
+            down: None,
             report: PollReport::default(),
         }
     }
@@ -113,6 +122,10 @@ impl<'a, D: FnMut(Vec<Sample>)> Cycle<'a, D> {
         while let Some(mut visit) = visits.pop_front() {
             let round = &mut schedule.rounds[visit.round];
             let unit = &self.site.units[round.unit];
+            if let Some(failure) = self.down {
+                self.give_up(&visit, round, failure.quality());
+                continue;
+            }
             match self.visit(&mut visit, round, unit).await {
                 Ok(()) => {}
                 Err(Interrupted::Later(failure)) if visit.attempts_left > 0 => {
@@ -131,7 +144,11 @@ impl<'a, D: FnMut(Vec<Sample>)> Cycle<'a, D> {
                 Err(Interrupted::Lost(failure)) => self.give_up(&visit, round, failure.quality()),
             }
         }
-        for area in schedule.rounds.iter_mut().flat_map(|round| &mut round.areas) {
+        for area in schedule
+            .rounds
+            .iter_mut()
+            .flat_map(|round| &mut round.areas)
+        {
             area.layout.replan();
         }
         self.report
@@ -148,9 +165,17 @@ impl<'a, D: FnMut(Vec<Sample>)> Cycle<'a, D> {
             }
             let jobs = self.jobs(round);
             if unit.is_silent() {
-                last.push(Visit { round: index, jobs, attempts_left: 0 });
+                last.push(Visit {
+                    round: index,
+                    jobs,
+                    attempts_left: 0,
+                });
             } else {
-                visits.push_back(Visit { round: index, jobs, attempts_left: unit.retries });
+                visits.push_back(Visit {
+                    round: index,
+                    jobs,
+                    attempts_left: unit.retries,
+                });
             }
         }
         visits.extend(last);
@@ -160,14 +185,26 @@ impl<'a, D: FnMut(Vec<Sample>)> Cycle<'a, D> {
     fn jobs(&mut self, round: &mut Round) -> VecDeque<Job> {
         let mut jobs = VecDeque::new();
         for (index, area) in round.areas.iter_mut().enumerate() {
-            let job = |origin| move |block| Job { area: index, block, origin };
-            jobs.extend(area.layout.blocks().iter().copied().map(job(Origin::Planned)));
+            let job = |origin| {
+                move |block| Job {
+                    area: index,
+                    block,
+                    origin,
+                }
+            };
+            jobs.extend(
+                area.layout
+                    .blocks()
+                    .iter()
+                    .copied()
+                    .map(job(Origin::Planned)),
+            );
             let again = area.layout.try_again();
             let refused: Vec<Sample> = area
                 .layout
                 .faulty()
                 .filter(|(span, _)| again.is_none_or(|again| again.first != *span))
-                .flat_map(|(span, exception)| area.bad_span(span, exception.quality()))
+                .flat_map(|(span, exception)| area.bad(span, 1, exception.quality()))
                 .collect();
             (self.deliver)(refused);
             jobs.extend(again.map(job(Origin::TriedAgain)));
@@ -175,30 +212,153 @@ impl<'a, D: FnMut(Vec<Sample>)> Cycle<'a, D> {
         jobs
     }
 
-    async fn visit(&mut self, visit: &mut Visit, round: &mut Round, unit: &Unit) -> Result<(), Interrupted> {
+    async fn visit(
+        &mut self,
+        visit: &mut Visit,
+        round: &mut Round,
+        unit: &Unit,
+    ) -> Result<(), Interrupted> {
         while let Some(job) = visit.jobs.front().copied() {
             let area = &mut round.areas[job.area];
             match self.read(area, job, unit).await {
                 Ok(samples) => {
                     visit.jobs.pop_front();
                     (self.deliver)(samples);
-                    Self::learn_from_data(area, job, &mut visit.jobs);
+                    self.learn_from_data(area, job, &mut visit.jobs);
                 }
                 Err(Failure::Exception(exception)) if exception.blames_a_place() => {
                     visit.jobs.pop_front();
                     self.learn_from_refusal(area, job, exception, &mut visit.jobs);
                 }
                 Err(failure @ Failure::Timeout(_)) => return Err(Interrupted::Later(failure)),
-                Err(failure @ Failure::Exception(exception)) if exception.unit_is_away() || exception.is_busy() => {
+                Err(failure @ Failure::Exception(exception))
+                    if exception.unit_is_away() || exception == Exception::BUSY =>
+                {
                     return Err(Interrupted::Later(failure));
                 }
                 Err(failure @ Failure::Exception(_)) => {
                     visit.jobs.pop_front();
-                    (self.deliver)(area.bad(job.block, failure.quality()).collect());
+                    (self.deliver)(
+                        area.bad(job.block.first, job.block.spans, failure.quality())
+                            .collect(),
+                    );
                 }
                 Err(failure) => return Err(Interrupted::Lost(failure)),
             }
         }
         Ok(())
+    }
+
+    /// One request. A unit that answers, if only to refuse, is alive.
+    async fn read(&mut self, area: &Area, job: Job, unit: &Unit) -> Result<Vec<Sample>, Failure> {
+        if self.until.is_some_and(|until| self.context.now() >= until) {
+            return Err(Failure::Overdue);
+        }
+        let mut exchange = self.line.exchange(self.priority).await;
+        let outcome = exchange
+            .ask(unit.number, unit.timeout, area.ask(job.block))
+            .await;
+        drop(exchange);
+        match outcome {
+            Ok(reply) => {
+                self.report.answered(reply.round_trip);
+                unit.answered(self.context);
+                Ok(area.samples(job.block, reply.data()))
+            }
+            Err(failure) => {
+                self.report.failed();
+                match failure {
+                    Failure::Exception(exception) if !exception.unit_is_away() => {
+                        unit.answered(self.context)
+                    }
+                    Failure::NotConnected(_) => self.down = Some(failure),
+                    _ => {}
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    fn learn_from_data(&self, area: &mut Area, job: Job, jobs: &mut VecDeque<Job>) {
+        match job.origin {
+            Origin::Planned
+            | Origin::Right {
+                left_was_read: false,
+            } => {}
+            Origin::Left => {
+                if let Some(Job {
+                    origin: Origin::Right { left_was_read },
+                    ..
+                }) = jobs.front_mut()
+                {
+                    *left_was_read = true;
+                }
+            }
+            Origin::Right {
+                left_was_read: true,
+            } => area.layout.apart(job.block.first),
+            Origin::TriedAgain => {
+                self.context.info(format!(
+                    "{} can be read again",
+                    self.name(area, job.block.first)
+                ));
+                area.layout.forget();
+            }
+        }
+    }
+
+    fn learn_from_refusal(
+        &mut self,
+        area: &mut Area,
+        job: Job,
+        exception: Exception,
+        jobs: &mut VecDeque<Job>,
+    ) {
+        let Block { first, spans, .. } = job.block;
+        match area.layout.halves(job.block) {
+            Some((left, right)) if self.halvings > 0 => {
+                self.halvings -= 1;
+                let origin = Origin::Right {
+                    left_was_read: false,
+                };
+                jobs.push_front(Job {
+                    block: right,
+                    origin,
+                    ..job
+                });
+                jobs.push_front(Job {
+                    block: left,
+                    origin: Origin::Left,
+                    ..job
+                });
+                return;
+            }
+            Some(_) => {}
+            None => {
+                if area.layout.refused(first, exception) {
+                    let name = self.name(area, first);
+                    self.context.warn(format!(
+                        "{name} cannot be read: {}; check its address",
+                        exception.message()
+                    ));
+                }
+            }
+        }
+        (self.deliver)(area.bad(first, spans, exception.quality()).collect());
+    }
+
+    /// The tags of all requests that a visit has left are bad.
+    fn give_up(&mut self, visit: &Visit, round: &Round, quality: Quality) {
+        let bad = |job: &Job| round.areas[job.area].bad(job.block.first, job.block.spans, quality);
+        (self.deliver)(visit.jobs.iter().flat_map(bad).collect());
+    }
+
+    fn name(&self, area: &Area, span: usize) -> String {
+        let name = self
+            .site
+            .tags
+            .get(&area.tag(span))
+            .map_or("?", |place| place.name.as_str());
+        format!("tag {name}")
     }
 }

@@ -7,6 +7,9 @@ use bulkhead_sdk::Quality;
 pub struct Exception(pub u8);
 
 impl Exception {
+    /// The unit has no time; it has done nothing.
+    pub const BUSY: Self = Self(6);
+
     /// What it says of the tags that were asked for.
     pub fn quality(self) -> Quality {
         match self.0 {
@@ -43,11 +46,6 @@ impl Exception {
         matches!(self.0, 2 | 3)
     }
 
-    /// Whether asking again soon may help; the unit has done nothing.
-    pub fn is_busy(self) -> bool {
-        self.0 == 6
-    }
-
     /// Whether it was a gateway that spoke, because the unit did not.
     pub fn unit_is_away(self) -> bool {
         matches!(self.0, 10 | 11)
@@ -67,19 +65,19 @@ mod tests {
             .map(|exception| format!("{:?}: {}\n", exception.quality(), exception.message()))
             .collect();
         expect![[r#"
-            Bad: the unit refuses, with a code of its own (exception 0)
-            BadNotSupported: the unit does not have this function (exception 1)
-            BadConfiguration: the unit has no such address (exception 2)
-            BadConfiguration: the unit does not take this quantity or value (exception 3)
-            BadDeviceFailure: the unit has failed (exception 4)
-            Bad: the unit has accepted the request and needs long for it (exception 5)
-            Bad: the unit is busy (exception 6)
-            Bad: the unit cannot do this now (exception 7)
-            BadDeviceFailure: the unit found an error in its memory (exception 8)
-            Bad: the unit refuses, with a code that is not assigned (exception 9)
-            BadNoCommunication: the gateway has no path to the unit (exception 10)
-            BadNoCommunication: the gateway got no answer from the unit (exception 11)
-            Bad: the unit refuses, with a code of its own (exception 12)
+            Quality::Bad: the unit refuses, with a code of its own (exception 0)
+            Quality::BadNotSupported: the unit does not have this function (exception 1)
+            Quality::BadConfiguration: the unit has no such address (exception 2)
+            Quality::BadConfiguration: the unit does not take this quantity or value (exception 3)
+            Quality::BadDeviceFailure: the unit has failed (exception 4)
+            Quality::Bad: the unit has accepted the request and needs long for it (exception 5)
+            Quality::Bad: the unit is busy (exception 6)
+            Quality::Bad: the unit cannot do this now (exception 7)
+            Quality::BadDeviceFailure: the unit found an error in its memory (exception 8)
+            Quality::Bad: the unit refuses, with a code that is not assigned (exception 9)
+            Quality::BadNoCommunication: the gateway has no path to the unit (exception 10)
+            Quality::BadNoCommunication: the gateway got no answer from the unit (exception 11)
+            Quality::Bad: the unit refuses, with a code of its own (exception 12)
         "#]]
         .assert_eq(&table);
     }

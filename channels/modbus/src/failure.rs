@@ -17,8 +17,11 @@ pub enum Failure {
     /// The unit kept silent.
     #[error("no answer within {} ms", .0.as_millis())]
     Timeout(Duration),
-    /// The answer began, and then nothing more came.
-    #[error("the answer stopped in the middle")]
+    /// Whoever asked does not wait any more; nothing was sent.
+    #[error("the time for the whole request was up before this part of it was sent")]
+    Overdue,
+    /// The answer, or else the request, began and did not end.
+    #[error("the connection stopped in the middle of a frame")]
     CutShort,
     /// What came is not the answer.
     #[error(transparent)]
@@ -33,19 +36,25 @@ impl Failure {
     pub fn quality(self) -> Quality {
         match self {
             Self::NotConnected(_) => Quality::BadNotConnected,
-            Self::Timeout(_) => Quality::BadTimeout,
+            Self::Timeout(_) | Self::Overdue => Quality::BadTimeout,
             Self::CutShort | Self::Malformed(_) => Quality::BadNoCommunication,
             Self::Exception(exception) => exception.quality(),
+        }
+    }
+
+    /// The exception, or 0.
+    pub fn code(self) -> u32 {
+        match self {
+            Self::Exception(Exception(code)) => u32::from(code),
+            _ => 0,
         }
     }
 }
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        let code = match failure {
-            Failure::Exception(Exception(code)) => u32::from(code),
-            _ => 0,
-        };
-        Error::new(failure.to_string()).with_code(code).with_quality(failure.quality())
+        Error::new(failure.to_string())
+            .with_code(failure.code())
+            .with_quality(failure.quality())
     }
 }

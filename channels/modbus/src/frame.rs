@@ -519,7 +519,7 @@ mod tests {
             _ if pdu.len() == 2 && pdu[0] == ask.function() | 0x80 => true,
             Ask::Read { table, count, .. } => {
                 let bytes = if table.is_bits() {
-                    (count + 7) / 8
+                    count.div_ceil(8)
                 } else {
                     count * 2
                 };
@@ -544,7 +544,7 @@ mod tests {
         ) {
             let mut pdu = match &ask {
                 Ask::Read { table, count, .. } => {
-                    let bytes = if table.is_bits() { (count + 7) / 8 } else { count * 2 };
+                    let bytes = if table.is_bits() { count.div_ceil(8) } else { count * 2 };
                     let mut pdu = vec![ask.function(), bytes as u8];
                     pdu.resize(usize::from(bytes) + 2, 7);
                     pdu

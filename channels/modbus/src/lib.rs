@@ -1,11 +1,46 @@
-//! Not yet.
-mod address;
-mod exception;
-mod frame;
-mod layout;
-mod order;
-mod plan;
-mod point;
-mod settings;
-mod stand_in;
-mod value;
+//! A Modbus TCP client, as a Bulkhead driver.
+//!
+//! What it does: reads coils, discrete inputs, input and holding registers of any number of units behind one connection
+//! (functions 1 to 4), in the fewest requests that the limits allow, and writes coils and holding registers (5, 6,
+//! 15, 16). What it does not do: serial lines, broadcast, and the functions that no tag needs.
+//!
+//! The map, from the pure to the driver:
+//!
+//! | file | knows |
+//! |---|---|
+//! | `address`, `order`, `value`, `encode`, `point` | how a tag is written down, and what its bytes mean |
+//! | `frame`, `exception` | the protocol on the wire |
+//! | `plan`, `layout` | which requests read a set of tags, and what a unit was found to lack |
+//! | `settings`, `site`, `schedule`, `unit` | the configuration, checked and laid out |
+//! | `line`, `failure` | one request and its answer, over a connection that may break |
+//! | `cycle`, `write` | reading a group or some tags; writing one |
+//! | `driver` | the trait that the SDK calls |
+//!
+//! None of them knows a socket, a clock or a thread: `line` awaits bytes and time of the SDK, everything above it is
+//! ordinary code. Start with `driver`, then `cycle`.
+//!
+//! Two promises shape it. *A value is good only if its bytes came in this cycle, in the one answer that the request
+//! allows.* And *what is wrong with one tag or unit costs the others as little as can be*: `cycle` says how little.
+
+pub mod address;
+pub mod cycle;
+pub mod driver;
+pub mod encode;
+pub mod exception;
+pub mod failure;
+pub mod frame;
+pub mod layout;
+pub mod line;
+pub mod order;
+pub mod plan;
+pub mod point;
+pub mod schedule;
+pub mod settings;
+pub mod site;
+pub mod unit;
+pub mod value;
+pub mod write;
+
+pub use driver::Modbus;
+
+bulkhead_sdk::export!(Modbus);

@@ -13,13 +13,15 @@
 //!
 //! Everything else that is not the answer (another transaction, protocol, unit, function, length or count; a frame that
 //! stops in the middle) resets the connection: a stream that is out of step once can look right by chance later. So do
-//! three time-outs in a row without a single frame, since the peer may be gone without a word.
+//! three time-outs of one unit without a single frame of any unit between them, since the peer may be gone without a
+//! word.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bulkhead_sdk::{
-    CloseReason, Closed, Connection, Context, Instant, LinkError, Priority, RequestGuard, RequestLock, Stream,
+    CloseReason, Closed, Connection, Context, Instant, LinkError, Priority, RequestGuard,
+    RequestLock, Stream,
 };
 
 use crate::exception::Exception;
@@ -28,8 +30,8 @@ use crate::frame::{Answer, Ask, HEADER, Header, Malformed};
 
 /// How many requests that timed out are remembered; a later answer to an older one resets the connection.
 const MOST_LATE: usize = 16;
-/// After so many time-outs in a row without any frame the connection is reset.
-const MOST_UNANSWERED: u32 = 3;
+/// After so many time-outs of one unit without a frame of any the connection is reset.
+const MOST_UNANSWERED: u8 = 3;
 
 /// The way to all units of a channel.
 #[derive(Debug)]
@@ -66,8 +68,8 @@ struct Wire {
     asked: Option<Question>,
     /// Those that timed out, the oldest first.
     late: VecDeque<Question>,
-    /// How many timed out since the last frame.
-    unanswered: u32,
+    /// How many timed out since the last frame, by unit.
+    unanswered: BTreeMap<u8, u8>,
     /// When the next request may be sent.
     quiet_until: Option<Instant>,
 }
@@ -83,10 +85,16 @@ impl Question {
     /// Whether the frame is in every byte an answer to this.
     fn check<'a>(&self, header: Header, pdu: &'a [u8]) -> Result<Answer<'a>, Malformed> {
         if header.transaction != self.transaction {
-            return Err(Malformed::Transaction { got: header.transaction, asked: self.transaction });
+            return Err(Malformed::Transaction {
+                got: header.transaction,
+                asked: self.transaction,
+            });
         }
         if header.unit != self.unit {
-            return Err(Malformed::Unit { got: header.unit, asked: self.unit });
+            return Err(Malformed::Unit {
+                got: header.unit,
+                asked: self.unit,
+            });
         }
         self.ask.answer(pdu)
     }
@@ -102,7 +110,12 @@ impl Reply {
 impl Line {
     /// A line over a connection that nobody else uses.
     pub fn new(context: Context, connection: Connection, pause: Duration) -> Self {
-        Self { context, connection, pause, wire: RequestLock::default() }
+        Self {
+            context,
+            connection,
+            pause,
+            wire: RequestLock::default(),
+        }
     }
 
     /// Drops a stream that another incarnation or configuration opened: answers to its requests may be on the way, and
@@ -114,7 +127,10 @@ impl Line {
     /// Waits for the line. It is ours until the exchange is dropped; hold it for one request, or for those that belong
     /// together.
     pub async fn exchange(&self, priority: Priority) -> Exchange<'_> {
-        Exchange { line: self, wire: self.wire.lock(priority).await }
+        Exchange {
+            line: self,
+            wire: self.wire.lock(priority).await,
+        }
     }
 }
 
@@ -126,7 +142,11 @@ impl Exchange<'_> {
         }
         let stream = self.stream(timeout).await?;
         self.wire.transaction = self.wire.transaction.wrapping_add(1);
-        let question = Question { transaction: self.wire.transaction, unit, ask };
+        let question = Question {
+            transaction: self.wire.transaction,
+            unit,
+            ask,
+        };
         self.wire.asked = Some(question.clone());
 
         let context = &self.line.context;
@@ -134,7 +154,10 @@ impl Exchange<'_> {
         let mut begun = false;
         let answer = self.wire.send_and_receive(&stream, &question, &mut begun);
         let outcome = match context.deadline(sent + timeout, answer).await {
-            Ok(Ok(pdu)) => Ok(Reply { pdu, round_trip: context.now() - sent }),
+            Ok(Ok(pdu)) => Ok(Reply {
+                pdu,
+                round_trip: context.now() - sent,
+            }),
             Ok(Err(failure)) => Err(failure),
             Err(_) if begun => Err(Failure::CutShort),
             Err(_) => Err(Failure::Timeout(timeout)),
@@ -146,14 +169,21 @@ impl Exchange<'_> {
     /// The stream, once there is one. After our own reset and at the very first the host is dialling right now, so it is worth
     /// waiting; in all other cases the device is away, and who asks is told at once.
     async fn stream(&mut self, timeout: Duration) -> Result<Stream, Failure> {
-        let Line { context, connection, .. } = self.line;
-        let dialling = |closed: Closed| matches!(closed.reason, None | Some(CloseReason::Requested));
+        let Line {
+            context,
+            connection,
+            ..
+        } = self.line;
+        let dialling =
+            |closed: Closed| matches!(closed.reason, None | Some(CloseReason::Requested));
         let stream = match connection.stream() {
             Ok(stream) => stream,
-            Err(closed) if dialling(closed) => match context.timeout(timeout, connection.opened()).await {
-                Ok(opened) => opened?,
-                Err(_) => connection.stream()?,
-            },
+            Err(closed) if dialling(closed) => {
+                match context.timeout(timeout, connection.opened()).await {
+                    Ok(opened) => opened?,
+                    Err(_) => connection.stream()?,
+                }
+            }
             Err(closed) => return Err(closed.into()),
         };
         let wire = &mut *self.wire;
@@ -161,12 +191,15 @@ impl Exchange<'_> {
         if same && wire.asked.take().is_some() {
             // Whoever asked was dropped, perhaps in the middle of a frame.
             stream.reset();
-            return Err(Closed { reason: Some(CloseReason::Requested) }.into());
+            return Err(Closed {
+                reason: Some(CloseReason::Requested),
+            }
+            .into());
         }
         if !same {
             wire.asked = None;
             wire.late.clear();
-            wire.unanswered = 0;
+            wire.unanswered.clear();
             wire.stream = Some(stream.clone());
         }
         Ok(stream)
@@ -180,11 +213,15 @@ impl Exchange<'_> {
             wire.quiet_until = Some(self.line.context.now() + self.line.pause);
         }
         match failure {
-            None | Some(Failure::Exception(_) | Failure::NotConnected(_)) => {}
+            None | Some(Failure::Exception(_) | Failure::NotConnected(_) | Failure::Overdue) => {}
             Some(Failure::Timeout(_)) => {
-                wire.unanswered += 1;
-                if wire.unanswered >= MOST_UNANSWERED {
-                    self.line.context.warn(format!("{MOST_UNANSWERED} requests in a row without any answer: dialling anew"));
+                let unanswered = wire.unanswered.entry(question.unit).or_default();
+                *unanswered += 1;
+                if *unanswered >= MOST_UNANSWERED {
+                    self.line.context.warn(format!(
+                        "unit {}: {MOST_UNANSWERED} requests without any answer: dialling anew",
+                        question.unit
+                    ));
                     stream.reset();
                 }
                 if wire.late.len() == MOST_LATE {
@@ -193,7 +230,9 @@ impl Exchange<'_> {
                 wire.late.push_back(question);
             }
             Some(failure @ (Failure::CutShort | Failure::Malformed(_))) => {
-                self.line.context.warn(format!("unit {}: {failure}: dialling anew", question.unit));
+                self.line
+                    .context
+                    .warn(format!("unit {}: {failure}: dialling anew", question.unit));
                 stream.reset();
             }
         }
@@ -201,22 +240,25 @@ impl Exchange<'_> {
 }
 
 impl Wire {
-    /// Sends the request and waits for its answer, past those that come too late. `begun` tells whether a frame has
-    /// begun that has not ended.
+    /// Sends the request and waits for its answer, past those that come too late. `begun` tells whether a frame, in either
+    /// direction, has begun that has not ended.
     async fn send_and_receive(
         &mut self,
         stream: &Stream,
         question: &Question,
         begun: &mut bool,
     ) -> Result<Vec<u8>, Failure> {
-        stream.write_all(&question.ask.encode(question.transaction, question.unit)).await?;
+        *begun = true;
+        let frame = question.ask.encode(question.transaction, question.unit);
+        stream.write_all(&frame).await?;
+        *begun = false;
         loop {
-            let header = read::<HEADER>(stream).await?;
+            let header = stream.read_array::<HEADER>().await.map_err(closed)?;
             *begun = true;
             let header = Header::decode(header)?;
             let pdu = stream.read_exact(header.length).await.map_err(closed)?;
             *begun = false;
-            self.unanswered = 0;
+            self.unanswered.clear();
             if self.was_late(header, &pdu) {
                 continue;
             }
@@ -229,14 +271,12 @@ impl Wire {
 
     /// Whether the frame answers a request that timed out; if so, that one is answered now.
     fn was_late(&mut self, header: Header, pdu: &[u8]) -> bool {
-        let place = self.late.iter().position(|late| late.check(header, pdu).is_ok());
+        let place = self
+            .late
+            .iter()
+            .position(|late| late.check(header, pdu).is_ok());
         place.is_some_and(|place| self.late.remove(place).is_some())
     }
-}
-
-async fn read<const N: usize>(stream: &Stream) -> Result<[u8; N], Failure> {
-    let bytes = stream.read_exact(N).await.map_err(closed)?;
-    Ok(bytes.try_into().expect("as many as were asked for"))
 }
 
 /// Frames are far shorter than what the stream takes, so a read fails only with the stream.

@@ -84,8 +84,10 @@ fn reverse_registers(value: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// The bytes as they come from the wire for the values 0x0102, 0x01020304 and 0x0102030405060708.
-    const TABLE: [(Order, [u8; 2], [u8; 4], [u8; 8]); 4] = [
+    /// The bytes as they come from the wire for 0x0102, 0x01020304 and 0x0102030405060708.
+    type Row = (Order, [u8; 2], [u8; 4], [u8; 8]);
+
+    const TABLE: [Row; 4] = [
         (Order::Abcd, [1, 2], [1, 2, 3, 4], [1, 2, 3, 4, 5, 6, 7, 8]),
         (Order::Badc, [2, 1], [2, 1, 4, 3], [2, 1, 4, 3, 6, 5, 8, 7]),
         (Order::Cdab, [1, 2], [3, 4, 1, 2], [7, 8, 5, 6, 3, 4, 1, 2]),

@@ -11,8 +11,6 @@
 //! before it, so K lies within J, and the block of J holds it for nothing. So blocks need only be runs of sorted spans, and
 //! taking each as long as it can be is best. A gap that is too wide cannot be bridged by any later span either.
 
-use crate::address::Table;
-
 /// What one tag occupies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
@@ -46,18 +44,6 @@ pub const MOST_BITS: u16 = 2_000;
 pub const MOST_REGISTERS_WRITTEN: u16 = 123;
 /// The most bits that one request can write (section 6.11).
 pub const MOST_BITS_WRITTEN: u16 = 1_968;
-
-impl Limits {
-    /// The limits of the protocol for a table.
-    pub fn of_protocol(table: Table) -> Self {
-        let most = if table.is_bits() {
-            MOST_BITS
-        } else {
-            MOST_REGISTERS
-        };
-        Self { most, gap: most }
-    }
-}
 
 /// One request: a run of sorted spans, and the place that it covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,8 @@
 //! A tag's address, type and settings are checked against each other here, once, so that a poll has nothing left to
 //! decide. Whatever the protocol cannot do with the tag is found out here too, not at the first poll.
 
+use bulkhead_sdk::{DataType, Scalar};
+
 use crate::address::{Address, Packing, Table};
 use crate::order::Order;
 use crate::plan::{MOST_BITS_WRITTEN, MOST_REGISTERS_WRITTEN, Span};
@@ -25,8 +27,8 @@ pub struct Point {
 pub struct Wish<'a> {
     /// In one of the styles of `address`.
     pub address: &'a str,
-    /// As in `tag.data-type`.
-    pub data_type: &'a str,
+    /// Its type.
+    pub data_type: DataType,
     /// Whether it shall be written.
     pub writable: bool,
     /// Its own settings.
@@ -35,28 +37,19 @@ pub struct Wish<'a> {
     pub order: Order,
 }
 
-/// A data type, taken apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum DataType {
-    Bool,
-    Number(Number),
-    Text,
-    Bytes,
-}
-
 /// Resolve a tag, or say everything that is wrong with it.
 pub fn resolve(wish: Wish<'_>, channel: &ChannelSettings) -> Result<Point, Faults> {
     let mut faults = Faults::new();
     let address = Address::parse(wish.address)
         .map_err(|error| faults.push(("address", error.to_string())))
         .ok();
-    let data_type = parse_type(wish.data_type)
+    let kind = kind(wish.data_type.scalar)
         .map_err(|message| faults.push(("type", message)))
         .ok();
-    let (Some(address), Some((data_type, array))) = (address, data_type) else {
+    let (Some(address), Some(kind)) = (address, kind) else {
         return Err(faults);
     };
-    let codec = codec(&address, data_type, array, wish, &mut faults);
+    let codec = codec(&address, kind, wish, &mut faults);
     let span = codec.and_then(|codec| span(address, codec, channel, &mut faults));
     if wish.writable {
         check_writable(address.table, span, &mut faults);
@@ -71,121 +64,123 @@ pub fn resolve(wish: Wish<'_>, channel: &ChannelSettings) -> Result<Point, Fault
     }
 }
 
-fn parse_type(text: &str) -> Result<(DataType, Option<u16>), String> {
-    let (base, array) = match text.strip_suffix(']').and_then(|text| text.split_once('[')) {
-        None => (text, None),
-        Some((base, count)) => match count.parse() {
-            Ok(count) if count > 0 => (base, Some(count)),
-            _ => {
-                return Err(format!(
-                    "{text} has no legal length; write one from 1 to 65535 in the brackets"
-                ));
-            }
-        },
-    };
-    let data_type = match base {
-        "bool" => DataType::Bool,
-        "int16" => DataType::Number(Number::Int16),
-        "uint16" => DataType::Number(Number::Uint16),
-        "int32" => DataType::Number(Number::Int32),
-        "uint32" => DataType::Number(Number::Uint32),
-        "int64" => DataType::Number(Number::Int64),
-        "uint64" => DataType::Number(Number::Uint64),
-        "float32" => DataType::Number(Number::Float32),
-        "float64" => DataType::Number(Number::Float64),
-        "string" => DataType::Text,
-        "bytes" => DataType::Bytes,
-        "int8" | "uint8" => {
-            return Err(format!(
-                "{base} is smaller than a register; use {}16, or bytes",
-                base.trim_end_matches('8')
-            ));
-        }
-        _ => {
-            return Err(format!(
-                "{text} is no type that Modbus has; use bool, int16, uint16, int32, uint32, int64, uint64, float32, float64, string or bytes"
-            ));
-        }
-    };
-    Ok((data_type, array))
+/// What a type is made of here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Bool,
+    Number(Number),
+    Text,
+    Bytes,
 }
 
-fn codec(
-    address: &Address,
-    data_type: DataType,
-    array: Option<u16>,
-    wish: Wish<'_>,
-    faults: &mut Faults,
-) -> Option<Codec> {
+fn kind(scalar: Scalar) -> Result<Kind, String> {
+    Ok(match scalar {
+        Scalar::Bool => Kind::Bool,
+        Scalar::Int16 => Kind::Number(Number::Int16),
+        Scalar::Uint16 => Kind::Number(Number::Uint16),
+        Scalar::Int32 => Kind::Number(Number::Int32),
+        Scalar::Uint32 => Kind::Number(Number::Uint32),
+        Scalar::Int64 => Kind::Number(Number::Int64),
+        Scalar::Uint64 => Kind::Number(Number::Uint64),
+        Scalar::Float32 => Kind::Number(Number::Float32),
+        Scalar::Float64 => Kind::Number(Number::Float64),
+        Scalar::String => Kind::Text,
+        Scalar::Bytes => Kind::Bytes,
+        Scalar::Int8 => {
+            return Err("int8 is smaller than a register; use int16, or bytes".to_owned());
+        }
+        Scalar::Uint8 => {
+            return Err("uint8 is smaller than a register; use uint16, or bytes".to_owned());
+        }
+    })
+}
+
+fn codec(address: &Address, kind: Kind, wish: Wish<'_>, faults: &mut Faults) -> Option<Codec> {
     let mut suffixes = Suffixes::gather(address, wish.settings, faults)?;
     let codec = if address.table.is_bits() {
-        match (data_type, array) {
-            (DataType::Bool, None) => Some(Codec::Bit),
-            (DataType::Bool, Some(count)) => Some(Codec::Bits(count)),
-            _ => {
-                faults.push((
-                    "type",
-                    format!("a {} is a single bit; use bool, or bool[n]", address.table),
-                ));
-                return None;
-            }
-        }
+        bit_codec(address.table, kind, wish)
     } else {
-        match data_type {
-            DataType::Bool if array.is_some() => {
-                faults.push(("type", "an array of bits lies in coils or discrete inputs; give each bit of a register a tag of its own".to_owned()));
-                return None;
-            }
-            DataType::Bool => {
-                let order = suffixes.order.take().unwrap_or(wish.order);
-                match suffixes.bit() {
-                    Some(bit) if suffixes.packing.is_none() && bit < 16 => {
-                        Some(Codec::RegisterBit {
-                            bit: bit as u8,
-                            order,
-                        })
-                    }
-                    _ => {
-                        faults.push((
-                            "address",
-                            "a bool in a register needs its bit: .0 (lowest) to .15, as in 40001.3"
-                                .to_owned(),
-                        ));
-                        return None;
-                    }
+        register_codec(kind, wish, &mut suffixes)
+    };
+    match codec {
+        Ok(codec) => {
+            suffixes.check_all_used(wish.data_type, faults);
+            Some(codec)
+        }
+        Err(fault) => {
+            faults.push(fault);
+            None
+        }
+    }
+}
+
+/// More elements than fit a table fit no request either, which is found out when the places are counted.
+fn elements(length: u32) -> u16 {
+    u16::try_from(length).unwrap_or(u16::MAX)
+}
+
+fn bit_codec(table: Table, kind: Kind, wish: Wish<'_>) -> Result<Codec, (&'static str, String)> {
+    match (kind, wish.data_type.length) {
+        (Kind::Bool, None) => Ok(Codec::Bit),
+        (Kind::Bool, Some(length)) => Ok(Codec::Bits(elements(length))),
+        _ => Err((
+            "type",
+            format!("a {table} place is a single bit; use bool, or bool[n]"),
+        )),
+    }
+}
+
+fn register_codec(
+    kind: Kind,
+    wish: Wish<'_>,
+    suffixes: &mut Suffixes,
+) -> Result<Codec, (&'static str, String)> {
+    let fault = |at, message: &str| Err((at, message.to_owned()));
+    let length = wish.data_type.length;
+    match kind {
+        Kind::Bool if length.is_some() => fault(
+            "type",
+            "an array of bits lies in coils or discrete inputs; give each bit of a register its own tag",
+        ),
+        Kind::Bool => {
+            let order = suffixes.order.take().unwrap_or(wish.order);
+            match suffixes.bit().map(u8::try_from) {
+                Some(Ok(bit)) if bit < 16 && suffixes.packing.is_none() => {
+                    Ok(Codec::RegisterBit { bit, order })
                 }
-            }
-            DataType::Number(number) => {
-                let order = suffixes.order.take().unwrap_or(wish.order);
-                Some(array.map_or(Codec::Number(number, order), |count| {
-                    Codec::Numbers(number, order, count)
-                }))
-            }
-            DataType::Text | DataType::Bytes if array.is_some() => {
-                faults.push(("type", "strings and bytes have no arrays; give their length in the address, as in 40001.20".to_owned()));
-                return None;
-            }
-            DataType::Text | DataType::Bytes => {
-                let usual = if wish.order.swaps_bytes() {
-                    Packing::L
-                } else {
-                    Packing::H
-                };
-                let packing = suffixes.packing.take().unwrap_or(usual);
-                let Some(length) = suffixes.length().filter(|length| *length > 0) else {
-                    faults.push(("address", "a string or bytes tag needs its length in bytes: 40001.20, or { length = 20 }".to_owned()));
-                    return None;
-                };
-                Some(if data_type == DataType::Text {
-                    Codec::Text { length, packing }
-                } else {
-                    Codec::Bytes { length, packing }
-                })
+                _ => fault(
+                    "address",
+                    "a bool in a register needs its bit: .0 (lowest) to .15, as in 40001.3",
+                ),
             }
         }
-    };
-    suffixes.check_all_used(wish.data_type, faults);
-    codec
+        Kind::Number(number) => {
+            let order = suffixes.order.take().unwrap_or(wish.order);
+            Ok(length.map_or(Codec::Number(number, order), |length| {
+                Codec::Numbers(number, order, elements(length))
+            }))
+        }
+        Kind::Text | Kind::Bytes if length.is_some() => fault(
+            "type",
+            "strings and bytes have no arrays; their length stands in the address, as in 40001.20",
+        ),
+        Kind::Text | Kind::Bytes => {
+            let usual = if wish.order.swaps_bytes() {
+                Packing::L
+            } else {
+                Packing::H
+            };
+            let packing = suffixes.packing.take().unwrap_or(usual);
+            match suffixes.length() {
+                None | Some(0) => fault(
+                    "address",
+                    "a string or bytes tag needs its length in bytes: 40001.20, or { length = 20 }",
+                ),
+                Some(length) if kind == Kind::Text => Ok(Codec::Text { length, packing }),
+                Some(length) => Ok(Codec::Bytes { length, packing }),
+            }
+        }
+    }
 }
 
 /// What the address's suffixes and the tag's settings say together.
@@ -244,7 +239,7 @@ impl Suffixes {
     }
 
     /// A suffix without a meaning is a mistake that somebody would search for long.
-    fn check_all_used(&self, data_type: &str, faults: &mut Faults) {
+    fn check_all_used(&self, data_type: DataType, faults: &mut Faults) {
         for (unused, name) in [
             (self.order.is_some(), "order of bytes"),
             (self.bit.is_some(), "bit"),
@@ -297,7 +292,7 @@ fn span(
 
 fn check_writable(table: Table, span: Option<Span>, faults: &mut Faults) {
     if !table.is_writable() {
-        faults.push(("access", format!("a {table} place cannot be written; make the tag read-only, or use a coil or holding address")));
+        faults.push(("access", format!("the {table} table cannot be written; make the tag read-only, or use a coil or holding address")));
         return;
     }
     let most = if table.is_bits() {
@@ -327,7 +322,7 @@ mod tests {
     ) -> Result<Point, String> {
         let wish = Wish {
             address,
-            data_type,
+            data_type: data_type.parse().unwrap(),
             writable,
             settings,
             order: channel.order,
@@ -484,16 +479,14 @@ mod tests {
         for (address, data_type, part) in [
             ("40001", "int8", "use int16"),
             ("40001", "uint8", "use uint16"),
-            ("40001", "decimal", "no type that Modbus has"),
-            ("40001", "int16[0]", "no legal length"),
-            ("40001", "int16[x]", "no legal length"),
-            ("00001", "uint16", "a coil is a single bit"),
+            ("00001", "uint16", "a coil place is a single bit"),
+            ("00001", "bool[65536]", "takes 65535 bits"),
             ("00001.3", "bool", "has no suffix after the dot"),
             ("00001#LL", "bool", "has no order of bytes"),
             ("40001", "bool", "needs its bit"),
             ("40001.16", "bool", "needs its bit"),
             ("40001.3L", "bool", "needs its bit"),
-            ("40001", "bool[3]", "a tag of its own"),
+            ("40001", "bool[3]", "its own tag"),
             ("40001.3", "int16", "has no suffix after the dot"),
             ("40001", "string", "needs its length"),
             ("40001.0", "string", "needs its length"),

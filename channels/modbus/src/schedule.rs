@@ -51,14 +51,22 @@ impl Schedule {
         let mut sorted: BTreeMap<usize, BTreeMap<Table, Vec<TagId>>> = BTreeMap::new();
         for tag in tags {
             if let Some(place) = site.tags.get(tag) {
-                sorted.entry(place.unit).or_default().entry(place.point.table).or_default().push(*tag);
+                sorted
+                    .entry(place.unit)
+                    .or_default()
+                    .entry(place.point.table)
+                    .or_default()
+                    .push(*tag);
             }
         }
         let rounds = sorted
             .into_iter()
             .map(|(unit, tables)| Round {
                 unit,
-                areas: tables.into_iter().map(|(table, tags)| Area::new(site, table, tags)).collect(),
+                areas: tables
+                    .into_iter()
+                    .map(|(table, tags)| Area::new(site, table, tags))
+                    .collect(),
             })
             .collect();
         Self { rounds }
@@ -72,14 +80,32 @@ impl Area {
             (span.start, span.count)
         });
         let points = || tags.iter().map(|tag| (*tag, site.tags[tag].point));
-        let slots = points().map(|(tag, point)| Slot { tag, start: point.span.start, codec: point.codec }).collect();
-        let limits = if table.is_bits() { site.limits.bits } else { site.limits.registers };
-        Self { table, slots, layout: Layout::new(points().map(|(_, point)| point.span).collect(), limits) }
+        let slots = points()
+            .map(|(tag, point)| Slot {
+                tag,
+                start: point.span.start,
+                codec: point.codec,
+            })
+            .collect();
+        let limits = if table.is_bits() {
+            site.limits.bits
+        } else {
+            site.limits.registers
+        };
+        Self {
+            table,
+            slots,
+            layout: Layout::new(points().map(|(_, point)| point.span).collect(), limits),
+        }
     }
 
     /// The request that reads a block.
     pub fn ask(&self, block: Block) -> Ask {
-        Ask::Read { table: self.table, start: block.start, count: block.count }
+        Ask::Read {
+            table: self.table,
+            start: block.start,
+            count: block.count,
+        }
     }
 
     /// The tag of one span.
@@ -93,19 +119,37 @@ impl Area {
         slots
             .iter()
             .map(|slot| {
-                let (value, quality) = match slot.codec.decode(data, usize::from(slot.start - block.start)) {
+                let (value, quality) = match slot
+                    .codec
+                    .decode(data, usize::from(slot.start - block.start))
+                {
                     Ok(value) => (Some(value), Quality::Good),
                     Err(quality) => (None, quality),
                 };
-                Sample { tag: slot.tag, value, quality, source_time_ns: None }
+                Sample {
+                    tag: slot.tag,
+                    value,
+                    quality,
+                    source_time_ns: None,
+                }
             })
             .collect()
     }
 
-    /// The samples of a block that could not be read.
-    pub fn bad(&self, block: Block, quality: Quality) -> impl Iterator<Item = Sample> {
-        self.slots[block.first..block.first + block.spans]
+    /// The samples of spans that could not be read.
+    pub fn bad(
+        &self,
+        first: usize,
+        spans: usize,
+        quality: Quality,
+    ) -> impl Iterator<Item = Sample> {
+        self.slots[first..first + spans]
             .iter()
-            .map(move |slot| Sample { tag: slot.tag, value: None, quality, source_time_ns: None })
+            .map(move |slot| Sample {
+                tag: slot.tag,
+                value: None,
+                quality,
+                source_time_ns: None,
+            })
     }
 }

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bulkhead_sdk::{Config, Device, DeviceId, Fault, Faults, GroupId, Tag, TagId};
+use bulkhead_sdk::{Config, Device, DeviceId, Error, Fault, Faults, GroupId, Quality, Tag, TagId};
 
-use crate::plan::Limits;
+use crate::driver::{LINK, Modbus};
+use crate::frame::Ask;
+use crate::plan::{Limits, Span};
 use crate::point::{Point, Wish, resolve};
 use crate::schedule::Schedule;
 use crate::settings::{ChannelSettings, DeviceSettings, TagSettings};
 use crate::unit::Unit;
-use crate::{LINK, Modbus};
 
 /// A channel's units, tags and groups.
 #[derive(Debug)]
@@ -51,6 +52,10 @@ impl Site {
         for (name, message) in settings.faults() {
             faults.push(Fault::settings(name, message));
         }
+        if config.link(LINK).is_some_and(|link| link.listens()) {
+            let message = "this driver dials its units; give the link a connect address";
+            faults.push(Fault::new(format!("links.{LINK}"), message));
+        }
         let mut site = Self {
             units: Vec::with_capacity(config.devices.len()),
             tags: BTreeMap::new(),
@@ -65,26 +70,68 @@ impl Site {
         }
         for tag in &config.tags {
             let known = places.get(&tag.device).copied();
-            let order = known.and_then(|(_, device)| device.order).unwrap_or(settings.order);
+            let order = known
+                .and_then(|(_, device)| device.order)
+                .unwrap_or(settings.order);
             match resolve(wish(tag, order), settings) {
                 Ok(point) => {
                     if let Some((unit, _)) = known {
-                        site.tags.insert(tag.id, Place { name: tag.name.clone(), unit, point });
+                        site.tags.insert(
+                            tag.id,
+                            Place {
+                                name: tag.name.clone(),
+                                unit,
+                                point,
+                            },
+                        );
                     }
                 }
-                Err(wrong) => wrong.into_iter().for_each(|(field, message)| faults.push(tag.fault(field, message))),
+                Err(wrong) => wrong
+                    .into_iter()
+                    .for_each(|(field, message)| faults.push(tag.fault(field, message))),
             }
         }
-        let schedules = config.groups.iter().map(|group| (group.id, Schedule::new(&site, &group.tags))).collect();
+        let schedules = config
+            .groups
+            .iter()
+            .map(|group| (group.id, Schedule::new(&site, &group.tags)))
+            .collect();
         faults.into_result((site, schedules))
+    }
+}
+
+impl Site {
+    /// A tag by its id.
+    pub fn place(&self, tag: TagId) -> Result<&Place, Error> {
+        self.tags.get(&tag).ok_or_else(|| {
+            Error::new("there is no such tag").with_quality(Quality::BadConfiguration)
+        })
+    }
+}
+
+impl Place {
+    /// The request that reads the tag alone.
+    pub fn read(&self) -> Ask {
+        let Span { start, count } = self.point.span;
+        Ask::Read {
+            table: self.point.table,
+            start,
+            count,
+        }
     }
 }
 
 impl RequestLimits {
     fn new(settings: &ChannelSettings) -> Self {
         Self {
-            bits: Limits { most: settings.max_bits, gap: settings.max_gap_bits },
-            registers: Limits { most: settings.max_registers, gap: settings.max_gap_registers },
+            bits: Limits {
+                most: settings.max_bits,
+                gap: settings.max_gap_bits,
+            },
+            registers: Limits {
+                most: settings.max_registers,
+                gap: settings.max_gap_registers,
+            },
         }
     }
 }
@@ -99,23 +146,38 @@ fn wish<'a>(tag: &'a Tag<TagSettings>, order: crate::order::Order) -> Wish<'a> {
     }
 }
 
-fn unit(device: &Device<DeviceSettings>, channel: &ChannelSettings, faults: &mut Faults) -> Option<Unit> {
+fn unit(
+    device: &Device<DeviceSettings>,
+    channel: &ChannelSettings,
+    faults: &mut Faults,
+) -> Option<Unit> {
     let own = &device.settings;
     for (name, message) in own.faults() {
         faults.push(device.fault(&format!("settings.{name}"), message));
     }
     if device.link.as_ref().is_some_and(|link| link.name() != LINK) {
-        faults.push(device.fault("link", format!("all units are reached over the link {LINK}; leave this out")));
+        faults.push(device.fault(
+            "link",
+            format!("all units are reached over the link {LINK}; leave this out"),
+        ));
     }
     let number = match device.address.trim() {
         "" => Some(channel.unit_id),
         address => address.parse().ok(),
     };
     let Some(number) = number else {
-        let message = format!("{:?} is no unit; give a number from 0 to 255", device.address);
+        let message = format!(
+            "{:?} is no unit; give a number from 0 to 255",
+            device.address
+        );
         faults.push(device.fault("address", message));
         return None;
     };
     let timeout = Duration::from_millis(own.timeout_ms.unwrap_or(channel.timeout_ms).into());
-    Some(Unit::new(device.id, number, timeout, own.retries.unwrap_or(channel.retries)))
+    Some(Unit::new(
+        device.id,
+        number,
+        timeout,
+        own.retries.unwrap_or(channel.retries),
+    ))
 }

@@ -25,7 +25,13 @@ pub struct Unit {
 impl Unit {
     /// A unit of which nothing is known yet.
     pub fn new(device: DeviceId, number: u8, timeout: Duration, retries: u8) -> Self {
-        Self { device, number, timeout, retries, told: Cell::new(DeviceCondition::Unknown) }
+        Self {
+            device,
+            number,
+            timeout,
+            retries,
+            told: Cell::new(DeviceCondition::Unknown),
+        }
     }
 
     /// Whether it did not answer when it was last polled.

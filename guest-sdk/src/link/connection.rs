@@ -10,7 +10,10 @@ use crate::abi::LinkId;
 use crate::error::Closed;
 use crate::shared::Shared;
 
-/// A connection that the host keeps open; see [the module](self). Clones are handles to the same one.
+/// The wish to have a link open: the host dials, and goes on dialling, until the last clone is dropped.
+///
+/// Bytes are not its business: each time that it comes up there is a new [`Stream`]. When the host has given up for good (it was
+/// closed, or the operator's grant does not cover it) it stays down; open another.
 #[derive(Clone)]
 pub struct Connection {
     handle: Rc<Handle>,

@@ -26,6 +26,8 @@ const MAX_SEND: usize = 1024 * 1024;
 pub(super) struct Life {
     id: ConnectionId,
     peer: String,
+    /// Whether an incarnation before has used it.
+    inherited: bool,
     /// Why it ended, if it has.
     ended: Cell<Option<CloseReason>>,
     input: RefCell<Input>,
@@ -76,10 +78,11 @@ impl Input {
 }
 
 impl Life {
-    pub(super) fn new(id: ConnectionId, peer: String, window: u32) -> Rc<Self> {
+    pub(super) fn new(id: ConnectionId, peer: String, window: u32, inherited: bool) -> Rc<Self> {
         Rc::new(Self {
             id,
             peer,
+            inherited,
             ended: Cell::new(None),
             input: RefCell::default(),
             credit: Cell::new(window),
@@ -88,6 +91,10 @@ impl Life {
             pause_told: Cell::new(false),
             changed: Wakers::default(),
         })
+    }
+
+    pub(super) fn ended(&self) -> Option<CloseReason> {
+        self.ended.get()
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -151,7 +158,8 @@ impl Life {
     }
 }
 
-/// One life of a connection; see [the module](super). Clones are handles to the same one.
+/// One life of a [`Connection`](super::Connection), from the moment that it is up to the moment that it is down. Clones are
+/// handles to the same one.
 ///
 /// When it has ended, what had arrived before can still be read; after that every call answers [`Closed`].
 /// Only [`reset`](Self::reset) throws unread bytes away.
@@ -174,6 +182,12 @@ impl Stream {
     /// Who is at the other end, in words.
     pub fn peer(&self) -> &str {
         &self.life.peer
+    }
+
+    /// Whether an incarnation before has used this stream, on a link that the operator keeps over restarts. Answers
+    /// to requests that are forgotten may be on the way; a protocol that cannot tell begins with a [`reset`](Self::reset).
+    pub fn is_inherited(&self) -> bool {
+        self.life.inherited
     }
 
     /// Waits for exactly `count` bytes.

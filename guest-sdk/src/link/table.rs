@@ -21,7 +21,8 @@ pub(super) struct Entry {
     pub(super) target: Option<String>,
     /// The newest life. It may have ended.
     pub(super) life: RefCell<Option<Rc<Life>>>,
-    /// Why the last dial failed or the last life ended.
+    /// What the host said last: why a dial failed, or a life ended. Nothing, where the newest life has not ended, or was reset by
+    /// the driver a moment ago.
     pub(super) down: Cell<Option<CloseReason>>,
     /// The host does not dial any more.
     pub(super) dead: Cell<bool>,
@@ -51,7 +52,10 @@ impl Entry {
 
     pub(super) fn closed(&self) -> Closed {
         Closed {
-            reason: self.down.get(),
+            reason: self
+                .down
+                .get()
+                .or_else(|| self.life.borrow().as_ref()?.ended()),
         }
     }
 
@@ -62,8 +66,8 @@ impl Entry {
         }
     }
 
-    fn begin_life(&self, shared: &Shared, id: ConnectionId, peer: String, window: u32) {
-        if let Some(old) = self.life.replace(Some(Life::new(id, peer, window))) {
+    fn begin_life(&self, shared: &Shared, life: Rc<Life>) {
+        if let Some(old) = self.life.replace(Some(life)) {
             // `closed` always comes first; a host that forgets it must not leave a reader on two streams.
             old.end(CloseReason::Reset);
             old.tell_resume(shared);
@@ -116,7 +120,10 @@ impl Connections {
         for survivor in survivors {
             let entry = Entry::new(survivor.link, None);
             entry.id.set(Some(survivor.id));
-            entry.begin_life(shared, survivor.id, survivor.peer, survivor.send_window);
+            entry.begin_life(
+                shared,
+                Life::new(survivor.id, survivor.peer, survivor.send_window, true),
+            );
             if survivor.id < FIRST_ACCEPTED {
                 self.last_id.set(self.last_id.get().max(survivor.id));
             }
@@ -211,7 +218,10 @@ impl Connections {
 
     pub(crate) fn opened(&self, shared: &Shared, opened: abi::Opened) {
         if let Some(entry) = self.entry(opened.connection) {
-            entry.begin_life(shared, opened.connection, opened.peer, opened.send_window);
+            entry.begin_life(
+                shared,
+                Life::new(opened.connection, opened.peer, opened.send_window, false),
+            );
         }
     }
 
@@ -250,9 +260,12 @@ impl Connections {
         caller.id.set(Some(accepted.connection));
         caller.begin_life(
             shared,
-            accepted.connection,
-            accepted.peer,
-            accepted.send_window,
+            Life::new(
+                accepted.connection,
+                accepted.peer,
+                accepted.send_window,
+                false,
+            ),
         );
         match listener {
             Some(listener) if listener.callers.borrow().len() < BACKLOG => {

@@ -7,4 +7,4 @@ mod convert;
 mod since_v0_1;
 
 pub use since_v0_1::bulkhead::channel::{actions, config, events, log, types};
-pub(crate) use since_v0_1::{Channel as DriverWorld, ChannelPre as DriverWorldPre};
+pub use since_v0_1::{Channel as DriverWorld, ChannelPre as DriverWorldPre};

@@ -12,7 +12,7 @@ use super::mailbox::Mail;
 use crate::clock::Clock;
 use crate::config::{self, OnRestart};
 use crate::ids::{ChannelId, ConnectionId, LinkId};
-use crate::link::{Connection, OpenOptions, StreamId};
+use crate::link::{Connection, DEFAULT_SEND_WINDOW, OpenOptions, StreamId};
 
 /// The most connections that one channel may have open at once.
 pub(super) const MAX_CONNECTIONS: usize = 256;
@@ -71,7 +71,10 @@ impl Connections {
         self.least_free = 0;
         let mut survivors = Vec::new();
         for (id, mut opened) in std::mem::take(&mut self.opened) {
-            let keep = self.links.get(opened.link.index()).is_some_and(|link| link.on_restart == OnRestart::Keep);
+            let keep = self
+                .links
+                .get(opened.link.index())
+                .is_some_and(|link| link.on_restart == OnRestart::Keep);
             if !keep {
                 continue;
             }
@@ -94,7 +97,9 @@ impl Connections {
     pub(crate) fn end_incarnation(&mut self) {
         let links = &self.links;
         self.opened.retain(|_, opened| {
-            links.get(opened.link.index()).is_some_and(|link| link.on_restart == OnRestart::Keep)
+            links
+                .get(opened.link.index())
+                .is_some_and(|link| link.on_restart == OnRestart::Keep)
         });
     }
 
@@ -124,19 +129,30 @@ impl Connections {
     }
 
     /// Opens one; the id was checked.
-    pub(super) fn open(&mut self, id: ConnectionId, link: LinkId) {
-        let Some(config) = self.links.get(link.index()) else { return };
+    pub(super) fn open(&mut self, id: ConnectionId, link: LinkId, target: Option<String>) {
+        let Some(config) = self.links.get(link.index()) else {
+            return;
+        };
         let options = OpenOptions {
             id,
             channel: self.channel.clone(),
             link: config.clone(),
+            target,
+            send_window: DEFAULT_SEND_WINDOW,
             clock: self.clock,
             incarnation: self.incarnation,
             seed: fastrand::u64(..),
         };
         let handle = Connection::open(options, self.mailbox.clone(), &self.tracker);
         self.least_free = id.0 + 1;
-        self.opened.insert(id.0, Opened { link, handle, stream: None });
+        self.opened.insert(
+            id.0,
+            Opened {
+                link,
+                handle,
+                stream: None,
+            },
+        );
     }
 
     /// Forgets one that is gone for good.
@@ -146,7 +162,11 @@ impl Connections {
 
     /// Whether the driver wants connections over a link, and whether all of those are up.
     pub(super) fn link_state(&self, link: LinkId) -> (bool, bool) {
-        let mut over = self.opened.values().filter(|opened| opened.link == link).peekable();
+        let mut over = self
+            .opened
+            .values()
+            .filter(|opened| opened.link == link)
+            .peekable();
         let wanted = over.peek().is_some();
         (wanted, wanted && over.all(|opened| opened.stream.is_some()))
     }

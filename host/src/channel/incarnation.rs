@@ -9,6 +9,7 @@
 //! delivered end with it; requests that were dispatched are answered as restarted when it is dropped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until};
@@ -43,8 +44,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) stop: &'a mut mpsc::Receiver<MonotonicNs>,
     pub(crate) number: u64,
     pub(crate) reason: StartReason,
-    /// One event in each turn, so that a culprit is known by name.
-    pub(crate) alone: bool,
+    /// For how long it takes one event in each turn, so that a culprit is known by name.
+    pub(crate) alone: Option<Duration>,
     pub(crate) start: Budget,
 }
 
@@ -63,6 +64,8 @@ pub(crate) struct Incarnation<'a> {
     pub(super) batch: Vec<Event>,
     /// At most so many.
     pub(super) batch_limit: usize,
+    /// Until when it is one.
+    alone_until: Option<MonotonicNs>,
     /// Received while waiting, before anything else was looked at.
     pub(super) first: Option<Mail>,
     /// Whether due polls and timers come before the mail: turned about whenever a batch is full, so that neither starves.
@@ -97,6 +100,10 @@ impl<'a> Incarnation<'a> {
                 this.stopping = Some(deadline);
             }
             let now = this.shared.clock().monotonic();
+            if this.alone_until.is_some_and(|until| now >= until) {
+                this.alone_until = None;
+                this.batch_limit = this.shared.config().limits.batch;
+            }
             this.gather(now);
             if this.batch.is_empty() {
                 if this.stopping.is_some_and(|deadline| now >= deadline) {
@@ -114,25 +121,49 @@ impl<'a> Incarnation<'a> {
 
     /// Instantiates, configures, gives the first turn.
     async fn begin(parts: Parts<'a>) -> Result<Self, Exit> {
-        let Parts { shared, driver, config, mailbox, connections, stop, number, reason, alone, start } = parts;
+        let Parts {
+            shared,
+            driver,
+            config,
+            mailbox,
+            connections,
+            stop,
+            number,
+            reason,
+            alone,
+            start,
+        } = parts;
         let limits = &shared.config().limits;
         let clock = shared.clock();
-        let id = Arc::new(InstanceId { channel: shared.id().clone(), incarnation: number });
+        let id = Arc::new(InstanceId {
+            channel: shared.id().clone(),
+            incarnation: number,
+        });
         let spec = InstanceSpec {
             instance: (*id).clone(),
             memory: limits.memory,
             seed: fastrand::u64(..),
             start,
-            turn: Budget { fuel: limits.fuel_per_turn, deadline: limits.turn_deadline },
+            turn: Budget {
+                fuel: limits.fuel_per_turn,
+                deadline: limits.turn_deadline,
+            },
         };
         let now = || (clock.monotonic(), clock.wall());
         let instance = Instance::start(driver, spec, now()).await?;
         let (instance, answer) = instance.configure(config, now()).await?;
         if let Err(faults) = answer {
-            let all: Vec<String> =
-                faults.iter().take(20).map(|fault| format!("{}: {}", fault.at, fault.message)).collect();
+            let all: Vec<String> = faults
+                .iter()
+                .take(20)
+                .map(|fault| format!("{}: {}", fault.at, fault.message))
+                .collect();
             let sentence = format!("the driver refuses its configuration: {}", all.join("; "));
-            return Err(Exit::new(ExitKind::Misconfigured, During::Configure, sentence));
+            return Err(Exit::new(
+                ExitKind::Misconfigured,
+                During::Configure,
+                sentence,
+            ));
         }
         let survivors = connections.begin(number);
         let state = shared
@@ -149,7 +180,8 @@ impl<'a> Incarnation<'a> {
             polls: Polls::new(&shared.config().groups, shared.index(), begun),
             pending: Pending::default(),
             batch: Vec::with_capacity(limits.batch),
-            batch_limit: if alone { 1 } else { limits.batch },
+            batch_limit: if alone.is_some() { 1 } else { limits.batch },
+            alone_until: alone.map(|alone| begun.after(alone)),
             first: None,
             schedule_first: false,
             stopping: None,
@@ -170,23 +202,42 @@ impl<'a> Incarnation<'a> {
                 send_window: survivor.send_window,
             })
             .collect();
-        let start = events::Start { incarnation: number, reason, state, connections };
-        this.batch.push(Event { at_ns: begun.0, what: Happening::Started(start) });
+        let start = events::Start {
+            incarnation: number,
+            reason,
+            state,
+            connections,
+        };
+        this.batch.push(Event {
+            at_ns: begun.0,
+            what: Happening::Started(start),
+        });
         this.turn(begun).await?;
         // Denied only if the operator stopped the channel meanwhile; then the order to stop is on its way.
-        if let Err(denied) = shared.step(Input::Started, "the driver took its configuration and its first turn") {
+        if let Err(denied) = shared.step(
+            Input::Started,
+            "the driver took its configuration and its first turn",
+        ) {
             tracing::debug!(instance = %this.id, %denied, "started too late");
         }
         this.refresh_links();
+        if shared.config().links.is_empty() {
+            this.polls.all_soon(begun);
+        }
         Ok(this)
     }
 
     /// Waits for anything that makes a turn worthwhile.
     async fn wait(&mut self) -> Result<(), Exit> {
-        let next = [self.timers.next(), self.pending.next(), self.polls.next(), self.stopping]
-            .into_iter()
-            .flatten()
-            .min();
+        let next = [
+            self.timers.next(),
+            self.pending.next(),
+            self.polls.next(),
+            self.stopping,
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         let clock = self.shared.clock();
         let alarm = async move {
             match next {
@@ -213,7 +264,11 @@ impl<'a> Incarnation<'a> {
     async fn turn(&mut self, now: MonotonicNs) -> Result<(), Exit> {
         let wall = self.shared.clock().wall();
         let Some(instance) = self.instance.take() else {
-            return Err(Exit::new(ExitKind::HostFault, During::Idle, "a turn was begun without an instance"));
+            return Err(Exit::new(
+                ExitKind::HostFault,
+                During::Idle,
+                "a turn was begun without an instance",
+            ));
         };
         let (instance, actions) = instance.turn((now, wall), &self.batch).await?;
         let counters = &self.shared.counters;
@@ -222,15 +277,24 @@ impl<'a> Incarnation<'a> {
         raise(&counters.actions, actions.len() as u64);
         self.batch.clear();
         let stats = instance.stats();
-        counters.fuel_last.store(stats.fuel, std::sync::atomic::Ordering::Relaxed);
-        counters.peak_memory.fetch_max(stats.peak_memory, std::sync::atomic::Ordering::Relaxed);
+        counters
+            .fuel_last
+            .store(stats.fuel, std::sync::atomic::Ordering::Relaxed);
+        counters
+            .peak_memory
+            .fetch_max(stats.peak_memory, std::sync::atomic::Ordering::Relaxed);
         self.instance = Some(instance);
         self.take_actions(actions, now, wall).await?;
         self.mark_lost_links(wall);
         Ok(())
     }
 
-    async fn take_actions(&mut self, actions: Vec<Action>, now: MonotonicNs, wall: WallNs) -> Result<(), Exit> {
+    async fn take_actions(
+        &mut self,
+        actions: Vec<Action>,
+        now: MonotonicNs,
+        wall: WallNs,
+    ) -> Result<(), Exit> {
         if actions.is_empty() {
             return Ok(());
         }
@@ -253,7 +317,10 @@ impl<'a> Incarnation<'a> {
         let passed = now.since(self.sample_tokens_at).as_micros();
         let earned = u64::try_from(passed * u128::from(rate) / 1_000_000).unwrap_or(u64::MAX);
         if earned > 0 {
-            self.sample_tokens = self.sample_tokens.saturating_add(earned).min(rate * SAMPLE_BURST_SECONDS);
+            self.sample_tokens = self
+                .sample_tokens
+                .saturating_add(earned)
+                .min(rate * SAMPLE_BURST_SECONDS);
             self.sample_tokens_at = now;
         }
     }

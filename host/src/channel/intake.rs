@@ -9,7 +9,7 @@ use super::shared::raise;
 use crate::bindings::events::{self, Event, Happening};
 use crate::bus::Happened;
 use crate::event::{MonotonicNs, Quality, WallNs};
-use crate::ids::{ConnectionId, LinkId};
+use crate::ids::{ConnectionId, GroupId, LinkId};
 use crate::lifecycle::{Input, State};
 use crate::link::{CloseReason, LinkEvent, LinkMail};
 use crate::tags::Gate;
@@ -43,7 +43,10 @@ impl Incarnation<'_> {
     }
 
     fn push(&mut self, at: MonotonicNs, now: MonotonicNs, what: Happening) {
-        self.batch.push(Event { at_ns: at.min(now).0, what });
+        self.batch.push(Event {
+            at_ns: at.min(now).0,
+            what,
+        });
     }
 
     fn gather_mail(&mut self, now: MonotonicNs) {
@@ -86,12 +89,21 @@ impl Incarnation<'_> {
         }
         if skipped > 0 {
             raise(&self.shared.counters.polls_skipped, skipped);
-            self.shared.announce(Happened::Dropped { count: skipped, what: "polls of a group that was still busy" });
+            self.shared.announce(Happened::Dropped {
+                count: skipped,
+                what: "polls of a group that was still busy",
+            });
         }
     }
 
     fn take_request(&mut self, request: Request, now: MonotonicNs) {
-        let Request { id, ask, deadline, timeout, reply } = request;
+        let Request {
+            id,
+            ask,
+            deadline,
+            timeout,
+            reply,
+        } = request;
         let owed = Owed::new(ask.clone(), deadline, timeout, reply);
         if now >= deadline {
             owed.answer(Err(RequestError::TimedOut { after: timeout }));
@@ -106,7 +118,9 @@ impl Incarnation<'_> {
             return;
         }
         if self.pending.len() >= MAX_PENDING {
-            owed.answer(Err(RequestError::Busy { channel: self.shared.id().to_string() }));
+            owed.answer(Err(RequestError::Busy {
+                channel: self.shared.id().to_string(),
+            }));
             return;
         }
         let what = match ask {
@@ -115,7 +129,11 @@ impl Incarnation<'_> {
                 tags: tags.iter().map(|tag| tag.0).collect(),
                 deadline_ns: deadline.0,
             }),
-            Ask::Write { tag, value, read_back } => Happening::Write(events::Write {
+            Ask::Write {
+                tag,
+                value,
+                read_back,
+            } => Happening::Write(events::Write {
                 request: id.0,
                 tag: tag.0,
                 value: value.into(),
@@ -133,13 +151,25 @@ impl Incarnation<'_> {
             return; // What was not delivered dies with the incarnation that it was meant for.
         }
         let id = mail.connection;
-        let Some(opened) = self.connections.get_mut(id) else { return };
+        let Some(opened) = self.connections.get_mut(id) else {
+            return;
+        };
         let link = opened.link;
         let what = match mail.event {
-            LinkEvent::Opened { peer, send_window, stream } => {
+            LinkEvent::Opened {
+                peer,
+                send_window,
+                stream,
+            } => {
                 opened.stream = Some(stream);
                 self.note_link(link, None, &peer);
-                Happening::Opened(events::Opened { connection: id.0, link: link.0, peer, send_window })
+                self.poll_soon(link, now);
+                Happening::Opened(events::Opened {
+                    connection: id.0,
+                    link: link.0,
+                    peer,
+                    send_window,
+                })
             }
             LinkEvent::Closed { reason, retrying } => {
                 let was_up = opened.stream.take().is_some();
@@ -147,23 +177,45 @@ impl Incarnation<'_> {
                     self.connections.remove(id);
                 }
                 self.note_closed(link, reason, was_up, retrying);
-                Happening::Closed(events::Closed { connection: id.0, reason: reason.into(), retrying })
+                Happening::Closed(events::Closed {
+                    connection: id.0,
+                    reason: reason.into(),
+                    retrying,
+                })
             }
             LinkEvent::Received { stream, bytes } => {
                 if opened.stream != Some(stream) {
                     return;
                 }
                 raise(&self.shared.counters.bytes_in, bytes.len() as u64);
-                Happening::Received(events::Received { connection: id.0, peer: None, bytes })
+                Happening::Received(events::Received {
+                    connection: id.0,
+                    peer: None,
+                    bytes,
+                })
             }
             LinkEvent::Sent { stream, bytes } => {
                 if opened.stream != Some(stream) {
                     return;
                 }
-                Happening::Sent(events::Sent { connection: id.0, bytes })
+                Happening::Sent(events::Sent {
+                    connection: id.0,
+                    bytes,
+                })
             }
         };
         self.push(mail.at, now, what);
+    }
+
+    /// A link has come up: the groups behind it do not wait for their period.
+    fn poll_soon(&mut self, link: LinkId, now: MonotonicNs) {
+        let config = self.shared.config();
+        for (number, group) in (0u32..).zip(&config.groups) {
+            let mut devices = group.tags.iter().filter_map(|tag| config.tags.get(tag.index()));
+            if devices.any(|tag| self.shared.device_uses(tag.device, link)) {
+                self.polls.soon(GroupId(number), now);
+            }
+        }
     }
 
     fn note_closed(&mut self, link: LinkId, reason: CloseReason, was_up: bool, retrying: bool) {
@@ -172,10 +224,24 @@ impl Incarnation<'_> {
             self.note_link(link, None, "closed by the driver");
             return;
         }
-        let then = if retrying { "; it is dialled again" } else { "" };
-        let name = self.shared.config().links.get(link.index()).map_or("?", |link| link.name.as_str());
+        let then = if retrying {
+            "; it is dialled again"
+        } else {
+            ""
+        };
+        let name = self
+            .shared
+            .config()
+            .links
+            .get(link.index())
+            .map_or("?", |link| link.name.as_str());
         let why: Arc<str> = format!("link {name} is down: {}{then}", reason.sentence()).into();
-        if was_up || self.links_down.get(link.index()).is_some_and(Option::is_none) {
+        if was_up
+            || self
+                .links_down
+                .get(link.index())
+                .is_some_and(Option::is_none)
+        {
             self.just_down.push(link);
         }
         self.note_link(link, Some(why), reason.sentence());
@@ -197,8 +263,17 @@ impl Incarnation<'_> {
             }
         });
         if news {
-            let name = self.shared.config().links.get(link.index()).map_or_else(String::new, |link| link.name.clone());
-            self.shared.announce(Happened::Link { link: name, up: all_up, detail: detail.to_owned() });
+            let name = self
+                .shared
+                .config()
+                .links
+                .get(link.index())
+                .map_or_else(String::new, |link| link.name.clone());
+            self.shared.announce(Happened::Link {
+                link: name,
+                up: all_up,
+                detail: detail.to_owned(),
+            });
         }
         self.refresh_health();
     }
@@ -208,7 +283,11 @@ impl Incarnation<'_> {
         for number in (0u32..).take(self.shared.config().links.len()) {
             let (wanted, up) = self.connections.link_state(LinkId(number));
             if wanted && !up && self.links_down[number as usize].is_none() {
-                self.note_link(LinkId(number), Some("link is being dialled".into()), "being dialled");
+                self.note_link(
+                    LinkId(number),
+                    Some("link is being dialled".into()),
+                    "being dialled",
+                );
             } else if up {
                 self.note_link(LinkId(number), None, "kept over the restart");
             }
@@ -233,7 +312,9 @@ impl Incarnation<'_> {
     /// published of bytes that came before is in, and nothing good can follow.
     pub(super) fn mark_lost_links(&mut self, wall: WallNs) {
         for link in std::mem::take(&mut self.just_down) {
-            let Some(Some(why)) = self.links_down.get(link.index()).cloned() else { continue };
+            let Some(Some(why)) = self.links_down.get(link.index()).cloned() else {
+                continue;
+            };
             let blocked = LinkGate { incarnation: self };
             let changes = self.shared.tags().mark(
                 |tag| blocked.blocks(tag.device).is_some(),
@@ -258,15 +339,22 @@ impl Gate for LinkGate<'_, '_> {
             return None;
         }
         let config = self.incarnation.shared.config();
-        let own = config.devices.get(device.index()).and_then(|device| device.link);
+        let own = config
+            .devices
+            .get(device.index())
+            .and_then(|device| device.link);
         let why = match own {
             Some(link) => down.get(link.index()).cloned().flatten(),
             // Over any link: blocked only if each one that the driver wants is down.
             None => {
-                let wanted_up = (0u32..)
-                    .take(down.len())
-                    .any(|link| self.incarnation.connections.link_state(LinkId(link)) == (true, true));
-                if wanted_up { None } else { down.iter().flatten().next().cloned() }
+                let wanted_up = (0u32..).take(down.len()).any(|link| {
+                    self.incarnation.connections.link_state(LinkId(link)) == (true, true)
+                });
+                if wanted_up {
+                    None
+                } else {
+                    down.iter().flatten().next().cloned()
+                }
             }
         };
         why.map(|why| (Quality::BadNotConnected, why))
@@ -278,7 +366,28 @@ impl Incarnation<'_> {
     pub(super) fn note_opening(&mut self, connection: ConnectionId) {
         if let Some(opened) = self.connections.get(connection) {
             let link = opened.link;
-            self.note_link(link, Some("the link is being dialled".into()), "being dialled");
+            self.note_link(
+                link,
+                Some("the link is being dialled".into()),
+                "being dialled",
+            );
+        }
+    }
+}
+
+impl From<CloseReason> for events::CloseReason {
+    fn from(reason: CloseReason) -> Self {
+        match reason {
+            CloseReason::Requested => events::CloseReason::Requested,
+            CloseReason::ByPeer => events::CloseReason::ByPeer,
+            CloseReason::Reset => events::CloseReason::Reset,
+            CloseReason::Refused => events::CloseReason::Refused,
+            CloseReason::TimedOut => events::CloseReason::TimedOut,
+            CloseReason::Unreachable => events::CloseReason::Unreachable,
+            CloseReason::Denied => events::CloseReason::Denied,
+            CloseReason::TlsFailed => events::CloseReason::TlsFailed,
+            CloseReason::HeartbeatLost => events::CloseReason::HeartbeatLost,
+            CloseReason::HostStopping => events::CloseReason::HostStopping,
         }
     }
 }

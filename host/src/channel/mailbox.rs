@@ -87,7 +87,9 @@ pub enum RequestError {
         why: String,
     },
     /// Too much waits already.
-    #[error("channel {channel} is busy: its mailbox is full; ask again later, or raise limits.mailbox")]
+    #[error(
+        "channel {channel} is busy: its mailbox is full; ask again later, or raise limits.mailbox"
+    )]
     Busy {
         /// The channel.
         channel: String,
@@ -132,7 +134,9 @@ pub enum RequestError {
         after: Duration,
     },
     /// The driver ended while it worked on it. Whether the device has acted on it is not known; it is not sent again.
-    #[error("the driver was restarted while it worked on this; the device may or may not have acted on it, and it is not sent again")]
+    #[error(
+        "the driver was restarted while it worked on this; the device may or may not have acted on it, and it is not sent again"
+    )]
     Restarted,
 }
 

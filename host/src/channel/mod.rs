@@ -30,9 +30,7 @@ mod timers;
 mod validate;
 
 pub use mailbox::{Answer, Ask, Mail, Mailbox, Request, RequestError, mailbox};
-pub use shared::{
-    ChannelStatus, Counters, DeviceStatus, LinkStatus, Shared, SharedParts,
-};
+pub use shared::{ChannelStatus, Counters, DeviceStatus, LinkStatus, Shared, SharedParts};
 
 pub(crate) use connections::Connections;
 pub(crate) use incarnation::{Incarnation, Parts};

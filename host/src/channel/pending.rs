@@ -38,7 +38,12 @@ impl Owed {
         timeout: Duration,
         reply: oneshot::Sender<Result<Answer, RequestError>>,
     ) -> Self {
-        Self { ask, deadline, timeout, reply: Some(reply) }
+        Self {
+            ask,
+            deadline,
+            timeout,
+            reply: Some(reply),
+        }
     }
 
     /// Answers, if nobody has. Whoever asked may have gone away; then the answer has no reader, which is no fault.
@@ -85,7 +90,9 @@ impl Pending {
         if let Some(owed) = self.requests.get_mut(&id)
             && let Some(reply) = owed.reply.take()
         {
-            drop(reply.send(Err(RequestError::TimedOut { after: owed.timeout })));
+            drop(reply.send(Err(RequestError::TimedOut {
+                after: owed.timeout,
+            })));
         }
         Some(RequestId(id))
     }
@@ -109,25 +116,46 @@ impl Drop for Pending {
 mod tests {
     use super::*;
 
-    fn owe(pending: &mut Pending, id: u64, deadline: u64) -> oneshot::Receiver<Result<Answer, RequestError>> {
+    fn owe(
+        pending: &mut Pending,
+        id: u64,
+        deadline: u64,
+    ) -> oneshot::Receiver<Result<Answer, RequestError>> {
         let (reply, answer) = oneshot::channel();
         let ask = Ask::Read([].into());
-        pending.insert(RequestId(id), Owed::new(ask, MonotonicNs(deadline), Duration::from_nanos(deadline), reply));
+        pending.insert(
+            RequestId(id),
+            Owed::new(
+                ask,
+                MonotonicNs(deadline),
+                Duration::from_nanos(deadline),
+                reply,
+            ),
+        );
         answer
     }
 
     #[test]
     fn each_request_is_answered_once_by_whatever_comes_first() {
         let mut pending = Pending::default();
-        let [mut done, mut late, mut lost] = [(1, 30), (2, 10), (3, 20)].map(|(id, at)| owe(&mut pending, id, at));
-        pending.remove(RequestId(1)).unwrap().answer(Ok(Answer::Write(None)));
+        let [mut done, mut late, mut lost] =
+            [(1, 30), (2, 10), (3, 20)].map(|(id, at)| owe(&mut pending, id, at));
+        pending
+            .remove(RequestId(1))
+            .unwrap()
+            .answer(Ok(Answer::Write(None)));
         assert_eq!(done.try_recv().unwrap(), Ok(Answer::Write(None)));
 
         assert_eq!(pending.expire(MonotonicNs(9)), None);
         assert_eq!(pending.expire(MonotonicNs(10)), Some(RequestId(2)));
-        let timed_out = RequestError::TimedOut { after: Duration::from_nanos(10) };
+        let timed_out = RequestError::TimedOut {
+            after: Duration::from_nanos(10),
+        };
         assert_eq!(late.try_recv().unwrap(), Err(timed_out));
-        pending.remove(RequestId(2)).expect("known until the driver answers").answer(Ok(Answer::Write(None)));
+        pending
+            .remove(RequestId(2))
+            .expect("known until the driver answers")
+            .answer(Ok(Answer::Write(None)));
 
         pending.restarted();
         assert_eq!(lost.try_recv().unwrap(), Err(RequestError::Restarted));

@@ -1,17 +1,28 @@
 //! The poll groups of a channel, by the moment at which each is due.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::config::Group;
 use crate::event::MonotonicNs;
 use crate::ids::GroupId;
 use crate::schedule::{Due, Schedule};
 
+/// Over how long the first polls of a channel without links are spread, at most.
+const FIRST_WITHIN: Duration = Duration::from_millis(100);
+
 /// The schedules of all groups. Lives as long as the incarnation; the grid itself does not depend on it.
 pub(super) struct Polls {
-    schedules: Vec<(Schedule, Option<u64>)>,
-    queue: BinaryHeap<Reverse<(MonotonicNs, u32)>>,
+    groups: Vec<Entry>,
+    queue: BTreeSet<(MonotonicNs, u32)>,
+}
+
+struct Entry {
+    schedule: Schedule,
+    /// The cycle that the driver has not answered yet.
+    outstanding: Option<u64>,
+    /// Where it stands in the queue.
+    queued: MonotonicNs,
 }
 
 /// One poll to hand to the driver.
@@ -25,65 +36,97 @@ pub(super) struct DuePoll {
 impl Polls {
     /// All groups of the channel at this place in the host's tables, from `now` on.
     pub(super) fn new(groups: &[Group], channel: usize, now: MonotonicNs) -> Self {
-        let schedules: Vec<_> = groups
+        let groups: Vec<Entry> = groups
             .iter()
             .enumerate()
-            .map(|(index, group)| (Schedule::new(group.period, channel, index, now), None))
+            .map(|(index, group)| {
+                let schedule = Schedule::new(group.period, channel, index, now);
+                Entry { queued: schedule.next(), schedule, outstanding: None }
+            })
             .collect();
-        let queue = (0u32..).zip(&schedules).map(|(index, (schedule, _))| Reverse((schedule.next(), index))).collect();
-        Self { schedules, queue }
+        let queue = (0u32..).zip(&groups).map(|(index, entry)| (entry.queued, index)).collect();
+        Self { groups, queue }
     }
 
     /// The next moment at which a group is due.
     pub(super) fn next(&self) -> Option<MonotonicNs> {
-        self.queue.peek().map(|Reverse((moment, _))| *moment)
+        self.queue.first().map(|(moment, _)| *moment)
     }
 
     /// Takes the next group that is due; counts into `skipped` the moments that could not be used.
     pub(super) fn pop(&mut self, now: MonotonicNs, skipped: &mut u64) -> Option<DuePoll> {
         loop {
-            let Reverse((moment, index)) = *self.queue.peek()?;
+            let (moment, index) = *self.queue.first()?;
             if moment > now {
                 return None;
             }
-            self.queue.pop();
-            let (schedule, outstanding) = &mut self.schedules[index as usize];
-            let due = schedule.due(now);
-            self.queue.push(Reverse((schedule.next(), index)));
+            let entry = &mut self.groups[index as usize];
+            let due = entry.schedule.due(now);
+            self.requeue(index);
             match due {
                 Due::NotYet => {}
                 Due::Overlap { skipped: missed } => *skipped += missed,
                 Due::Poll { cycle, scheduled, skipped: missed } => {
                     *skipped += missed;
-                    *outstanding = Some(cycle);
+                    self.groups[index as usize].outstanding = Some(cycle);
                     return Some(DuePoll { group: GroupId(index), cycle, scheduled });
                 }
             }
         }
     }
 
+    /// Polls a group out of turn, now.
+    pub(super) fn soon(&mut self, group: GroupId, now: MonotonicNs) {
+        if let Some(entry) = self.groups.get_mut(group.index()) {
+            entry.schedule.soon(now);
+            self.requeue(group.0);
+        }
+    }
+
+    /// Polls every group out of turn, each at its place within a short while.
+    pub(super) fn all_soon(&mut self, now: MonotonicNs) {
+        let count = u32::try_from(self.groups.len()).unwrap_or(u32::MAX).max(1);
+        for (index, entry) in (0u32..).zip(&mut self.groups) {
+            entry.schedule.soon(now.after(FIRST_WITHIN * index / count));
+        }
+        for index in 0..self.groups.len() as u32 {
+            self.requeue(index);
+        }
+    }
+
+    fn requeue(&mut self, index: u32) {
+        let entry = &mut self.groups[index as usize];
+        self.queue.remove(&(entry.queued, index));
+        entry.queued = entry.schedule.next();
+        self.queue.insert((entry.queued, index));
+    }
+
     /// Whether this poll was handed out and not answered yet.
     pub(super) fn is_outstanding(&self, group: GroupId, cycle: u64) -> bool {
-        self.schedules.get(group.index()).is_some_and(|(_, outstanding)| *outstanding == Some(cycle))
+        self.groups
+            .get(group.index())
+            .is_some_and(|entry| entry.outstanding == Some(cycle))
     }
 
     /// The driver has answered.
     pub(super) fn done(&mut self, group: GroupId) {
-        if let Some((schedule, outstanding)) = self.schedules.get_mut(group.index()) {
-            *outstanding = None;
-            schedule.done();
+        if let Some(entry) = self.groups.get_mut(group.index()) {
+            entry.outstanding = None;
+            entry.schedule.done();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn group(period_ms: u64) -> Group {
-        Group { name: "g".into(), period: Duration::from_millis(period_ms), tags: Vec::new() }
+        Group {
+            name: "g".into(),
+            period: Duration::from_millis(period_ms),
+            tags: Vec::new(),
+        }
     }
 
     #[test]
@@ -113,6 +156,29 @@ mod tests {
         }
         assert_eq!(skipped, 5);
         polls.done(GroupId(0));
-        assert_eq!(polls.pop(MonotonicNs(60_000_000), &mut skipped).unwrap().cycle, 7);
+        assert_eq!(
+            polls
+                .pop(MonotonicNs(60_000_000), &mut skipped)
+                .unwrap()
+                .cycle,
+            7
+        );
+    }
+
+    #[test]
+    fn groups_out_of_turn_are_handed_out_once_and_spread() {
+        let day = 24 * 3600 * 1000;
+        let mut polls = Polls::new(&[group(day), group(day)], 1, MonotonicNs(5));
+        polls.all_soon(MonotonicNs(5));
+        let mut skipped = 0;
+        let first = polls.pop(MonotonicNs(5), &mut skipped).unwrap();
+        assert_eq!((first.group, polls.next()), (GroupId(0), Some(MonotonicNs(50_000_005))));
+        assert_eq!(polls.pop(MonotonicNs(5), &mut skipped), None);
+        let second = polls.pop(MonotonicNs(50_000_005), &mut skipped).unwrap();
+        assert_eq!(second.group, GroupId(1));
+        polls.done(GroupId(0));
+        polls.soon(GroupId(0), MonotonicNs(60_000_000));
+        assert_eq!(polls.pop(MonotonicNs(60_000_000), &mut skipped).unwrap().group, GroupId(0));
+        assert_eq!((polls.pop(MonotonicNs(70_000_000), &mut skipped), skipped), (None, 0));
     }
 }

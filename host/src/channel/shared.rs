@@ -120,7 +120,10 @@ counters! {
 
 /// Raises a counter. Only the channel's task does so, hence no read-modify-write is needed.
 pub(super) fn raise(counter: &AtomicU64, by: u64) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+    counter.store(
+        counter.load(Ordering::Relaxed).wrapping_add(by),
+        Ordering::Relaxed,
+    );
 }
 
 /// A channel as everybody sees it.
@@ -240,7 +243,10 @@ impl Shared {
     /// The present incarnation, as it stands on every event.
     pub fn instance(&self) -> Arc<InstanceId> {
         let incarnation = self.status.borrow().incarnation;
-        Arc::new(InstanceId { channel: self.id().clone(), incarnation })
+        Arc::new(InstanceId {
+            channel: self.id().clone(),
+            incarnation,
+        })
     }
 
     /// Changes the status, raises its generation.
@@ -266,14 +272,26 @@ impl Shared {
                 }
             });
             tracing::info!(instance = %self.instance(), from = %before, to = %transition.next, reason, "channel changed state");
-            self.announce(Happened::State { state: transition.next, reason: reason.to_owned() });
+            self.announce(Happened::State {
+                state: transition.next,
+                reason: reason.to_owned(),
+            });
         }
         Ok(transition)
     }
 
+    /// An incarnation ended in a fault.
+    pub fn count_fault(&self) {
+        raise(&self.counters.faults, 1);
+    }
+
     /// Puts an event on the bus.
     pub fn announce(&self, what: Happened) {
-        let event = ChannelEvent { instance: self.instance(), at: self.clock.wall(), what };
+        let event = ChannelEvent {
+            instance: self.instance(),
+            at: self.clock.wall(),
+            what,
+        };
         self.bus.publish(&Message::Event(Arc::new(event)));
     }
 
@@ -283,23 +301,38 @@ impl Shared {
             return;
         }
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
-        let batch = Batch { instance: instance.clone(), sequence, server_time, samples };
+        let batch = Batch {
+            instance: instance.clone(),
+            sequence,
+            server_time,
+            samples,
+        };
         self.bus.publish(&Message::Samples(Arc::new(batch)));
     }
 
     /// Whether a device is reached over a link: over its own, or, where it names none, over any.
     pub fn device_uses(&self, device: DeviceId, link: LinkId) -> bool {
-        let own = self.config.devices.get(device.index()).and_then(|device| device.link);
+        let own = self
+            .config
+            .devices
+            .get(device.index())
+            .and_then(|device| device.link);
         own.is_none_or(|own| own == link)
     }
 
     /// Why a tag is as it is: from the host down to the tag.
     pub fn reasons(&self, tag: TagId) -> Vec<String> {
         let status = self.status.borrow().clone();
-        let (Some(config), Some(state)) = (self.tags.tags().get(tag.index()), self.tags.state(tag)) else {
+        let (Some(config), Some(state)) = (self.tags.tags().get(tag.index()), self.tags.state(tag))
+        else {
             return Vec::new();
         };
-        let mut chain = vec![format!("channel {} is {}: {}", self.id(), status.state, status.reason)];
+        let mut chain = vec![format!(
+            "channel {} is {}: {}",
+            self.id(),
+            status.state,
+            status.reason
+        )];
         for (number, link) in (0u32..).zip(&status.links) {
             if link.wanted && self.device_uses(config.device, LinkId(number)) {
                 let up = if link.up { "up" } else { "down" };
@@ -307,8 +340,15 @@ impl Shared {
             }
         }
         if let Some(device) = status.devices.get(config.device.index()) {
-            let why = if device.why.is_empty() { "the driver has not said more" } else { &device.why };
-            chain.push(format!("device {} is {}: {why}", device.name, device.condition));
+            let why = if device.why.is_empty() {
+                "the driver has not said more"
+            } else {
+                &device.why
+            };
+            chain.push(format!(
+                "device {} is {}: {why}",
+                device.name, device.condition
+            ));
         }
         chain.push(match &state.reason {
             Some(reason) => format!("tag {} is {}: {reason}", config.name, state.quality),

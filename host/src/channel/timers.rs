@@ -77,9 +77,18 @@ mod tests {
         assert_eq!(timers.next(), Some(MonotonicNs(30_000_000)));
         assert_eq!(timers.pop(MonotonicNs(29_999_999)), None, "never early");
         let late = MonotonicNs(100_000_000);
-        assert_eq!(timers.pop(late), Some((TimerId(1), MonotonicNs(30_000_000))));
-        assert_eq!(timers.pop(late), Some((TimerId(2), MonotonicNs(40_000_000))));
-        assert_eq!((timers.pop(late), timers.len(), timers.next()), (None, 0, None));
+        assert_eq!(
+            timers.pop(late),
+            Some((TimerId(1), MonotonicNs(30_000_000)))
+        );
+        assert_eq!(
+            timers.pop(late),
+            Some((TimerId(2), MonotonicNs(40_000_000)))
+        );
+        assert_eq!(
+            (timers.pop(late), timers.len(), timers.next()),
+            (None, 0, None)
+        );
     }
 
     #[test]

@@ -59,12 +59,21 @@ struct Progress {
 pub(super) fn validate(actions: &[Action], context: &Context<'_>) -> Result<(), Refusal> {
     let mut progress = Progress::default();
     for (index, action) in actions.iter().enumerate() {
-        let refuse = |why: String| Refusal { index, count: actions.len(), kind: kind(action), why };
+        let refuse = |why: String| Refusal {
+            index,
+            count: actions.len(),
+            kind: kind(action),
+            why,
+        };
         if index >= MAX_ACTIONS {
-            return Err(refuse(format!("is one too many: a turn may ask for {MAX_ACTIONS}")));
+            return Err(refuse(format!(
+                "is one too many: a turn may ask for {MAX_ACTIONS}"
+            )));
         }
         if progress.stopped {
-            return Err(refuse("stands after `stopped`, which must be the last".into()));
+            return Err(refuse(
+                "stands after `stopped`, which must be the last".into(),
+            ));
         }
         check(action, context, &mut progress).map_err(refuse)?;
     }
@@ -92,7 +101,11 @@ fn check(action: &Action, context: &Context<'_>, progress: &mut Progress) -> Res
             if !context.timers.contains(TimerId(timer.timer)) {
                 progress.timers.insert(timer.timer);
             }
-            bound(context.timers.len() + progress.timers.len(), MAX_TIMERS, "timers are set")
+            bound(
+                context.timers.len() + progress.timers.len(),
+                MAX_TIMERS,
+                "timers are set",
+            )
         }
         Action::CancelTimer(_) | Action::Stopped => {
             progress.stopped |= matches!(action, Action::Stopped);
@@ -100,7 +113,11 @@ fn check(action: &Action, context: &Context<'_>, progress: &mut Progress) -> Res
         }
         Action::Publish(publish) => check_samples(&publish.samples, context, progress),
         Action::PollDone(done) => {
-            if !context.polls.is_outstanding(GroupId(done.group), done.cycle) || !progress.polled.insert(done.group) {
+            if !context
+                .polls
+                .is_outstanding(GroupId(done.group), done.cycle)
+                || !progress.polled.insert(done.group)
+            {
                 return Err(format!(
                     "answers a poll of group {} with cycle {} that is not under way",
                     done.group, done.cycle
@@ -111,9 +128,14 @@ fn check(action: &Action, context: &Context<'_>, progress: &mut Progress) -> Res
         Action::ReadDone(done) => {
             let ask = check_request(done.request, context, progress)?;
             let Ask::Read(tags) = ask else {
-                return Err(format!("answers request {}, which is no read", done.request));
+                return Err(format!(
+                    "answers request {}, which is no read",
+                    done.request
+                ));
             };
-            let Ok(samples) = &done.answer else { return Ok(()) };
+            let Ok(samples) = &done.answer else {
+                return Ok(());
+            };
             let asked = tags.iter().map(|tag| tag.0);
             if !asked.eq(samples.iter().map(|sample| sample.tag)) {
                 return Err(format!(
@@ -126,7 +148,10 @@ fn check(action: &Action, context: &Context<'_>, progress: &mut Progress) -> Res
         Action::WriteDone(done) => {
             let ask = check_request(done.request, context, progress)?;
             let Ask::Write { tag, .. } = ask else {
-                return Err(format!("answers request {}, which is no write", done.request));
+                return Err(format!(
+                    "answers request {}, which is no write",
+                    done.request
+                ));
             };
             match &done.answer {
                 Ok(Some(value)) => check_value(*tag, value, context),
@@ -137,25 +162,45 @@ fn check(action: &Action, context: &Context<'_>, progress: &mut Progress) -> Res
         Action::CommandDone(done) => no_such_request(done.request),
         Action::HealthDone(done) => no_such_request(done.request),
         Action::DeviceState(state) => check_device(state.device, context),
-        Action::Alarm(alarm) => alarm.device.map_or(Ok(()), |device| check_device(device, context)),
+        Action::Alarm(alarm) => alarm
+            .device
+            .map_or(Ok(()), |device| check_device(device, context)),
         Action::Metric(_) => Ok(()),
         Action::SaveState(state) => bound(state.len(), MAX_STATE_BYTES, "bytes of state are saved"),
     }
 }
 
-fn check_open(id: u32, link: LinkId, context: &Context<'_>, progress: &mut Progress) -> Result<(), String> {
+fn check_open(
+    id: u32,
+    link: LinkId,
+    context: &Context<'_>,
+    progress: &mut Progress,
+) -> Result<(), String> {
     if !context.connections.has_link(link) {
-        return Err(format!("names link {link}, which the channel does not have"));
+        return Err(format!(
+            "names link {link}, which the channel does not have"
+        ));
     }
     if id >= FIRST_HOST_CONNECTION {
-        return Err(format!("picks connection {id}; ids from 2^31 up belong to the host"));
+        return Err(format!(
+            "picks connection {id}; ids from 2^31 up belong to the host"
+        ));
     }
-    let least = progress.opened.last().map_or(context.connections.least_free(), |last| last + 1);
+    let least = progress
+        .opened
+        .last()
+        .map_or(context.connections.least_free(), |last| last + 1);
     if id < least {
-        return Err(format!("picks connection {id}; ids must ascend, and {least} is the least that is free"));
+        return Err(format!(
+            "picks connection {id}; ids must ascend, and {least} is the least that is free"
+        ));
     }
     progress.opened.push(id);
-    bound(context.connections.len() + progress.opened.len(), MAX_CONNECTIONS, "connections are open")
+    bound(
+        context.connections.len() + progress.opened.len(),
+        MAX_CONNECTIONS,
+        "connections are open",
+    )
 }
 
 fn check_connection(id: u32, context: &Context<'_>, progress: &Progress) -> Result<(), String> {
@@ -169,11 +214,24 @@ fn check_connection(id: u32, context: &Context<'_>, progress: &Progress) -> Resu
     Ok(())
 }
 
-fn check_send(id: u32, bytes: usize, context: &Context<'_>, progress: &mut Progress) -> Result<(), String> {
+fn check_send(
+    id: u32,
+    bytes: usize,
+    context: &Context<'_>,
+    progress: &mut Progress,
+) -> Result<(), String> {
     bound(bytes, MAX_SEND_BYTES, "bytes are sent at once")?;
-    let Some(opened) = context.connections.get(ConnectionId(id)) else { return Ok(()) };
-    let Some(stream) = opened.stream else { return Ok(()) };
-    let so_far = match progress.sent.iter_mut().find(|(connection, _)| *connection == id) {
+    let Some(opened) = context.connections.get(ConnectionId(id)) else {
+        return Ok(());
+    };
+    let Some(stream) = opened.stream else {
+        return Ok(());
+    };
+    let so_far = match progress
+        .sent
+        .iter_mut()
+        .find(|(connection, _)| *connection == id)
+    {
         Some((_, sum)) => sum,
         None => {
             progress.sent.push((id, 0));
@@ -183,16 +241,24 @@ fn check_send(id: u32, bytes: usize, context: &Context<'_>, progress: &mut Progr
     *so_far += bytes;
     let left = opened.handle.window_left(stream);
     if *so_far > left {
-        return Err(format!("sends {so_far} bytes on connection {id}, whose send window has {left} left"));
+        return Err(format!(
+            "sends {so_far} bytes on connection {id}, whose send window has {left} left"
+        ));
     }
     Ok(())
 }
 
-fn check_request<'a>(id: u64, context: &Context<'a>, progress: &mut Progress) -> Result<&'a Ask, String> {
+fn check_request<'a>(
+    id: u64,
+    context: &Context<'a>,
+    progress: &mut Progress,
+) -> Result<&'a Ask, String> {
     let owed = context.pending.get(RequestId(id));
     match owed {
         Some(owed) if progress.answered.insert(id) => Ok(&owed.ask),
-        Some(_) | None => Err(format!("answers request {id}, which is not under way, or was answered before")),
+        Some(_) | None => Err(format!(
+            "answers request {id}, which is not under way, or was answered before"
+        )),
     }
 }
 
@@ -216,7 +282,10 @@ fn check_samples(
         match &sample.value {
             Some(value) => check_value(TagId(sample.tag), value, context)?,
             None if (sample.quality as u8) < types::Quality::Bad as u8 => {
-                return Err(format!("publishes tag {} with quality {:?}, but without a value", sample.tag, sample.quality));
+                return Err(format!(
+                    "publishes tag {} with quality {:?}, but without a value",
+                    sample.tag, sample.quality
+                ));
             }
             None => check_tag(TagId(sample.tag), context).map(drop)?,
         }
@@ -225,7 +294,11 @@ fn check_samples(
 }
 
 fn check_tag<'a>(tag: TagId, context: &Context<'a>) -> Result<&'a config::Tag, String> {
-    context.config.tags.get(tag.index()).ok_or_else(|| format!("names tag {tag}, which the channel does not have"))
+    context
+        .config
+        .tags
+        .get(tag.index())
+        .ok_or_else(|| format!("names tag {tag}, which the channel does not have"))
 }
 
 fn check_value(id: TagId, value: &types::Value, context: &Context<'_>) -> Result<(), String> {
@@ -233,7 +306,10 @@ fn check_value(id: TagId, value: &types::Value, context: &Context<'_>) -> Result
     if admits(tag, value) {
         Ok(())
     } else {
-        Err(format!("gives tag {id} ({}) a value that its type {} does not hold", tag.name, tag.data_type))
+        Err(format!(
+            "gives tag {id} ({}) a value that its type {} does not hold",
+            tag.name, tag.data_type
+        ))
     }
 }
 
@@ -241,7 +317,11 @@ fn check_value(id: TagId, value: &types::Value, context: &Context<'_>) -> Result
 fn admits(tag: &config::Tag, value: &types::Value) -> bool {
     use types::Value as Abi;
     let scalar = tag.data_type.scalar;
-    let length = |length: usize| tag.data_type.elements.is_some_and(|wanted| wanted as usize == length);
+    let length = |length: usize| {
+        tag.data_type
+            .elements
+            .is_some_and(|wanted| wanted as usize == length)
+    };
     let single = tag.data_type.elements.is_none();
     match value {
         Abi::Boolean(_) => single && scalar == Scalar::Bool,
@@ -259,12 +339,18 @@ fn check_device(device: u32, context: &Context<'_>) -> Result<(), String> {
     if (device as usize) < context.config.devices.len() {
         Ok(())
     } else {
-        Err(format!("names device {device}, which the channel does not have"))
+        Err(format!(
+            "names device {device}, which the channel does not have"
+        ))
     }
 }
 
 fn bound(actual: usize, most: usize, what: &str) -> Result<(), String> {
-    if actual <= most { Ok(()) } else { Err(format!("goes too far: {actual} {what}, of at most {most}")) }
+    if actual <= most {
+        Ok(())
+    } else {
+        Err(format!("goes too far: {actual} {what}, of at most {most}"))
+    }
 }
 
 /// The name of an action, as the WIT writes it.

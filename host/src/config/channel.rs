@@ -186,7 +186,7 @@ fn limits(channel: &Section<'_>) -> Limits {
         turn_deadline: section.duration("turn_deadline", 500 * MS, MS..=60 * SECOND),
         mailbox: section.integer("mailbox", 1_024, 16..=65_536) as usize,
         batch: section.integer("batch", 256, 1..=256) as usize,
-        samples_per_second: section.integer("samples_per_second", 1_000_000, 1..=10_000_000) as u32,
+        samples_per_second: section.integer("samples_per_second", 100_000, 1..=100_000_000) as u32,
     }
 }
 

@@ -90,7 +90,7 @@ pub struct Limits {
     pub mailbox: usize,
     /// Events in one turn. Default 256; 1 to 256.
     pub batch: usize,
-    /// Samples per second, averaged over ten seconds. Default 1,000,000; 1 to 10,000,000.
+    /// Samples per second, averaged over ten seconds. Default 100,000; 1 to 100,000,000.
     pub samples_per_second: u32,
 }
 

@@ -114,7 +114,7 @@ impl Engine {
     }
 
     /// wasmtime's own handle.
-    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
+    pub fn wasmtime(&self) -> &wasmtime::Engine {
         &self.wasmtime
     }
 

@@ -29,10 +29,15 @@ impl Lock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                let known = (&file).take(32).read_to_string(&mut holder).is_ok() && !holder.trim().is_empty();
+                let known = (&file).take(32).read_to_string(&mut holder).is_ok()
+                    && !holder.trim().is_empty();
                 return Err(StoreError::Locked {
                     path: data_dir.to_owned(),
-                    holder: if known { holder.trim().to_owned() } else { "unknown".to_owned() },
+                    holder: if known {
+                        holder.trim().to_owned()
+                    } else {
+                        "unknown".to_owned()
+                    },
                 });
             }
             Err(TryLockError::Error(error)) => return Err(fault(error)),

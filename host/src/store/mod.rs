@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::{Database, ReadableDatabase, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::ids::ChannelId;
 use lock::Lock;
@@ -30,7 +30,9 @@ pub const MAX_STATE_BYTES: usize = 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another host has it.
-    #[error("{path} is in use by another host (process {holder}); stop that one, or give this one a data_dir of its own")]
+    #[error(
+        "{path} is in use by another host (process {holder}); stop that one, or give this one a data_dir of its own"
+    )]
     Locked {
         /// The folder.
         path: PathBuf,
@@ -38,7 +40,9 @@ pub enum StoreError {
         holder: String,
     },
     /// The folder cannot be used.
-    #[error("data_dir {path} cannot be used: {reason}; make it a folder that this user may write to")]
+    #[error(
+        "data_dir {path} cannot be used: {reason}; make it a folder that this user may write to"
+    )]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -46,7 +50,9 @@ pub enum StoreError {
         reason: String,
     },
     /// The database cannot be read or written.
-    #[error("the database {path} failed: {reason}; check the disk, or move the file away to begin anew")]
+    #[error(
+        "the database {path} failed: {reason}; check the disk, or move the file away to begin anew"
+    )]
     Database {
         /// The file.
         path: PathBuf,
@@ -80,45 +86,82 @@ impl Store {
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let lock = Lock::take(data_dir)?;
         let path = data_dir.join("bulkhead.redb");
-        let fault = |reason: String| StoreError::Database { path: path.clone(), reason };
+        let fault = |reason: String| StoreError::Database {
+            path: path.clone(),
+            reason,
+        };
         let database = Database::create(&path).map_err(|error| fault(error.to_string()))?;
         Ok(Self {
-            inner: Arc::new(Inner { path: path.clone(), database, numbers: Mutex::default(), _lock: lock }),
+            inner: Arc::new(Inner {
+                path: path.clone(),
+                database,
+                numbers: Mutex::default(),
+                _lock: lock,
+            }),
+        })
+    }
+
+    /// Reserves a block of numbers for each of these channels, in one step.
+    pub fn reserve_incarnations(&self, channels: &[&ChannelId]) -> Result<(), StoreError> {
+        let mut all = self
+            .inner
+            .numbers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.write(|transaction| {
+            let mut table = transaction.open_table(INCARNATIONS)?;
+            for channel in channels {
+                let next = match all.get(*channel) {
+                    Some(numbers) => numbers.next,
+                    None => table.get(channel.as_str())?.map_or(0, |last| last.value()) + 1,
+                };
+                let reserved_until = next + BLOCK;
+                table.insert(channel.as_str(), reserved_until - 1)?;
+                all.insert(
+                    (*channel).clone(),
+                    Numbers {
+                        next,
+                        reserved_until,
+                    },
+                );
+            }
+            Ok(())
         })
     }
 
     /// The number of the channel's next incarnation. Waits for the disk once in a block of numbers.
     pub fn next_incarnation(&self, channel: &ChannelId) -> Result<u64, StoreError> {
-        let mut all = self.inner.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut numbers = match all.get(channel) {
-            Some(numbers) => *numbers,
-            None => {
-                let used = self.read(|transaction| {
-                    let table = match transaction.open_table(INCARNATIONS) {
-                        Ok(table) => table,
-                        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(0),
-                        Err(error) => return Err(error.into()),
-                    };
-                    Ok(table.get(channel.as_str())?.map_or(0, |value| value.value()))
-                })?;
-                Numbers { next: used + 1, reserved_until: used + 1 }
+        loop {
+            if let Some(number) = self.reserved_incarnation(channel) {
+                return Ok(number);
             }
-        };
-        if numbers.next >= numbers.reserved_until {
-            let last = numbers.next + BLOCK - 1;
-            self.put_incarnation(channel, last)?;
-            numbers.reserved_until = last + 1;
+            self.reserve_incarnations(&[channel])?;
         }
-        let number = numbers.next;
+    }
+
+    /// As [`Store::next_incarnation`], from the numbers that are reserved already; waits for no disk. `None` if there
+    /// are none left.
+    pub fn reserved_incarnation(&self, channel: &ChannelId) -> Option<u64> {
+        let mut all = self
+            .inner
+            .numbers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let numbers = all
+            .get_mut(channel)
+            .filter(|numbers| numbers.next < numbers.reserved_until)?;
         numbers.next += 1;
-        all.insert(channel.clone(), numbers);
-        Ok(number)
+        Some(numbers.next - 1)
     }
 
     /// Gives back the numbers that were reserved and not used, so that the next run of the host goes on without a
     /// gap.
     pub fn settle(&self) -> Result<(), StoreError> {
-        let mut all = self.inner.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self
+            .inner
+            .numbers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         self.write(|transaction| {
             let mut table = transaction.open_table(INCARNATIONS)?;
             for (channel, numbers) in all.iter() {
@@ -133,7 +176,9 @@ impl Store {
     /// Keeps a driver's state for its next incarnation.
     pub fn save_state(&self, channel: &ChannelId, state: &[u8]) -> Result<(), StoreError> {
         self.write(|transaction| {
-            transaction.open_table(STATES)?.insert(channel.as_str(), state)?;
+            transaction
+                .open_table(STATES)?
+                .insert(channel.as_str(), state)?;
             Ok(())
         })
     }
@@ -146,14 +191,9 @@ impl Store {
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
-            Ok(table.get(channel.as_str())?.map(|value| value.value().to_vec()))
-        })
-    }
-
-    fn put_incarnation(&self, channel: &ChannelId, last: u64) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            transaction.open_table(INCARNATIONS)?.insert(channel.as_str(), last)?;
-            Ok(())
+            Ok(table
+                .get(channel.as_str())?
+                .map(|value| value.value().to_vec()))
         })
     }
 
@@ -179,7 +219,10 @@ impl Store {
     }
 
     fn fault(&self, error: &redb::Error) -> StoreError {
-        StoreError::Database { path: self.inner.path.clone(), reason: error.to_string() }
+        StoreError::Database {
+            path: self.inner.path.clone(),
+            reason: error.to_string(),
+        }
     }
 }
 
@@ -188,7 +231,8 @@ mod tests {
     use super::*;
 
     fn folder(name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("bulkhead-store-{name}-{}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("bulkhead-store-{name}-{}", std::process::id()));
         drop(std::fs::remove_dir_all(&path));
         path
     }
@@ -198,7 +242,10 @@ mod tests {
         let path = folder("numbers");
         let channel = ChannelId::new("a").unwrap();
         let store = Store::open(&path).unwrap();
-        assert_eq!([1, 2, 3].map(|_| store.next_incarnation(&channel).unwrap()), [1, 2, 3]);
+        assert_eq!(
+            [1, 2, 3].map(|_| store.next_incarnation(&channel).unwrap()),
+            [1, 2, 3]
+        );
         store.settle().unwrap();
         assert_eq!(store.next_incarnation(&channel).unwrap(), 4);
         drop(store); // as after a crash: nothing was settled
@@ -213,7 +260,10 @@ mod tests {
         let path = folder("lock");
         let store = Store::open(&path).unwrap();
         let error = Store::open(&path).err().unwrap().to_string();
-        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        assert!(
+            error.contains(&format!("process {}", std::process::id())),
+            "{error}"
+        );
         drop(store);
         drop(Store::open(&path).unwrap());
         std::fs::remove_dir_all(&path).unwrap();
@@ -229,7 +279,10 @@ mod tests {
         store.save_state(&channel, b"two").unwrap();
         drop(store);
         let store = Store::open(&path).unwrap();
-        assert_eq!(store.state(&channel).unwrap().as_deref(), Some(b"two".as_slice()));
+        assert_eq!(
+            store.state(&channel).unwrap().as_deref(),
+            Some(b"two".as_slice())
+        );
         drop(store);
         std::fs::remove_dir_all(&path).unwrap();
     }

@@ -56,7 +56,12 @@ pub(super) fn from_device(tag: &Tag, value: Value) -> Value {
     if !is_scaled(tag) {
         return value;
     }
-    let scale = |raw: f64| raw.mul_add(tag.scale, tag.offset);
+    // A scale of 0.1 is a division by 10, which is exact where a multiplication by the nearest double to 0.1 is not.
+    let divisor = (1.0 / tag.scale).round();
+    let divides = divisor * tag.scale == 1.0;
+    let scale = |raw: f64| {
+        if divides { raw / divisor + tag.offset } else { raw.mul_add(tag.scale, tag.offset) }
+    };
     match value {
         Value::Int(v) => Value::Float(scale(v as f64)),
         Value::Uint(v) => Value::Float(scale(v as f64)),
@@ -251,6 +256,7 @@ pub(in crate::tags) mod tests {
         };
         check("int16", 1.0, 0.0, Value::Int(-7), Value::Int(-7));
         check("int16", 0.5, 0.0, Value::Int(-7), Value::Float(-3.5));
+        check("int16", 0.1, 0.0, Value::Int(-131), Value::Float(-13.1));
         check("uint16", 2.0, -40.0, Value::Uint(100), Value::Float(160.0));
         check("float32", 10.0, 1.0, Value::Float(2.5), Value::Float(26.0));
         check(

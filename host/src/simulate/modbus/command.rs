@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Counts, Error, Fault, Options, Simulator, UnitList};
+use super::{Counts, Error, Fault, Options, Simulator, UnitList, control};
 
 /// The options of `bulkhead simulate modbus`.
 #[derive(Debug, Clone, clap::Args)]
@@ -40,6 +40,9 @@ pub struct Args {
     /// Print the counts of requests once a second, not only at the end
     #[arg(long)]
     count_polls: bool,
+    /// Answer questions on standard input, one line each, and end when it closes
+    #[arg(long, long_help = LONG_CONTROL)]
+    control: bool,
     /// Seed of the noise register and of random bytes
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -69,6 +72,19 @@ Spoil answers; may be given more than once, and the first fault that strikes win
   delay:MS            the right answer, late
 
 Each can be narrowed: every=N (each N-th matching request), unit=U, function=F, times=N (no more than N).";
+
+const LONG_CONTROL: &str = "\
+Answer questions on standard input, one line each, and end when it closes
+
+  counts                        UNIT:FUNCTION=REQUESTS for each pair that was asked for
+  holding UNIT ADDRESS COUNT    registers from 200 on as the device holds them, in decimal
+  coils UNIT ADDRESS COUNT      coils from 200 on, 0 or 1
+  faults [FAULT ...]            from now on these faults, or none; answered by `ok`
+
+A question that cannot be answered is answered by a line that starts with `error`.";
+
+/// Questions that wait for their answer; whoever asks waits for it before the next.
+const QUESTIONS: usize = 16;
 
 impl Args {
     fn options(&self) -> Options {
@@ -112,11 +128,26 @@ pub async fn run(args: Args) -> Result<(), Error> {
     tokio::pin!(serving);
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.tick().await;
+    let (ask, mut questions) = tokio::sync::mpsc::channel(QUESTIONS);
+    if args.control {
+        // Nobody can interrupt a read of standard input: this thread ends with the process.
+        std::thread::spawn(move || {
+            for line in std::io::stdin().lines().map_while(Result::ok) {
+                if ask.blocking_send(line).is_err() {
+                    break;
+                }
+            }
+        });
+    }
     loop {
         tokio::select! {
             () = &mut serving => break,
             _ = interrupt.recv() => cancel.cancel(),
             _ = terminate.recv() => cancel.cancel(),
+            question = questions.recv(), if args.control && !cancel.is_cancelled() => match question {
+                Some(question) => print(&control::answer(&simulator, &question))?,
+                None => cancel.cancel(),
+            },
             _ = second.tick(), if args.count_polls => print(&line(&simulator.counts(), args.json))?,
         }
     }

@@ -145,10 +145,19 @@ impl Unit {
         Ok(())
     }
 
-    /// A holding register as a client would read it, without being counted as a read.
-    pub(super) fn peek(&self, address: u16) -> Option<u16> {
+    /// A writable holding register as a client would read it.
+    pub(super) fn holding(&self, address: u16) -> Option<u16> {
         self.read()
             .holding
+            .get(usize::from(address))
+            .copied()
+            .filter(|_| address >= WRITABLE)
+    }
+
+    /// A writable coil as a client would read it.
+    pub(super) fn coil(&self, address: u16) -> Option<bool> {
+        self.read()
+            .coils
             .get(usize::from(address))
             .copied()
             .filter(|_| address >= WRITABLE)

@@ -24,6 +24,7 @@
 //! closed at once, and counted.
 
 mod command;
+mod control;
 mod counters;
 mod fault;
 mod frame;

@@ -94,7 +94,13 @@ impl Simulator {
     /// What was written to a holding register; `None` below address 200 and where there is no such register.
     #[must_use]
     pub fn holding(&self, unit: u8, address: u16) -> Option<u16> {
-        self.0.units[usize::from(unit)].as_ref()?.peek(address)
+        self.0.units[usize::from(unit)].as_ref()?.holding(address)
+    }
+
+    /// What was written to a coil; `None` below address 200 and where there is no such coil.
+    #[must_use]
+    pub fn coil(&self, unit: u8, address: u16) -> Option<bool> {
+        self.0.units[usize::from(unit)].as_ref()?.coil(address)
     }
 
     /// Serves `listener` until `cancel`, then closes all connections. A device may serve several listeners.

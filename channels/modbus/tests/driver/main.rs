@@ -1,0 +1,12 @@
+//! The driver as the host sees it: events in, actions out, and bytes at the other end of its link.
+//!
+//! The plant at that end is written from the specification, not from the driver, so that a mistake in one is not
+//! hidden by the same one in the other.
+
+mod configuration;
+mod exceptions;
+mod malformed;
+mod plant;
+mod polling;
+mod silence;
+mod writing;

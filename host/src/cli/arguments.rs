@@ -1,0 +1,350 @@
+//! What can be typed. The texts here are what `--help` says.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::simulate;
+
+/// A host for device-protocol drivers, each a WebAssembly component in a sandbox of its own.
+#[derive(Debug, Parser)]
+#[command(name = "bulkhead", version, propagate_version = true, max_term_width = 100, after_help = AFTER_HELP)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Begin with:
+  bulkhead simulate modbus                 a Modbus TCP device on this machine, on port 5020
+  bulkhead run examples/quickstart.toml    channels that read it, samples on the terminal
+  bulkhead tag watch 'press-1/*'           in a second terminal: the same through the HTTP API
+  bulkhead tag write press-1/setpoint 6.5 --read-back
+
+Exit codes: 0 fine, 1 the thing checked is at fault, 2 wrong usage, 3 the host's own failure.";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the channels of a configuration until SIGINT or SIGTERM
+    Run(Run),
+    /// Check a configuration and its drivers without running anything; every fault at once
+    Check(Check),
+    /// Show what a driver file is: its name, links, settings, imports, digest
+    Inspect(Inspect),
+    /// Run a simulated device
+    Simulate(Simulate),
+    /// Show how a running host is
+    Status(Plain),
+    /// List, show, start, stop or restart the channels of a running host
+    Channel(Channel),
+    /// List, show, read, write or watch the tags of a running host
+    Tag(Tag),
+}
+
+impl Command {
+    /// Whether the output is for programs.
+    pub(super) fn is_json(&self) -> bool {
+        match self {
+            Command::Run(arguments) => arguments.json,
+            Command::Check(arguments) => arguments.json,
+            Command::Inspect(arguments) => arguments.json,
+            Command::Simulate(_) => false,
+            Command::Status(arguments) => arguments.api.json,
+            Command::Channel(arguments) => arguments.command.api().json,
+            Command::Tag(arguments) => arguments.command.api().json,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Samples go to the sinks of the configuration. A sink of kind `stdout` prints a line for people on a terminal, and JSON
+lines otherwise or with --json. All else goes to standard error: progress while drivers compile, `ready: URL` as soon as
+the HTTP API listens, `first sample after ...` once, and the log.
+
+SIGINT or SIGTERM stops every channel in order, for at most 10 seconds; a second signal ends at once.")]
+pub(super) struct Run {
+    /// The configuration, a TOML file
+    pub(super) config: PathBuf,
+    /// Stop after this time, such as `10s`
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(super) duration: Option<Duration>,
+    /// Print samples as JSON lines, also on a terminal
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) log: Log,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct Log {
+    /// How the log looks
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    pub(super) log_format: LogFormat,
+    /// How much is logged: error, warn, info, debug or trace; or directives such as `info,bulkhead::link=debug`
+    /// [env: BULKHEAD_LOG] [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub(super) log_level: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Reads the file, loads every driver, and gives each channel's settings to a scratch instance of its driver, so that the
+driver's own faults appear with their line too. Nothing is started and no link is opened.")]
+pub(super) struct Check {
+    /// The configuration, a TOML file
+    pub(super) config: PathBuf,
+    /// Print one JSON object with all faults
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+    /// The driver, a .wasm file
+    pub(super) driver: PathBuf,
+    /// Print the JSON Schemas of the driver's settings only
+    #[arg(long)]
+    pub(super) schema: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Simulate {
+    #[command(subcommand)]
+    pub(super) command: simulate::Command,
+}
+
+/// What every command takes that asks a running host.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Api {
+    /// Where the host's API is [env: BULKHEAD_URL] [default: http://127.0.0.1:7070]
+    #[arg(long, value_name = "URL")]
+    pub(super) url: Option<String>,
+    /// Print JSON, one object per line
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Plain {
+    #[command(flatten)]
+    pub(super) api: Api,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Channel {
+    #[command(subcommand)]
+    pub(super) command: ChannelCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ChannelCommand {
+    /// List all channels
+    List(Plain),
+    /// Show everything that is known of a channel
+    Show(NamedChannel),
+    /// Start a channel that is stopped, broken or waiting for its next attempt
+    Start(NamedChannel),
+    /// Stop a channel; it stays stopped until it is started
+    Stop(NamedChannel),
+    /// Replace a channel's instance by a fresh one
+    Restart(NamedChannel),
+}
+
+impl ChannelCommand {
+    pub(super) fn api(&self) -> &Api {
+        match self {
+            ChannelCommand::List(plain) => &plain.api,
+            ChannelCommand::Show(named)
+            | ChannelCommand::Start(named)
+            | ChannelCommand::Stop(named)
+            | ChannelCommand::Restart(named) => &named.api,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NamedChannel {
+    /// The channel's id
+    pub(super) channel: String,
+    #[command(flatten)]
+    pub(super) api: Api,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Tag {
+    #[command(subcommand)]
+    pub(super) command: TagCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TagCommand {
+    /// List tags with their last values
+    List(TagList),
+    /// Show everything that is known of a tag, with the chain of reasons for its quality
+    Show(NamedTag),
+    /// Read tags from their devices, now
+    Read(TagRead),
+    /// Write a tag, and wait for the device's own answer
+    Write(TagWrite),
+    /// Follow samples and events as they come; comes back by itself when the host restarts
+    Watch(TagWatch),
+}
+
+impl TagCommand {
+    pub(super) fn api(&self) -> &Api {
+        match self {
+            TagCommand::List(arguments) => &arguments.api,
+            TagCommand::Show(arguments) => &arguments.api,
+            TagCommand::Read(arguments) => &arguments.api,
+            TagCommand::Write(arguments) => &arguments.api,
+            TagCommand::Watch(arguments) => &arguments.api,
+        }
+    }
+}
+
+const PATTERN_HELP: &str = "\
+A pattern is `channel/tag`, or the tag's name alone; `*` stands for any characters, `?` for one:
+`press-*/temp*`, `*/setpoint`, `temp?`. Put it in quotes, so that the shell leaves it alone.";
+
+#[derive(Debug, Args)]
+#[command(after_help = PATTERN_HELP)]
+pub(super) struct TagList {
+    /// Only tags that fit one of these patterns
+    pub(super) patterns: Vec<String>,
+    /// Only tags of this channel; may be given more than once
+    #[arg(long, value_name = "ID")]
+    pub(super) channel: Vec<String>,
+    /// At most so many tags
+    #[arg(long, value_name = "N")]
+    pub(super) limit: Option<usize>,
+    #[command(flatten)]
+    pub(super) api: Api,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NamedTag {
+    /// The tag, as `channel/tag`
+    #[arg(value_name = "CHANNEL/TAG")]
+    pub(super) tag: String,
+    #[command(flatten)]
+    pub(super) api: Api,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TagRead {
+    /// The tags, as `channel/tag`
+    #[arg(value_name = "CHANNEL/TAG", required = true)]
+    pub(super) tags: Vec<String>,
+    /// How long to wait for the device, up to 5min
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub(super) timeout: Duration,
+    #[command(flatten)]
+    pub(super) api: Api,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The value is read by the tag's type:
+  bool                     true, false, on, off, 1, 0
+  int8 .. uint64           42, -7, 0x2a
+  float32, float64         21.5, 1e-3
+  string                   the text as it is
+  bytes                    0x and hexadecimal digits, or base64
+  arrays, such as int16[3] 1,2,3 or [1,2,3]")]
+pub(super) struct TagWrite {
+    /// The tag, as `channel/tag`
+    #[arg(value_name = "CHANNEL/TAG")]
+    pub(super) tag: String,
+    /// The value, in the tag's units
+    #[arg(allow_hyphen_values = true)]
+    pub(super) value: String,
+    /// Read the tag from the device afterwards, and show what it holds
+    #[arg(long)]
+    pub(super) read_back: bool,
+    /// How long to wait for the device, up to 5min
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub(super) timeout: Duration,
+    #[command(flatten)]
+    pub(super) api: Api,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = PATTERN_HELP)]
+pub(super) struct TagWatch {
+    /// Only tags that fit one of these patterns
+    pub(super) patterns: Vec<String>,
+    /// Only this channel; may be given more than once
+    #[arg(long, value_name = "ID")]
+    pub(super) channel: Vec<String>,
+    /// Show what happens to the channels as well: states, exits, links, devices, alarms
+    #[arg(long)]
+    pub(super) events: bool,
+    /// Do not begin with the last known values
+    #[arg(long)]
+    pub(super) no_snapshot: bool,
+    /// End after so many samples
+    #[arg(long, value_name = "N")]
+    pub(super) count: Option<u64>,
+    #[command(flatten)]
+    pub(super) api: Api,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_usage_is_told_with_code_2_and_help_is_no_fault() {
+        let check = |line: &str, code: i32, part: &str| {
+            let error = Arguments::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), code, "{line}");
+            let text = error.to_string();
+            assert!(text.contains(part), "{line}: {text}");
+        };
+        check("bulkhead", 2, "Usage: bulkhead");
+        check("bulkhead run", 2, "<CONFIG>");
+        check("bulkhead run a.toml --for soon", 2, "--for");
+        check("bulkhead run a.toml --log-format xml", 2, "text, json");
+        check("bulkhead tag read", 2, "CHANNEL/TAG");
+        check("bulkhead tag write a/b", 2, "<VALUE>");
+        check("bulkhead channel stpo a", 2, "stop");
+        check("bulkhead --help", 0, "Exit codes");
+        check("bulkhead run --help", 0, "SIGTERM");
+        check("bulkhead tag write --help", 0, "0x2a");
+    }
+
+    #[test]
+    fn negative_values_and_flags_stand_side_by_side() {
+        let line = "bulkhead tag write a/b -7 --read-back --json";
+        let Command::Tag(Tag {
+            command: TagCommand::Write(write),
+        }) = Arguments::try_parse_from(line.split(' ')).unwrap().command
+        else {
+            panic!("another command");
+        };
+        assert_eq!(
+            (write.value.as_str(), write.read_back, write.api.json),
+            ("-7", true, true)
+        );
+    }
+}

@@ -1,0 +1,62 @@
+//! `bulkhead status`.
+
+use super::arguments::Plain;
+use super::client::Client;
+use super::failure::Failure;
+use super::output::{Cell, Output, Tone, plain, short_time, state_tone};
+use crate::http::wire;
+
+pub(super) fn status(arguments: &Plain) -> Result<(), Failure> {
+    let status: wire::Status = Client::new(&arguments.api)?.get("/status")?;
+    let mut out = Output::new();
+    if arguments.api.json {
+        out.json(&status)?;
+        return Ok(());
+    }
+    let uptime = std::time::Duration::from_secs(status.uptime_ms / 1000);
+    out.line(&format!(
+        "bulkhead {}, process {}, up {} (since {})",
+        plain(&status.version),
+        status.pid,
+        humantime::format_duration(uptime),
+        short_time(&status.started_at)
+    ))?;
+    let states: Vec<String> = status
+        .channels
+        .iter()
+        .map(|(state, count)| out.paint(state_tone(state), &format!("{count} {state}")))
+        .collect();
+    out.line(&format!("channels  {}", states.join(", ")))?;
+    let wire::TagCounts { good, total } = status.tags;
+    let tone = if good == total {
+        Tone::Good
+    } else {
+        Tone::Doubtful
+    };
+    out.line(&format!(
+        "tags      {}",
+        out.paint(tone, &format!("{good} of {total} good"))
+    ))?;
+    if status.sinks.is_empty() {
+        return Ok(());
+    }
+    out.line("")?;
+    let rows: Vec<Vec<Cell>> = status.sinks.into_iter().map(row).collect();
+    out.table(&["SINK", "KIND", "WRITTEN", "DROPPED", "TROUBLE"], &rows)?;
+    Ok(())
+}
+
+fn row(sink: wire::Sink) -> Vec<Cell> {
+    let dropped = if sink.dropped_messages == 0 {
+        Tone::Plain
+    } else {
+        Tone::Bad
+    };
+    vec![
+        sink.name.into(),
+        sink.kind.into(),
+        sink.written_samples.to_string().into(),
+        Cell::toned(dropped, sink.dropped_messages.to_string()),
+        Cell::toned(Tone::Bad, sink.trouble.unwrap_or_default()),
+    ]
+}

@@ -1,0 +1,229 @@
+//! Channels: list, show, start, stop, restart.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, RawQuery, State};
+
+use super::filter::Parameters;
+use super::{ApiError, App, wire};
+use crate::channel::{ChannelStatus, Counters};
+use crate::exit::Exit;
+use crate::lifecycle::Denied;
+use crate::sink::Time;
+use crate::supervisor::ChannelHandle;
+
+/// Channels on one page.
+const MAX_PAGE: usize = 1_000;
+
+pub(super) async fn list(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<wire::ChannelPage>, ApiError> {
+    let parameters = Parameters::read(query.as_deref(), &["limit", "cursor"])?;
+    let limit = parameters.number("limit", MAX_PAGE, 1..=MAX_PAGE)?;
+    let channels = app.host().channels();
+    let from = match parameters.one("cursor")? {
+        None => 0,
+        Some(last) => {
+            1 + position(channels, last).ok_or_else(|| ApiError::no_such_channel(last))?
+        }
+    };
+    let page = &channels[from..channels.len().min(from + limit)];
+    let more = from + page.len() < channels.len();
+    Ok(Json(wire::ChannelPage {
+        channels: page
+            .iter()
+            .map(|channel| summary(channel, channel.status()))
+            .collect(),
+        next_cursor: page
+            .last()
+            .filter(|_| more)
+            .map(|channel| channel.id().to_string()),
+    }))
+}
+
+/// Where a channel stands in the list.
+pub(super) fn position(channels: &[Arc<ChannelHandle>], name: &str) -> Option<usize> {
+    channels
+        .iter()
+        .position(|channel| channel.id().as_str() == name)
+}
+
+pub(super) async fn show(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<wire::ChannelDetail>, ApiError> {
+    Ok(Json(detail(app.channel(&name)?)))
+}
+
+pub(super) async fn start(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<wire::ChannelDetail>, ApiError> {
+    let channel = app.channel(&name)?;
+    answered(channel, channel.start().await)
+}
+
+pub(super) async fn stop(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<wire::ChannelDetail>, ApiError> {
+    let channel = app.channel(&name)?;
+    answered(channel, channel.stop().await)
+}
+
+pub(super) async fn restart(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<wire::ChannelDetail>, ApiError> {
+    let channel = app.channel(&name)?;
+    answered(channel, channel.restart().await)
+}
+
+fn answered(
+    channel: &ChannelHandle,
+    step: Result<(), Denied>,
+) -> Result<Json<wire::ChannelDetail>, ApiError> {
+    match step {
+        Ok(()) => Ok(Json(detail(channel))),
+        Err(denied) => Err(ApiError::denied(channel.id().as_str(), &denied)),
+    }
+}
+
+impl App {
+    pub(super) fn channel(&self, name: &str) -> Result<&ChannelHandle, ApiError> {
+        let shown: String = name.chars().take(100).collect();
+        self.host()
+            .channel(name)
+            .map(|channel| &**channel)
+            .ok_or_else(|| ApiError::no_such_channel(&shown))
+    }
+}
+
+fn summary(channel: &ChannelHandle, status: ChannelStatus) -> wire::Channel {
+    let (good, total) = channel.tags().count_good();
+    let config = channel.config();
+    let links = status
+        .links
+        .into_iter()
+        .zip(&config.links)
+        .map(|(link, config)| wire::Link {
+            name: link.name,
+            connect: config.connect.to_string(),
+            up: link.up,
+            wanted: link.wanted,
+            detail: link.detail,
+        });
+    wire::Channel {
+        id: channel.id().to_string(),
+        driver: config.driver.to_string(),
+        state: status.state.to_string(),
+        reason: status.reason,
+        since: Time(status.since).to_string(),
+        since_ns: status.since.0,
+        incarnation: status.incarnation,
+        attempts: status.attempts,
+        next_attempt: status.next_attempt.map(|at| Time(at).to_string()),
+        next_attempt_ns: status.next_attempt.map(|at| at.0),
+        tags: wire::TagCounts { good, total },
+        links: links.collect(),
+    }
+}
+
+fn detail(channel: &ChannelHandle) -> wire::ChannelDetail {
+    let mut status = channel.status();
+    let config = channel.config();
+    let devices = std::mem::take(&mut status.devices)
+        .into_iter()
+        .zip(&config.devices);
+    let last_exit = status
+        .last_exit
+        .take()
+        .map(|(at, incarnation, exit)| wire::LastExit {
+            at: Time(at).to_string(),
+            at_ns: at.0,
+            incarnation,
+            exit: wire_exit(&exit),
+        });
+    wire::ChannelDetail {
+        counters: counters(&status.counters),
+        last_exit,
+        devices: devices
+            .map(|(device, config)| wire::Device {
+                name: device.name,
+                address: config.address.clone(),
+                condition: device.condition.to_owned(),
+                why: device.why,
+            })
+            .collect(),
+        groups: config
+            .groups
+            .iter()
+            .map(|group| wire::Group {
+                name: group.name.clone(),
+                period_ms: u64::try_from(group.period.as_millis()).unwrap_or(u64::MAX),
+                tags: group.tags.len(),
+            })
+            .collect(),
+        channel: summary(channel, status),
+    }
+}
+
+fn counters(counters: &Counters) -> BTreeMap<String, u64> {
+    // Taken apart, so that a new counter is not forgotten here.
+    let Counters {
+        turns,
+        events,
+        actions,
+        samples,
+        polls,
+        poll_requests,
+        poll_failures,
+        polls_skipped,
+        requests,
+        faults,
+        bytes_in,
+        bytes_out,
+        fuel_last,
+        peak_memory,
+    } = *counters;
+    let all = [
+        ("turns", turns),
+        ("events", events),
+        ("actions", actions),
+        ("samples", samples),
+        ("polls", polls),
+        ("poll_requests", poll_requests),
+        ("poll_failures", poll_failures),
+        ("polls_skipped", polls_skipped),
+        ("requests", requests),
+        ("faults", faults),
+        ("bytes_in", bytes_in),
+        ("bytes_out", bytes_out),
+        ("fuel_last_turn", fuel_last),
+        ("peak_memory_bytes", peak_memory),
+    ];
+    all.into_iter()
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect()
+}
+
+/// The end of a life as JSON.
+pub(super) fn wire_exit(exit: &Exit) -> wire::Exit {
+    wire::Exit {
+        exit: exit.kind.to_string(),
+        during: exit.during.as_str().to_owned(),
+        message: exit.sentence.clone(),
+        remedy: exit.kind.remedy().to_owned(),
+        backtrace: exit
+            .backtrace
+            .iter()
+            .map(|frame| wire::Frame {
+                function: frame.function.clone(),
+                source: frame.source.clone(),
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,112 @@
+//! The HTTP API: what is known of the host's channels and tags, and what may be asked of them.
+//!
+//! - `server`: connections: how many, how slow, how they end. `patience`: a peer that does not read is given up.
+//! - `guard`: who may ask at all.
+//! - `status`, `channels`, `tags`, `stream`: the answers. `filter`: which tags are meant.
+//! - `wire`: the shapes of the answers, one to one with JSON; `value`: a JSON value as one that a tag takes.
+//! - `error`: what a refusal looks like.
+//!
+//! ```text
+//! GET  /api/v1/status
+//! GET  /api/v1/channels?limit=&cursor=              GET  /api/v1/channels/{channel}
+//! POST /api/v1/channels/{channel}/start | stop | restart
+//! GET  /api/v1/tags?channel=&tag=&limit=&cursor=    GET  /api/v1/tags/{channel}/{tag}
+//! POST /api/v1/tags/{channel}/{tag}/read  {"timeout_ms":5000}
+//! POST /api/v1/tags/{channel}/{tag}/write {"value":21.5,"read_back":true,"timeout_ms":5000}
+//! POST /api/v1/tags/read                  {"tags":["press-3/temp"],"timeout_ms":5000}
+//! GET  /api/v1/stream?channel=&tag=&kind=&snapshot=true      (server-sent events)
+//! ```
+//!
+//! Values and times look as `sink::record` says. A refusal is `{"error":{"code","message","remedy"}}`.
+//!
+//! **Closed by default.** An API that writes to plants has neither TLS nor tokens yet, so it listens on loopback only,
+//! answers only to requests that name a loopback host (a web page that rebinds its own name to 127.0.0.1 names its own),
+//! only to origins that are itself, and takes writes only as `application/json`, which no page may send elsewhere
+//! without asking first, and no answer here ever allows it.
+//!
+//! **Bounded.** Connections, streams, heads, bodies, pages, timeouts and the time that a peer may take all have limits; each
+//! stands where it is kept.
+
+mod channels;
+mod error;
+mod filter;
+mod guard;
+mod patience;
+mod server;
+mod status;
+mod stream;
+mod tags;
+mod value;
+pub mod wire;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::sink::{Catalogue, SinkStatus};
+use crate::supervisor::Host;
+use error::ApiError;
+
+pub use server::{ListenError, Listener};
+
+/// What the API speaks for.
+#[derive(Clone)]
+pub struct App {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    host: Host,
+    catalogue: Arc<Catalogue>,
+    sinks: Box<dyn Fn() -> Vec<SinkStatus> + Send + Sync>,
+    streams: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+impl App {
+    /// The API of a host; `sinks` tells how its sinks are. Streams end when `stop` is cancelled.
+    pub fn new(
+        host: Host,
+        catalogue: Arc<Catalogue>,
+        sinks: impl Fn() -> Vec<SinkStatus> + Send + Sync + 'static,
+        stop: CancellationToken,
+    ) -> Self {
+        let streams = Arc::new(Semaphore::new(stream::MAX_STREAMS));
+        let sinks = Box::new(sinks);
+        Self {
+            inner: Arc::new(Inner {
+                host,
+                catalogue,
+                sinks,
+                streams,
+                stop,
+            }),
+        }
+    }
+
+    /// The API as a service, to be reached under `port`.
+    pub fn router(self, port: u16) -> Router {
+        let api = Router::new()
+            .route("/status", get(status::show))
+            .route("/channels", get(channels::list))
+            .route("/channels/{channel}", get(channels::show))
+            .route("/channels/{channel}/start", post(channels::start))
+            .route("/channels/{channel}/stop", post(channels::stop))
+            .route("/channels/{channel}/restart", post(channels::restart))
+            .route("/tags", get(tags::list))
+            .route("/tags/read", post(tags::read_many))
+            .route("/tags/{channel}/{tag}", get(tags::show))
+            .route("/tags/{channel}/{tag}/read", post(tags::read))
+            .route("/tags/{channel}/{tag}/write", post(tags::write))
+            .route("/stream", get(stream::open))
+            .with_state(self);
+        guard::guarded(Router::new().nest("/api/v1", api), port)
+    }
+
+    fn host(&self) -> &Host {
+        &self.inner.host
+    }
+}

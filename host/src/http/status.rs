@@ -1,0 +1,41 @@
+//! `GET /status`.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+
+use super::{App, wire};
+use crate::sink::Time;
+
+pub(super) async fn show(State(app): State<App>) -> Json<wire::Status> {
+    let host = app.host();
+    let mut channels = BTreeMap::new();
+    let mut tags = wire::TagCounts::default();
+    for channel in host.channels() {
+        *channels
+            .entry(channel.status().state.to_string())
+            .or_default() += 1;
+        let (good, total) = channel.tags().count_good();
+        tags.good += good;
+        tags.total += total;
+    }
+    let started_at = host.started_at();
+    let sinks = (app.inner.sinks)().into_iter().map(|sink| wire::Sink {
+        name: sink.name,
+        kind: sink.kind.to_owned(),
+        written_samples: sink.written,
+        dropped_messages: sink.dropped,
+        trouble: sink.trouble,
+    });
+    Json(wire::Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        started_at: Time(started_at).to_string(),
+        started_at_ns: started_at.0,
+        uptime_ms: host.clock().monotonic().0 / 1_000_000,
+        channels,
+        tags,
+        sinks: sinks.collect(),
+    })
+}

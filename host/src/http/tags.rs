@@ -1,0 +1,329 @@
+//! Tags: list, show, read, write.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::StatusCode;
+use futures_util::future::join_all;
+
+use super::filter::{Parameters, TagFilter};
+use super::{ApiError, App, channels, value, wire};
+use crate::config::{self, Report};
+use crate::event::{Sample, Value, WallNs};
+use crate::ids::TagId;
+use crate::sink::{JsonValue, Time};
+use crate::supervisor::ChannelHandle;
+use crate::tags::TagState;
+
+/// Tags on one page.
+const MAX_PAGE: usize = 10_000;
+const DEFAULT_PAGE: usize = 1_000;
+/// Tags that may be read with one request.
+const MAX_READ: usize = 1_000;
+const DEFAULT_TIMEOUT_MS: u64 = 5_000;
+const MAX_TIMEOUT_MS: u64 = 300_000;
+
+pub(super) async fn list(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<wire::TagPage>, ApiError> {
+    let parameters = Parameters::read(query.as_deref(), &["channel", "tag", "limit", "cursor"])?;
+    let limit = parameters.number("limit", DEFAULT_PAGE, 1..=MAX_PAGE)?;
+    let filter = TagFilter::read(&parameters)?;
+    for name in filter.channels() {
+        app.channel(name)?;
+    }
+    let channels = app.host().channels();
+    let (first, mut from) = match parameters.one("cursor")? {
+        None => (0, 0),
+        Some(cursor) => {
+            let (channel, tag) = tag_of(&app, cursor)?;
+            (
+                channels::position(channels, channel.id().as_str()).unwrap_or(0),
+                tag.index() + 1,
+            )
+        }
+    };
+    let mut tags: Vec<wire::Tag> = Vec::new();
+    for channel in &channels[first..] {
+        let skip = std::mem::take(&mut from);
+        if !filter.admits_channel(channel.id().as_str()) {
+            continue;
+        }
+        for (id, config) in (0u32..).zip(channel.tags().tags().iter()).skip(skip) {
+            if !filter.admits(channel.id().as_str(), &config.name) {
+                continue;
+            }
+            if tags.len() == limit {
+                let next_cursor = tags
+                    .last()
+                    .map(|last| format!("{}/{}", last.channel, last.tag));
+                return Ok(Json(wire::TagPage { tags, next_cursor }));
+            }
+            tags.extend(summary(channel, TagId(id), config));
+        }
+    }
+    Ok(Json(wire::TagPage {
+        tags,
+        next_cursor: None,
+    }))
+}
+
+pub(super) async fn show(
+    State(app): State<App>,
+    Path((channel, tag)): Path<(String, String)>,
+) -> Result<Json<wire::TagDetail>, ApiError> {
+    let (channel, id, config) = app.tag(&channel, &tag)?;
+    let gone = || ApiError::no_such_tag(channel.id().as_str(), &config.name);
+    let summary = summary(channel, id, config).ok_or_else(gone)?;
+    let group = channel
+        .config()
+        .groups
+        .iter()
+        .find(|group| group.tags.contains(&id));
+    Ok(Json(wire::TagDetail {
+        tag: summary,
+        address: config.address.clone(),
+        description: config.description.clone(),
+        group: group.map(|group| group.name.clone()),
+        period_ms: group.map(|group| u64::try_from(group.period.as_millis()).unwrap_or(u64::MAX)),
+        scale: config.scale,
+        offset: config.offset,
+        report: match config.report {
+            Report::Always => "always".to_owned(),
+            Report::Change => "change".to_owned(),
+        },
+        deadband: config.deadband,
+        reasons: channel.reasons(id),
+    }))
+}
+
+pub(super) async fn read(
+    State(app): State<App>,
+    Path((channel, tag)): Path<(String, String)>,
+    body: Bytes,
+) -> Result<Json<wire::Reading>, ApiError> {
+    let (channel, id, _) = app.tag(&channel, &tag)?;
+    let request: wire::ReadRequest = if body.is_empty() {
+        wire::ReadRequest::default()
+    } else {
+        json(&body)?
+    };
+    let samples = channel.read(vec![id], timeout(request.timeout_ms)?).await?;
+    let sample = samples.first().ok_or_else(unanswered)?;
+    Ok(Json(reading(channel, sample, app.host().clock().wall())))
+}
+
+pub(super) async fn read_many(
+    State(app): State<App>,
+    body: Bytes,
+) -> Result<Json<wire::ReadManyAnswer>, ApiError> {
+    let request: wire::ReadManyRequest = json(&body)?;
+    if !(1..=MAX_READ).contains(&request.tags.len()) {
+        let message = format!("{} tags are given", request.tags.len());
+        return Err(ApiError::bad_request(
+            message,
+            format!("give 1 to {MAX_READ} at once"),
+        ));
+    }
+    let timeout = timeout(request.timeout_ms)?;
+
+    let mut results: Vec<Option<wire::ReadResult>> = Vec::with_capacity(request.tags.len());
+    let mut wanted: HashMap<&str, Wanted<'_>> = HashMap::new();
+    for (at, reference) in request.tags.iter().enumerate() {
+        match tag_of(&app, reference) {
+            Ok((channel, id)) => {
+                let wanted = wanted.entry(channel.id().as_str()).or_insert(Wanted {
+                    channel,
+                    tags: Vec::new(),
+                });
+                wanted.tags.push((at, id));
+                results.push(None);
+            }
+            Err(error) => results.push(Some(failed(reference, error))),
+        }
+    }
+    let asked = wanted.into_values().map(async |Wanted { channel, tags }| {
+        let ids = tags.iter().map(|(_, id)| *id).collect();
+        (channel, tags, channel.read(ids, timeout).await)
+    });
+    for (channel, tags, answer) in join_all(asked).await {
+        let now = app.host().clock().wall();
+        for (at, id) in tags {
+            let result = match &answer {
+                Ok(samples) => samples
+                    .iter()
+                    .find(|sample| sample.tag == id)
+                    .map(|sample| wire::ReadResult::Done(reading(channel, sample, now)))
+                    .unwrap_or_else(|| failed(&request.tags[at], unanswered())),
+                Err(error) => failed(&request.tags[at], error.clone().into()),
+            };
+            results[at] = Some(result);
+        }
+    }
+    Ok(Json(wire::ReadManyAnswer {
+        results: results.into_iter().flatten().collect(),
+    }))
+}
+
+pub(super) async fn write(
+    State(app): State<App>,
+    Path((channel, tag)): Path<(String, String)>,
+    body: Bytes,
+) -> Result<Json<wire::Written>, ApiError> {
+    let (channel, id, config) = app.tag(&channel, &tag)?;
+    let request: wire::WriteRequest = json(&body)?;
+    let timeout = timeout(request.timeout_ms)?;
+    let value = value::from_json(config.data_type, &request.value).map_err(|wrong| {
+        let message = format!(
+            "tag {} is of type {}: {wrong}",
+            config.name, config.data_type
+        );
+        ApiError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "bad-value",
+            message,
+            "give a value of the tag's own type",
+        )
+    })?;
+    let written = json_value(&value);
+    let read_back = channel.write(id, value, request.read_back, timeout).await?;
+    tracing::info!(channel = %channel.id(), tag = config.name, "a tag was written through the API");
+    Ok(Json(wire::Written {
+        channel: channel.id().to_string(),
+        tag: config.name.clone(),
+        value: written,
+        read_back: read_back.as_ref().map(json_value),
+    }))
+}
+
+impl App {
+    fn tag(
+        &self,
+        channel: &str,
+        tag: &str,
+    ) -> Result<(&ChannelHandle, TagId, &config::Tag), ApiError> {
+        let channel = self.channel(channel)?;
+        let found = channel
+            .tag_id(tag)
+            .and_then(|id| Some((id, channel.tags().tags().get(id.index())?)));
+        let (id, config) = found.ok_or_else(|| {
+            let shown: String = tag.chars().take(200).collect();
+            ApiError::no_such_tag(channel.id().as_str(), &shown)
+        })?;
+        Ok((channel, id, config))
+    }
+}
+
+/// What is to be read from one channel.
+struct Wanted<'a> {
+    channel: &'a ChannelHandle,
+    /// Where in the results, and which tag.
+    tags: Vec<(usize, TagId)>,
+}
+
+/// The tag behind `channel/tag`.
+fn tag_of<'a>(app: &'a App, reference: &str) -> Result<(&'a ChannelHandle, TagId), ApiError> {
+    let shown: String = reference.chars().take(200).collect();
+    let (channel, tag) = reference.split_once('/').ok_or_else(|| {
+        ApiError::bad_request(
+            format!("`{shown}` names no tag"),
+            "write channel/tag, as in press-3/temp",
+        )
+    })?;
+    app.tag(channel, tag).map(|(channel, id, _)| (channel, id))
+}
+
+/// A tag and its last value.
+pub(super) fn summary(
+    channel: &ChannelHandle,
+    id: TagId,
+    config: &config::Tag,
+) -> Option<wire::Tag> {
+    let TagState {
+        value,
+        quality,
+        reason,
+        source_time,
+        server_time,
+    } = channel.tags().state(id)?;
+    let device = channel.config().devices.get(config.device.index());
+    Some(wire::Tag {
+        channel: channel.id().to_string(),
+        tag: config.name.clone(),
+        device: device.map(|device| device.name.clone()).unwrap_or_default(),
+        data_type: config.data_type.to_string(),
+        access: config.access.as_str().to_owned(),
+        unit: config.unit.clone(),
+        value: value.as_ref().map_or(serde_json::Value::Null, json_value),
+        quality: quality.to_string(),
+        reason: reason.map(|reason| reason.to_string()),
+        source_time: source_time.map(|time| Time(time).to_string()),
+        source_time_ns: source_time.map(|time| time.0),
+        server_time: server_time.map(|time| Time(time).to_string()),
+        server_time_ns: server_time.map(|time| time.0),
+    })
+}
+
+fn reading(channel: &ChannelHandle, sample: &Sample, now: WallNs) -> wire::Reading {
+    let config = channel.tags().tags().get(sample.tag.index());
+    wire::Reading {
+        channel: channel.id().to_string(),
+        tag: config.map(|config| config.name.clone()).unwrap_or_default(),
+        value: sample
+            .value
+            .as_ref()
+            .map_or(serde_json::Value::Null, json_value),
+        unit: config.map(|config| config.unit.clone()).unwrap_or_default(),
+        quality: sample.quality.to_string(),
+        source_time: sample.source_time.map(|time| Time(time).to_string()),
+        source_time_ns: sample.source_time.map(|time| time.0),
+        server_time: Time(now).to_string(),
+        server_time_ns: now.0,
+    }
+}
+
+/// A value as JSON; see `sink::record`.
+fn json_value(value: &Value) -> serde_json::Value {
+    serde_json::to_value(JsonValue(value)).expect("a value has no keys and no failing parts")
+}
+
+fn failed(reference: &str, error: ApiError) -> wire::ReadResult {
+    let reference = reference.chars().take(200).collect();
+    wire::ReadResult::Failed {
+        reference,
+        error: error.into_body(),
+    }
+}
+
+fn unanswered() -> ApiError {
+    ApiError::new(
+        StatusCode::BAD_GATEWAY,
+        "failed",
+        "the driver answered without this tag",
+        "report it to the driver's author",
+    )
+}
+
+fn timeout(given: Option<u64>) -> Result<Duration, ApiError> {
+    let millis = given.unwrap_or(DEFAULT_TIMEOUT_MS);
+    if !(1..=MAX_TIMEOUT_MS).contains(&millis) {
+        return Err(ApiError::bad_request(
+            format!("`timeout_ms` is {millis}"),
+            format!("give a number from 1 to {MAX_TIMEOUT_MS}"),
+        ));
+    }
+    Ok(Duration::from_millis(millis))
+}
+
+fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| {
+        ApiError::bad_request(
+            format!("the body is not what this path takes: {error}"),
+            "send JSON as the documentation of the API shows",
+        )
+    })
+}

@@ -1,0 +1,447 @@
+//! The shapes of the API's JSON. They are the API's own: what the host uses within may change without them.
+//!
+//! Times come twice, as `sink::record` says. Fields may be added later; readers skip those that they do not know.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a request was not done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Error {
+    /// For programs: `no-such-tag`, `not-running`, ...
+    pub code: String,
+    /// What is wrong, in one sentence.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// The protocol's own code, where the device refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_code: Option<u32>,
+    /// For the driver's author, where the driver refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+}
+
+/// The body of every answer that is a refusal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ErrorAnswer {
+    /// The refusal.
+    pub error: Error,
+}
+
+/// How the host is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The host's version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// When it started.
+    pub started_at: String,
+    /// The same, as a number.
+    pub started_at_ns: u64,
+    /// For how long it has run.
+    pub uptime_ms: u64,
+    /// How many channels are in which state. States without a channel are left out.
+    pub channels: BTreeMap<String, usize>,
+    /// Of all channels.
+    pub tags: TagCounts,
+    /// In the configuration's order.
+    pub sinks: Vec<Sink>,
+}
+
+/// How many tags there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagCounts {
+    /// Those whose quality is good at this moment.
+    pub good: usize,
+    /// All of them.
+    pub total: usize,
+}
+
+/// How a sink is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sink {
+    /// Its name.
+    pub name: String,
+    /// `stdout` or `file`.
+    pub kind: String,
+    /// Samples written since the host started.
+    pub written_samples: u64,
+    /// Messages (batches and events) that found its queue full.
+    pub dropped_messages: u64,
+    /// Why it cannot write at the moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+/// A page of channels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChannelPage {
+    /// In the configuration's order.
+    pub channels: Vec<Channel>,
+    /// What to ask with for the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// A channel in a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Channel {
+    /// Its name.
+    pub id: String,
+    /// The component, as the configuration writes it.
+    pub driver: String,
+    /// `running`, `backoff`, ...
+    pub state: String,
+    /// Why, in one sentence.
+    pub reason: String,
+    /// Since when.
+    pub since: String,
+    /// The same, as a number.
+    pub since_ns: u64,
+    /// The present or last life; 0 before the first.
+    pub incarnation: u64,
+    /// Restarts that its policy has spent.
+    pub attempts: u32,
+    /// When the next life begins, in `backoff`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<String>,
+    /// The same, as a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_ns: Option<u64>,
+    /// Its tags.
+    pub tags: TagCounts,
+    /// Its links.
+    pub links: Vec<Link>,
+}
+
+/// Everything that is known of a channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChannelDetail {
+    /// As in a list.
+    #[serde(flatten)]
+    pub channel: Channel,
+    /// Its devices.
+    pub devices: Vec<Device>,
+    /// Its poll groups.
+    pub groups: Vec<Group>,
+    /// The last end that nobody asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<LastExit>,
+    /// What it has done since the host started.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// A link of a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Its name.
+    pub name: String,
+    /// Where it leads.
+    pub connect: String,
+    /// Whether what its driver opened is up.
+    pub up: bool,
+    /// Whether its driver has opened a connection over it.
+    pub wanted: bool,
+    /// The peer, or why it is down.
+    pub detail: String,
+}
+
+/// A device of a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// In the protocol's own terms.
+    pub address: String,
+    /// `up`, `down` or `unknown`.
+    pub condition: String,
+    /// In the driver's words.
+    pub why: String,
+}
+
+/// A poll group of a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Its period.
+    pub period_ms: u64,
+    /// How many tags it has.
+    pub tags: usize,
+}
+
+/// The end of a life that nobody asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastExit {
+    /// When.
+    pub at: String,
+    /// The same, as a number.
+    pub at_ns: u64,
+    /// Which life.
+    pub incarnation: u64,
+    /// How.
+    #[serde(flatten)]
+    pub exit: Exit,
+}
+
+/// How a life ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// `trapped`, `out-of-fuel`, ...
+    pub exit: String,
+    /// In which call: `start`, `configure`, `turn` or `idle`.
+    pub during: String,
+    /// What happened, in one sentence.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// The driver's stack, innermost first.
+    pub backtrace: Vec<Frame>,
+}
+
+/// One function on a driver's stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// Its name.
+    pub function: String,
+    /// `file:line:column`, where the driver carries them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+/// A page of tags.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TagPage {
+    /// In the configuration's order, channel by channel.
+    pub tags: Vec<Tag>,
+    /// What to ask with for the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// A tag and its last value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tag {
+    /// Its channel.
+    pub channel: String,
+    /// Its name.
+    pub tag: String,
+    /// The device that holds it.
+    pub device: String,
+    /// Its type at the device, such as `int16` or `float32[8]`.
+    pub data_type: String,
+    /// `r`, `w` or `rw`.
+    pub access: String,
+    /// Such as `bar`; may be empty.
+    pub unit: String,
+    /// The last value that was read; `null` before the first.
+    pub value: serde_json::Value,
+    /// How far it can be trusted.
+    pub quality: String,
+    /// Why it is not good, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When the device took the value, if the protocol says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_time: Option<String>,
+    /// The same, as a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_time_ns: Option<u64>,
+    /// When the host received the value, or changed its quality.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_time: Option<String>,
+    /// The same, as a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_time_ns: Option<u64>,
+}
+
+/// Everything that is known of a tag.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TagDetail {
+    /// As in a list.
+    #[serde(flatten)]
+    pub tag: Tag,
+    /// In the protocol's own syntax.
+    pub address: String,
+    /// For people; may be empty.
+    pub description: String,
+    /// The poll group, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The group's period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period_ms: Option<u64>,
+    /// `value = raw * scale + offset`.
+    pub scale: f64,
+    /// See `scale`.
+    pub offset: f64,
+    /// `always` or `change`.
+    pub report: String,
+    /// The smallest change that counts.
+    pub deadband: f64,
+    /// Why the tag is as it is: from the host down to the tag.
+    pub reasons: Vec<String>,
+}
+
+/// What `read` takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadRequest {
+    /// Default 5,000; 1 to 300,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// What reading many tags takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadManyRequest {
+    /// Written `channel/tag`; 1 to 1,000.
+    pub tags: Vec<String>,
+    /// Default 5,000; 1 to 300,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// What was read from the device, just now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// The channel.
+    pub channel: String,
+    /// The tag.
+    pub tag: String,
+    /// `null` if there is none.
+    pub value: serde_json::Value,
+    /// The unit; may be empty.
+    pub unit: String,
+    /// How far it can be trusted.
+    pub quality: String,
+    /// When the device took it, if the protocol says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_time: Option<String>,
+    /// The same, as a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_time_ns: Option<u64>,
+    /// When the host received it.
+    pub server_time: String,
+    /// The same, as a number.
+    pub server_time_ns: u64,
+}
+
+/// What became of one of many tags.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ReadResult {
+    /// It was read.
+    Done(Reading),
+    /// It was not.
+    Failed {
+        /// As it was asked for.
+        reference: String,
+        /// Why.
+        error: Error,
+    },
+}
+
+/// What became of many tags.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReadManyAnswer {
+    /// In the order asked for.
+    pub results: Vec<ReadResult>,
+}
+
+/// What `write` takes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WriteRequest {
+    /// In the tag's units.
+    pub value: serde_json::Value,
+    /// Whether to read the tag afterwards. Default false.
+    #[serde(default)]
+    pub read_back: bool,
+    /// Default 5,000; 1 to 300,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// The device has taken a value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Written {
+    /// The channel.
+    pub channel: String,
+    /// The tag.
+    pub tag: String,
+    /// What was written, in the tag's units.
+    pub value: serde_json::Value,
+    /// What the device held afterwards, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_back: Option<serde_json::Value>,
+}
+
+/// Something that happened to a channel, in the stream. The stream's event has the name that stands under `kind`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChannelEvent {
+    /// The channel.
+    pub channel: String,
+    /// Which of its lives.
+    pub incarnation: u64,
+    /// When.
+    pub at: String,
+    /// The same, as a number.
+    pub at_ns: u64,
+    /// What.
+    #[serde(flatten)]
+    pub what: Happened,
+}
+
+/// What happened to a channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Happened {
+    /// Its running state changed.
+    State {
+        /// The new state.
+        state: String,
+        /// Why.
+        reason: String,
+    },
+    /// A life ended.
+    Exit(Exit),
+    /// A link came up or went down.
+    Link {
+        /// Its name.
+        link: String,
+        /// Whether it is up now.
+        up: bool,
+        /// The peer, or why it is down.
+        detail: String,
+    },
+    /// The driver spoke of a device.
+    Device {
+        /// Its name.
+        device: String,
+        /// `up`, `down` or `unknown`.
+        condition: String,
+        /// In the driver's words.
+        why: String,
+    },
+    /// The driver raised or cleared an alarm.
+    Alarm {
+        /// Its code.
+        code: String,
+        /// Raised, or cleared.
+        active: bool,
+        /// In the driver's words.
+        message: String,
+    },
+    /// Samples or polls were dropped.
+    Dropped {
+        /// How many.
+        count: u64,
+        /// Of what, and why.
+        what: String,
+    },
+}

@@ -1,0 +1,220 @@
+//! The desk between a connection's handle and its task: wishes one way, the truth as the driver knows it the other.
+//!
+//! Every method takes the lock, changes a little and lets go; nothing waits under it. What the driver was *told* is
+//! kept here beside the stamp of its incarnation, so that a change of incarnation and a change of the stream cannot
+//! cross: one of them is first, and the other sees it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, watch};
+
+use super::mail::StreamId;
+use super::window::{SendWindow, WindowExceeded};
+
+/// What a driver may ask of a connection besides sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// A fresh stream.
+    Reset,
+    /// The end.
+    Close,
+}
+
+/// The stream that the driver believes to be up.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    pub(super) stream: StreamId,
+    pub(super) peer: String,
+}
+
+/// What handle and task share.
+#[derive(Debug)]
+pub(super) struct Desk {
+    inner: Mutex<Inner>,
+    /// There is something to write, or the end was asked for: wakes the writer.
+    to_write: Notify,
+    /// A wish was made: wakes the task.
+    wished: Notify,
+    /// A credit is due: wakes whoever tells of it.
+    creditable: Notify,
+    paused: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    incarnation: u64,
+    told: Option<Told>,
+    window: SendWindow,
+    reset: bool,
+    close: bool,
+}
+
+impl Desk {
+    pub(super) fn new(incarnation: u64, send_window: u32) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                incarnation,
+                told: None,
+                window: SendWindow::new(send_window),
+                reset: false,
+                close: false,
+            }),
+            to_write: Notify::new(),
+            wished: Notify::new(),
+            creditable: Notify::new(),
+            paused: watch::Sender::new(false),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // The handle's side.
+
+    pub(super) fn send(&self, stream: StreamId, bytes: Vec<u8>) -> Result<(), WindowExceeded> {
+        let mut inner = self.lock();
+        if inner.is_for(stream) && !inner.close {
+            inner.window.push(bytes)?;
+            drop(inner);
+            self.to_write.notify_one();
+        }
+        Ok(())
+    }
+
+    pub(super) fn window_left(&self, stream: StreamId) -> usize {
+        let inner = self.lock();
+        if inner.is_for(stream) {
+            inner.window.left()
+        } else {
+            inner.window.size() as usize
+        }
+    }
+
+    pub(super) fn wish(&self, wish: Wish) {
+        let mut inner = self.lock();
+        match wish {
+            // What is down is being dialled already, at the operator's pace.
+            Wish::Reset => inner.reset |= inner.told.is_some(),
+            Wish::Close => inner.close = true,
+        }
+        drop(inner);
+        self.wished.notify_one();
+        self.to_write.notify_one();
+    }
+
+    pub(super) fn pause(&self, on: bool) {
+        self.paused
+            .send_if_modified(|paused| std::mem::replace(paused, on) != on);
+    }
+
+    /// Hands the stream to a new incarnation, with the size of its send window.
+    pub(super) fn survive(&self, incarnation: u64) -> Option<(Told, u32)> {
+        let mut inner = self.lock();
+        if inner.close || inner.reset {
+            return None;
+        }
+        let told = inner.told.clone()?;
+        if !inner.window.hand_over() {
+            return None;
+        }
+        inner.incarnation = incarnation;
+        self.pause(false);
+        Some((told, inner.window.size()))
+    }
+
+    // The task's side.
+
+    pub(super) fn incarnation(&self) -> u64 {
+        self.lock().incarnation
+    }
+
+    /// From now on the driver counts this stream as up. Gives the stamp for the mail that says so.
+    pub(super) fn opened(&self, told: Told) -> u64 {
+        let mut inner = self.lock();
+        inner.window = SendWindow::new(inner.window.size());
+        inner.told = Some(told);
+        inner.incarnation
+    }
+
+    /// From now on the driver counts the connection as down. Gives the stamp for the mail that says so.
+    pub(super) fn closed(&self) -> u64 {
+        let mut inner = self.lock();
+        inner.window = SendWindow::new(inner.window.size());
+        inner.told = None;
+        inner.reset = false;
+        inner.incarnation
+    }
+
+    /// Waits for a wish. For one task at a time.
+    pub(super) async fn wish_made(&self) -> Wish {
+        loop {
+            if let Some(wish) = self.lock().wish() {
+                return wish;
+            }
+            self.wished.notified().await;
+        }
+    }
+
+    /// Waits for the wish to end. For one task at a time.
+    pub(super) async fn close_asked(&self) {
+        while self.lock().wish() != Some(Wish::Close) {
+            self.wished.notified().await;
+        }
+    }
+
+    /// Waits for bytes to write. `None` when all is written and the end was asked for. For one task at a time.
+    pub(super) async fn next_bytes(&self) -> Option<Vec<u8>> {
+        loop {
+            let (bytes, close) = self.lock().take();
+            match (bytes.is_empty(), close) {
+                (false, _) => return Some(bytes),
+                (true, true) => return None,
+                (true, false) => self.to_write.notified().await,
+            }
+        }
+    }
+
+    /// So many of the bytes that were taken have left.
+    pub(super) fn wrote(&self, bytes: usize) {
+        if self.lock().window.wrote(bytes) {
+            self.creditable.notify_one();
+        }
+    }
+
+    /// Waits until there is something to credit. May be wrong: [`Desk::credit`] has the last word.
+    pub(super) async fn credit_due(&self) {
+        self.creditable.notified().await;
+    }
+
+    /// The credit that is due, with the stamp for the mail that tells of it.
+    pub(super) fn credit(&self) -> Option<(u64, u32)> {
+        let mut inner = self.lock();
+        let credit = inner.window.credit()?;
+        Some((inner.incarnation, credit))
+    }
+
+    /// Whether reading is paused, and the changes of that.
+    pub(super) fn paused(&self) -> watch::Receiver<bool> {
+        self.paused.subscribe()
+    }
+}
+
+impl Inner {
+    fn is_for(&self, stream: StreamId) -> bool {
+        self.told.as_ref().is_some_and(|told| told.stream == stream)
+    }
+
+    fn wish(&self) -> Option<Wish> {
+        match (self.close, self.reset) {
+            (true, _) => Some(Wish::Close),
+            (false, true) => Some(Wish::Reset),
+            (false, false) => None,
+        }
+    }
+
+    /// What waits to be written, and whether anything may follow it.
+    fn take(&mut self) -> (Vec<u8>, bool) {
+        (self.window.take(), self.close)
+    }
+}

@@ -1,0 +1,108 @@
+//! Why a dial failed: for the log, with the remedy. The driver is told no more than the [`CloseReason`].
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::mail::CloseReason;
+use crate::ids::ChannelId;
+
+/// A dial that led to no stream.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    /// The driver asked for a place that the operator did not grant.
+    #[error("channel {channel} may not dial {target}; add it under its links")]
+    NotGranted { channel: ChannelId, target: String },
+    /// The name has no address.
+    #[error(
+        "no address is known for {host} ({cause}); correct the name in `connect`, or write the address"
+    )]
+    Unresolved { host: String, cause: io::Error },
+    /// The name service did not answer in time.
+    #[error("the name {host} was not resolved within {}; mend the name service, or write the address in `connect`", humantime::format_duration(*within))]
+    UnresolvedInTime { host: String, within: Duration },
+    /// Nobody answered in time.
+    #[error("{address} did not answer within {}; check that the device is on, or raise `connect_timeout`", humantime::format_duration(*within))]
+    TimedOut {
+        address: SocketAddr,
+        within: Duration,
+    },
+    /// The operating system said no.
+    #[error(
+        "{address} cannot be reached ({cause}); check that the device is on and that `connect` is right"
+    )]
+    Failed {
+        address: SocketAddr,
+        cause: io::Error,
+    },
+}
+
+impl DialError {
+    /// As the driver is told.
+    pub(super) fn reason(&self) -> CloseReason {
+        match self {
+            DialError::NotGranted { .. } => CloseReason::Denied,
+            DialError::Unresolved { .. } | DialError::UnresolvedInTime { .. } => {
+                CloseReason::Unreachable
+            }
+            DialError::TimedOut { .. } => CloseReason::TimedOut,
+            DialError::Failed { cause, .. } => {
+                known_reason(cause).unwrap_or(CloseReason::Unreachable)
+            }
+        }
+    }
+}
+
+/// Why a stream that was up broke.
+pub(super) fn broken_reason(cause: &io::Error) -> CloseReason {
+    known_reason(cause).unwrap_or(CloseReason::Reset)
+}
+
+fn known_reason(cause: &io::Error) -> Option<CloseReason> {
+    match cause.kind() {
+        io::ErrorKind::ConnectionRefused => Some(CloseReason::Refused),
+        io::ErrorKind::TimedOut => Some(CloseReason::TimedOut),
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::NetworkDown
+        | io::ErrorKind::AddrNotAvailable => Some(CloseReason::Unreachable),
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe => Some(CloseReason::Reset),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_system_have_the_reasons_that_the_wit_names() {
+        let dialled = |errno| {
+            let cause = io::Error::from_raw_os_error(errno);
+            DialError::Failed {
+                address: ([127, 0, 0, 1], 502).into(),
+                cause,
+            }
+            .reason()
+        };
+        let broken = |errno| broken_reason(&io::Error::from_raw_os_error(errno));
+        // Linux: ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ECONNRESET, EPIPE, EPERM (a local firewall).
+        for (errno, when_dialling, when_up) in [
+            (111, CloseReason::Refused, CloseReason::Refused),
+            (110, CloseReason::TimedOut, CloseReason::TimedOut),
+            (113, CloseReason::Unreachable, CloseReason::Unreachable),
+            (101, CloseReason::Unreachable, CloseReason::Unreachable),
+            (104, CloseReason::Reset, CloseReason::Reset),
+            (32, CloseReason::Reset, CloseReason::Reset),
+            (1, CloseReason::Unreachable, CloseReason::Reset),
+        ] {
+            assert_eq!(
+                (dialled(errno), broken(errno)),
+                (when_dialling, when_up),
+                "errno {errno}"
+            );
+        }
+    }
+}

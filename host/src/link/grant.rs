@@ -1,0 +1,135 @@
+//! The one place that decides where a channel may connect to.
+//!
+//! A transport dials with a permit, and only this file can make one: the operator's file is asked first, then the name
+//! is resolved, and the permit carries the addresses that came out. A transport never sees a name, so what was checked
+//! is what is dialled. Every dial needs a fresh permit; a name that leads elsewhere by then is checked again.
+
+use std::net::SocketAddr;
+
+use tokio::time::Instant;
+
+use super::error::DialError;
+use super::resolve::resolve;
+use crate::config::{Connect, Link};
+use crate::ids::ChannelId;
+
+/// Leave to dial once. One variant per transport.
+#[derive(Debug)]
+pub(super) enum Permit {
+    /// For `tcp.rs`.
+    Tcp(TcpPermit),
+}
+
+/// Leave to connect to one of these addresses.
+#[derive(Debug)]
+pub(super) struct TcpPermit {
+    addresses: Vec<SocketAddr>,
+}
+
+impl TcpPermit {
+    /// At least one, in the order in which they are to be tried.
+    pub(super) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+}
+
+/// Checks that the channel may dial `target` over this link, the link's own address where there is none, and resolves
+/// it. Nothing is sent, not even a question to a name server, unless the check passed.
+pub(super) async fn permit(
+    channel: &ChannelId,
+    link: &Link,
+    target: Option<&str>,
+    deadline: Instant,
+) -> Result<Permit, DialError> {
+    if let Some(target) = target
+        && !is_granted(link, target)
+    {
+        let target = target
+            .chars()
+            .take(80)
+            .flat_map(char::escape_debug)
+            .collect();
+        return Err(DialError::NotGranted {
+            channel: channel.clone(),
+            target,
+        });
+    }
+    match &link.connect {
+        Connect::Tcp { host, port } => {
+            let addresses = resolve(host, *port, deadline).await?;
+            Ok(Permit::Tcp(TcpPermit { addresses }))
+        }
+    }
+}
+
+/// Whether `target` is the link's own address. Dial ranges will stand here.
+fn is_granted(link: &Link, target: &str) -> bool {
+    match &link.connect {
+        Connect::Tcp { host, port } => target.rsplit_once(':').is_some_and(|(name, number)| {
+            let bare = name
+                .strip_prefix('[')
+                .and_then(|rest| rest.strip_suffix(']'));
+            let same_port =
+                number.bytes().all(|b| b.is_ascii_digit()) && number.parse() == Ok(*port);
+            same_port && bare.unwrap_or(name).eq_ignore_ascii_case(host)
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::tests::link_to;
+    use super::*;
+
+    #[test]
+    fn only_the_address_in_the_operators_file_may_be_dialled() {
+        let link = link_to("10.0.0.9", 502);
+        assert!(is_granted(&link, "10.0.0.9:502"));
+        for other in [
+            "10.0.0.9:503",
+            "10.0.0.90:502",
+            "110.0.0.9:502",
+            "10.0.0.9",
+            ":502",
+            "",
+            "10.0.0.9:",
+            "10.0.0.9:+502",
+            "10.0.0.9:66038",
+            "10.0.0.9:502:502",
+            " 10.0.0.9:502",
+            "10.0.0.9:502\0",
+            "tcp://10.0.0.9:502",
+            "user@10.0.0.9:502",
+        ] {
+            assert!(!is_granted(&link, other), "{other:?}");
+        }
+        assert!(is_granted(&link_to("plc.example", 502), "PLC.example:502"));
+        assert!(is_granted(&link_to("fe80::1", 502), "[fe80::1]:502"));
+        assert!(!is_granted(&link_to("fe80::1", 502), "[fe80::2]:502"));
+    }
+
+    #[tokio::test]
+    async fn a_denial_names_the_channel_the_place_and_the_remedy() {
+        let channel = ChannelId::new("press-3").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let long = format!("10.0.0.9:503\n{}", "x".repeat(100_000));
+        for (target, shown) in [
+            ("10.0.0.9:503", "10.0.0.9:503"),
+            (&long, "10.0.0.9:503\\nxxx"),
+        ] {
+            let link = link_to("10.0.0.9", 502);
+            let message = permit(&channel, &link, Some(target), deadline)
+                .await
+                .unwrap_err()
+                .to_string();
+            assert!(
+                message.starts_with(&format!("channel press-3 may not dial {shown}")),
+                "{message}"
+            );
+            assert!(message.ends_with("; add it under its links"), "{message}");
+            assert!(message.len() < 200);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What a connection tells its channel.
+
+use crate::event::MonotonicNs;
+use crate::ids::ConnectionId;
+
+/// Something that happened on a connection. Every one goes through the channel's mailbox, in the order in which
+/// it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkMail {
+    /// Where.
+    pub connection: ConnectionId,
+    /// The incarnation that the connection belonged to when this was put into the mailbox. Mail for one that
+    /// has ended is to be ignored.
+    pub incarnation: u64,
+    /// When the host saw it.
+    pub at: MonotonicNs,
+    /// What.
+    pub event: LinkEvent,
+}
+
+/// What may happen on a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// A stream is up: the first one, or a new one after a `Closed` with `retrying`.
+    Opened {
+        /// Who is at the other end, in words.
+        peer: String,
+        /// How many bytes may be on their way at once.
+        send_window: u32,
+        /// Which of the connection's streams.
+        stream: StreamId,
+    },
+    /// The stream is down, or a dial failed. Failed dials in a row are told only where the reason changes, so a
+    /// device that is away for a week is one event.
+    Closed {
+        /// Why.
+        reason: CloseReason,
+        /// Whether the host goes on dialling. If not, nothing follows.
+        retrying: bool,
+    },
+    /// Bytes arrived: any piece of the stream.
+    Received {
+        /// From which of the connection's streams.
+        stream: StreamId,
+        /// At least one byte, at most 64 KiB.
+        bytes: Vec<u8>,
+    },
+    /// Bytes were handed to the operating system, so that as many more may be sent. Gathered: at least half
+    /// of the send window at a time.
+    Sent {
+        /// On which of the connection's streams.
+        stream: StreamId,
+        /// How many.
+        bytes: u32,
+    },
+}
+
+/// Counts the physical streams of a connection, from 1. Bytes that were meant for one never reach another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub(super) u64);
+
+impl std::fmt::Display for StreamId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Why a connection is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The driver asked for it.
+    Requested,
+    /// The peer ended the stream in order.
+    ByPeer,
+    /// The stream broke.
+    Reset,
+    /// Nobody listens there.
+    Refused,
+    /// No answer within the connect time-out, or none to TCP's own repetitions.
+    TimedOut,
+    /// No way there, or the name is unknown.
+    Unreachable,
+    /// The operator did not grant this.
+    Denied,
+    /// The TLS handshake failed.
+    TlsFailed,
+    /// The peer stopped answering the heartbeat.
+    HeartbeatLost,
+    /// The host stops.
+    HostStopping,
+}
+
+impl CloseReason {
+    /// As logs and the API write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CloseReason::Requested => "requested",
+            CloseReason::ByPeer => "by-peer",
+            CloseReason::Reset => "reset",
+            CloseReason::Refused => "refused",
+            CloseReason::TimedOut => "timed-out",
+            CloseReason::Unreachable => "unreachable",
+            CloseReason::Denied => "denied",
+            CloseReason::TlsFailed => "tls-failed",
+            CloseReason::HeartbeatLost => "heartbeat-lost",
+            CloseReason::HostStopping => "host-stopping",
+        }
+    }
+
+    /// As operators read it: the rest of a sentence that begins with the link.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            CloseReason::Requested => "reset by the driver",
+            CloseReason::ByPeer => "closed by the peer",
+            CloseReason::Reset => "the connection broke",
+            CloseReason::Refused => "nobody listens there (connection refused)",
+            CloseReason::TimedOut => "no answer in time",
+            CloseReason::Unreachable => "no way there, or the name is unknown",
+            CloseReason::Denied => "the operator's file does not grant this address",
+            CloseReason::TlsFailed => "the TLS handshake failed",
+            CloseReason::HeartbeatLost => "the peer stopped answering the heartbeat",
+            CloseReason::HostStopping => "the host stops",
+        }
+    }
+}
+
+impl std::fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,32 @@
+//! What all transports have in common: leave to dial in, a stream out.
+//!
+//! A new transport is a file of its own beside `tcp.rs`, a variant of `config::Connect`, one of
+//! [`Permit`](super::grant::Permit), and a line in [`dial`]. Streams are trait objects in two halves, so that the rest
+//! of the room knows no transport; the price is one indirect call for each read and write, next to a system call.
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::error::DialError;
+use super::grant::Permit;
+use super::tcp;
+
+/// The half of a stream that is read.
+pub(super) type Reader = Box<dyn AsyncRead + Send + Unpin>;
+/// The half of a stream that is written to.
+pub(super) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// A stream that is up. It ends when both halves are dropped.
+pub(super) struct Stream {
+    pub(super) reader: Reader,
+    pub(super) writer: Writer,
+    /// Who is at the other end, in words.
+    pub(super) peer: String,
+}
+
+/// Dials what the permit allows, until the deadline.
+pub(super) async fn dial(permit: Permit, deadline: Instant) -> Result<Stream, DialError> {
+    match permit {
+        Permit::Tcp(permit) => tcp::dial(&permit, deadline).await,
+    }
+}

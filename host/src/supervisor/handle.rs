@@ -1,0 +1,248 @@
+//! How doors speak to a channel.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+
+use super::life::Command;
+use crate::channel::{Answer, Ask, ChannelStatus, Mail, Request, RequestError, Shared};
+use crate::config;
+use crate::event::{Sample, Value};
+use crate::ids::{ChannelId, RequestId, TagId};
+use crate::lifecycle::{self, Denied, Input};
+use crate::tags::{self, TagTable};
+
+/// The longest that a request may wait.
+const MAX_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A channel, as doors see it.
+pub struct ChannelHandle {
+    pub(super) shared: Arc<Shared>,
+    mailbox: mpsc::Sender<Mail>,
+    commands: mpsc::Sender<Command>,
+    requests: Arc<AtomicU64>,
+    tags_by_name: HashMap<String, TagId>,
+}
+
+impl ChannelHandle {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        mailbox: mpsc::Sender<Mail>,
+        commands: mpsc::Sender<Command>,
+        requests: Arc<AtomicU64>,
+    ) -> Self {
+        let tags_by_name = (0u32..)
+            .zip(shared.tags().tags().iter())
+            .map(|(id, tag)| (tag.name.clone(), TagId(id)))
+            .collect();
+        Self {
+            shared,
+            mailbox,
+            commands,
+            requests,
+            tags_by_name,
+        }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &ChannelId {
+        self.shared.id()
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &config::Channel {
+        self.shared.config()
+    }
+
+    /// How it is.
+    pub fn status(&self) -> ChannelStatus {
+        self.shared.status()
+    }
+
+    /// Follows how it is. Counters stand still in what is seen here.
+    pub fn watch(&self) -> tokio::sync::watch::Receiver<ChannelStatus> {
+        self.shared.watch()
+    }
+
+    /// Its tags.
+    pub fn tags(&self) -> &TagTable {
+        self.shared.tags()
+    }
+
+    /// The tag of this name.
+    pub fn tag_id(&self, name: &str) -> Option<TagId> {
+        self.tags_by_name.get(name).copied()
+    }
+
+    /// Why a tag is as it is: from the channel down to the tag.
+    pub fn reasons(&self, tag: TagId) -> Vec<String> {
+        self.shared.reasons(tag)
+    }
+
+    /// Starts it.
+    pub async fn start(&self) -> Result<(), Denied> {
+        self.command(Input::Start).await
+    }
+
+    /// Asks it to stop. Returns when that is under way.
+    pub async fn stop(&self) -> Result<(), Denied> {
+        self.command(Input::Stop).await
+    }
+
+    /// Asks it to stop, and to begin again then. Returns when that is under way.
+    pub async fn restart(&self) -> Result<(), Denied> {
+        self.command(Input::Restart).await
+    }
+
+    async fn command(&self, input: Input) -> Result<(), Denied> {
+        let (reply, answer) = oneshot::channel();
+        let gone = |shared: &Shared| Denied {
+            state: shared.state(),
+            input,
+            why: "belongs to a host that is stopping; nothing needs to be done",
+        };
+        if self
+            .commands
+            .send(Command::Step { input, reply })
+            .await
+            .is_err()
+        {
+            return Err(gone(&self.shared));
+        }
+        match answer.await {
+            Ok(answer) => answer,
+            Err(_) => Err(gone(&self.shared)),
+        }
+    }
+
+    /// Reads tags from the device, now. The samples come in the order asked for, in engineering units.
+    pub async fn read(
+        &self,
+        tags: Vec<TagId>,
+        timeout: Duration,
+    ) -> Result<Vec<Sample>, RequestError> {
+        let mut unique = Vec::with_capacity(tags.len());
+        for tag in &tags {
+            let config = self.tag(*tag)?;
+            if config.access == config::Access::Write {
+                return Err(RequestError::NotReadable {
+                    tag: config.name.clone(),
+                });
+            }
+            if !unique.contains(tag) {
+                unique.push(*tag);
+            }
+        }
+        if unique.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.request(Ask::Read(unique.into()), timeout).await? {
+            Answer::Read(samples) => Ok(tags
+                .iter()
+                .filter_map(|tag| samples.iter().find(|sample| sample.tag == *tag).cloned())
+                .collect()),
+            Answer::Write(_) => Err(RequestError::Restarted),
+        }
+    }
+
+    /// Writes a tag, in engineering units. Gives what was read back, where that was asked for.
+    pub async fn write(
+        &self,
+        tag: TagId,
+        value: Value,
+        read_back: bool,
+        timeout: Duration,
+    ) -> Result<Option<Value>, RequestError> {
+        let config = self.tag(tag)?;
+        if !config.access.is_writable() {
+            return Err(RequestError::NotWritable {
+                tag: config.name.clone(),
+            });
+        }
+        let value = tags::to_device(config, value)?;
+        match self
+            .request(
+                Ask::Write {
+                    tag,
+                    value,
+                    read_back,
+                },
+                timeout,
+            )
+            .await?
+        {
+            Answer::Write(read) => Ok(read),
+            Answer::Read(_) => Err(RequestError::Restarted),
+        }
+    }
+
+    fn tag(&self, tag: TagId) -> Result<&config::Tag, RequestError> {
+        self.shared
+            .tags()
+            .tags()
+            .get(tag.index())
+            .ok_or_else(|| RequestError::NoSuchTag {
+                channel: self.id().to_string(),
+                tag: tag.to_string(),
+            })
+    }
+
+    async fn request(&self, ask: Ask, timeout: Duration) -> Result<Answer, RequestError> {
+        let timeout = timeout.min(MAX_TIMEOUT);
+        let deadline = self.shared.clock().monotonic().after(timeout);
+        let answer = self.submit(ask, timeout)?;
+        match tokio::time::timeout_at(self.shared.clock().instant(deadline), answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(RequestError::Restarted),
+            Err(_) => Err(RequestError::TimedOut { after: timeout }),
+        }
+    }
+
+    /// Puts a request into the mailbox, as it is: neither tags nor values are checked here. The answer may come late, while
+    /// the channel is between two drivers; whoever waits for it keeps the time.
+    pub fn submit(
+        &self,
+        ask: Ask,
+        timeout: Duration,
+    ) -> Result<oneshot::Receiver<Result<Answer, RequestError>>, RequestError> {
+        let state = self.shared.state();
+        match state {
+            lifecycle::State::Stopped | lifecycle::State::Stopping | lifecycle::State::Broken => {
+                let why = self.shared.status().reason;
+                return Err(RequestError::NotRunning {
+                    channel: self.id().to_string(),
+                    state,
+                    why,
+                });
+            }
+            // In the others a driver takes it, or soon will: it waits in the mailbox, for as long as its deadline allows.
+            lifecycle::State::Starting
+            | lifecycle::State::Running
+            | lifecycle::State::Degraded
+            | lifecycle::State::Restarting
+            | lifecycle::State::Backoff => {}
+        }
+        let (reply, answer) = oneshot::channel();
+        let clock = self.shared.clock();
+        let deadline = clock.monotonic().after(timeout);
+        let id = RequestId(self.requests.fetch_add(1, Ordering::Relaxed) + 1);
+        let request = Request {
+            id,
+            ask,
+            deadline,
+            timeout,
+            reply,
+        };
+        match self.mailbox.try_send(Mail::Request(request)) {
+            Ok(()) => Ok(answer),
+            Err(TrySendError::Full(_)) => Err(RequestError::Busy {
+                channel: self.id().to_string(),
+            }),
+            Err(TrySendError::Closed(_)) => Err(RequestError::Restarted),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The host as a whole: start, registry, stop.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use super::handle::ChannelHandle;
+use super::life::{Command, Life};
+use super::prepare::{self, Prepared, Progress};
+use crate::bus::Bus;
+use crate::channel::{Connections, Shared, SharedParts, mailbox};
+use crate::clock::Clock;
+use crate::config::{self, Checked, Faults};
+use crate::engine::EngineError;
+use crate::event::WallNs;
+use crate::lifecycle::Input;
+use crate::store::{Store, StoreError};
+
+/// Commands that may wait for a channel.
+const COMMANDS: usize = 16;
+
+/// Why a host does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// `data_dir` cannot be had.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The drivers find fault with the configuration.
+    #[error(transparent)]
+    Config(Faults),
+}
+
+/// A running host. Cheap to clone.
+#[derive(Clone)]
+pub struct Host {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    channels: Vec<Arc<ChannelHandle>>,
+    by_name: HashMap<String, usize>,
+    commands: Vec<mpsc::Sender<Command>>,
+    bus: Bus,
+    clock: Clock,
+    store: Store,
+    started_at: WallNs,
+    lives: TaskTracker,
+    links: TaskTracker,
+}
+
+impl Host {
+    /// Locks `data_dir`, loads the drivers, checks every channel, starts those that are enabled.
+    pub async fn start(
+        config: Checked<config::Host>,
+        progress: impl Fn(Progress),
+    ) -> Result<Self, StartError> {
+        Self::start_with_bus(config, Bus::new(), progress).await
+    }
+
+    /// As [`Host::start`], on a bus that consumers have already subscribed to, so that they miss nothing.
+    pub async fn start_with_bus(
+        config: Checked<config::Host>,
+        bus: Bus,
+        progress: impl Fn(Progress),
+    ) -> Result<Self, StartError> {
+        let data_dir: PathBuf = config.value.data_dir.clone();
+        let store = tokio::task::spawn_blocking(move || Store::open(&data_dir))
+            .await
+            .map_err(|error| StoreError::Folder {
+                path: config.value.data_dir.clone(),
+                reason: error.to_string(),
+            })??;
+        let engine = prepare::engine(&config.value)?;
+        let (mut ready, faults) = prepare::prepare(&engine, &config, &progress).await;
+        if let Some(faults) = Faults::new(config.locations.file(), faults, 0) {
+            return Err(StartError::Config(faults));
+        }
+        progress(Progress::Starting {
+            channels: config.value.channels.len(),
+        });
+        let ids: Vec<_> = config
+            .value
+            .channels
+            .iter()
+            .map(|channel| channel.id.clone())
+            .collect();
+        let reserving = store.clone();
+        tokio::task::spawn_blocking(move || {
+            reserving.reserve_incarnations(&ids.iter().collect::<Vec<_>>())
+        })
+        .await
+        .map_err(|error| StoreError::Folder {
+            path: config.value.data_dir.clone(),
+            reason: error.to_string(),
+        })??;
+
+        let clock = Clock::start();
+        let mut inner = Inner {
+            channels: Vec::with_capacity(config.value.channels.len()),
+            by_name: HashMap::new(),
+            commands: Vec::new(),
+            bus,
+            clock,
+            store,
+            started_at: clock.wall(),
+            lives: TaskTracker::new(),
+            links: TaskTracker::new(),
+        };
+        let requests = Arc::new(AtomicU64::new(0));
+        for (index, channel) in config.value.channels.into_iter().enumerate() {
+            if let Some(prepared) = ready.remove(&index) {
+                inner.add(index, channel, prepared, &requests);
+            }
+        }
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// The channels, in the order of the file.
+    pub fn channels(&self) -> &[Arc<ChannelHandle>] {
+        &self.inner.channels
+    }
+
+    /// The channel of this name.
+    pub fn channel(&self, name: &str) -> Option<&Arc<ChannelHandle>> {
+        self.inner
+            .by_name
+            .get(name)
+            .map(|index| &self.inner.channels[*index])
+    }
+
+    /// Where samples and events come out.
+    pub fn bus(&self) -> &Bus {
+        &self.inner.bus
+    }
+
+    /// When it started.
+    pub fn started_at(&self) -> WallNs {
+        self.inner.started_at
+    }
+
+    /// Its clock.
+    pub fn clock(&self) -> Clock {
+        self.inner.clock
+    }
+
+    /// Asks every channel to stop, waits for them, and ends what is left at the end of `grace`.
+    pub async fn stop(&self, grace: Duration) {
+        let clock = self.inner.clock;
+        let deadline = clock.monotonic().after(grace);
+        for commands in &self.inner.commands {
+            // A full queue means that the task is busy with commands; a closed one that it has ended.
+            drop(
+                tokio::time::timeout_at(
+                    clock.instant(deadline),
+                    commands.send(Command::Shutdown(deadline)),
+                )
+                .await,
+            );
+        }
+        self.inner.lives.close();
+        self.inner.links.close();
+        // The lives drop their instances at the deadline themselves; the second more is for the dropping.
+        let last = clock.instant(deadline.after(Duration::from_secs(1)));
+        if tokio::time::timeout_at(last, self.inner.lives.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                left = self.inner.lives.len(),
+                "channels did not stop in time"
+            );
+        }
+        if tokio::time::timeout_at(last, self.inner.links.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                left = self.inner.links.len(),
+                "connections did not close in time"
+            );
+        }
+        let store = self.inner.store.clone();
+        match tokio::task::spawn_blocking(move || store.settle()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the store could not be settled"),
+            Err(error) => tracing::error!(%error, "the store could not be settled"),
+        }
+    }
+}
+
+impl Inner {
+    fn add(
+        &mut self,
+        index: usize,
+        channel: config::Channel,
+        prepared: Prepared,
+        requests: &Arc<AtomicU64>,
+    ) {
+        let enabled = channel.enabled;
+        let config = Arc::new(channel);
+        let (mail, mailbox) = mailbox(config.limits.mailbox);
+        let (commands, orders) = mpsc::channel(COMMANDS);
+        let connections = Connections::new(&config, self.clock, mail.clone(), self.links.clone());
+        let shared = Arc::new(Shared::new(SharedParts {
+            index,
+            config: config.clone(),
+            bus: self.bus.clone(),
+            clock: self.clock,
+            store: self.store.clone(),
+        }));
+        if enabled && let Err(denied) = shared.step(Input::Start, "the host starts") {
+            tracing::error!(instance = %shared.instance(), %denied, "the channel cannot start");
+        }
+        let life = Life {
+            shared: shared.clone(),
+            prepared,
+            mailbox,
+            connections,
+            commands: orders,
+        };
+        self.lives.spawn(life.run());
+        self.by_name
+            .insert(config.id.to_string(), self.channels.len());
+        self.commands.push(commands.clone());
+        self.channels.push(Arc::new(ChannelHandle::new(
+            shared,
+            mail,
+            commands,
+            requests.clone(),
+        )));
+    }
+}

@@ -1,0 +1,20 @@
+//! The supervisor: a task for each channel, and the host that holds them.
+//!
+//! - `prepare`: drivers are loaded once each, their links and settings checked, before anything runs.
+//! - `abi_config`: a channel's configuration as its driver sees it.
+//! - `life`: one task per channel, from incarnation to incarnation, by the lifecycle table and the restart policy.
+//! - `handle`: how doors speak to a channel.
+//! - `host`: all of it: start, stop, the registry.
+//!
+//! The invariants: a channel has at most one incarnation at a time; its incarnation numbers ascend for ever; a panic in a
+//! channel's task ends that incarnation as a host fault and nothing else.
+
+mod abi_config;
+mod handle;
+mod host;
+mod life;
+mod prepare;
+
+pub use handle::ChannelHandle;
+pub use host::{Host, StartError};
+pub use prepare::{Progress, preflight};

@@ -1,0 +1,389 @@
+//! The host as its user meets it: a TOML file, a process, an HTTP API.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::process::{Ended, Running};
+use crate::{PATIENCE, paths};
+
+/// Runs `bulkhead` with such arguments, to its end, in the root of the repository.
+///
+/// # Errors
+///
+/// Where it is not built or does not end.
+pub fn run(arguments: &[&str]) -> Result<Ended> {
+    Running::start(
+        Command::new(paths::bulkhead()?)
+            .current_dir(paths::root())
+            .args(arguments),
+    )?
+    .wait()
+}
+
+/// A running host with a folder of its own. Dropping it kills the process and removes the folder.
+#[derive(Debug)]
+pub struct Bulkhead {
+    // Dropped first: the folder is removed only when nobody writes to it any more.
+    running: Running,
+    agent: ureq::Agent,
+    /// `http://127.0.0.1:PORT`
+    pub url: String,
+    folder: Folder,
+}
+
+impl Bulkhead {
+    /// Starts `bulkhead run` with the user's TOML and waits until its API listens.
+    ///
+    /// In the text, `$DRIVERS` stands for `target/drivers`, `$GUESTS` for `target/drivers/guests` and `$DIR` for the
+    /// folder of this host, which is its current directory too. Where the text has no `[host]`, its data goes to
+    /// `$DIR/data`; where it has no `[http]`, the API takes a free port.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not start; with what it printed.
+    pub fn start(toml: &str) -> Result<Self> {
+        Self::start_with(toml, &[])
+    }
+
+    /// The same with further arguments, such as `["--for", "2s"]`.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not start; with what it printed.
+    pub fn start_with(toml: &str, arguments: &[&str]) -> Result<Self> {
+        let folder = Folder::new()?;
+        Self::start_in(folder, toml, arguments)
+    }
+
+    fn start_in(folder: Folder, toml: &str, arguments: &[&str]) -> Result<Self> {
+        let config = folder.write_config(toml)?;
+        let mut command = Command::new(paths::bulkhead()?);
+        command
+            .current_dir(&folder.0)
+            .arg("run")
+            .arg(config)
+            .args(arguments);
+        let running = Running::start(&mut command)?;
+        let url = running.err().wait_for(0, |line| {
+            Some(line.strip_prefix("ready: ")?.trim().to_owned())
+        });
+        let url = url.with_context(|| {
+            format!(
+                "`bulkhead run` is not ready; it printed:\n{}",
+                running.printed()
+            )
+        })?;
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .build()
+            .new_agent();
+        Ok(Self {
+            running,
+            agent,
+            url,
+            folder,
+        })
+    }
+
+    /// Ends it with SIGTERM and starts it again in the same folder, with the same or another configuration.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not end, ends badly, or does not start again.
+    pub fn start_again(self, toml: &str) -> Result<Self> {
+        let Self {
+            running, folder, ..
+        } = self;
+        let ended = running.terminate()?;
+        ensure!(
+            ended.code() == Some(0),
+            "it ended with {}:\n{}",
+            ended.status,
+            ended.err.join("\n")
+        );
+        Self::start_in(folder, toml, &[])
+    }
+
+    /// Its process: output so far, process id.
+    #[must_use]
+    pub fn process(&self) -> &Running {
+        &self.running
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder.0
+    }
+
+    /// Replaces its configuration file, for a reload.
+    ///
+    /// # Errors
+    ///
+    /// Where the file cannot be written.
+    pub fn rewrite_config(&self, toml: &str) -> Result<()> {
+        self.folder.write_config(toml).map(drop)
+    }
+
+    /// `GET path`
+    ///
+    /// # Errors
+    ///
+    /// Where there is no answer. A refusal is an answer.
+    pub fn get(&self, path: &str) -> Result<Reply> {
+        reply(path, self.agent.get(self.at(path)).call())
+    }
+
+    /// `POST path` with a JSON body.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no answer. A refusal is an answer.
+    pub fn post(&self, path: &str, body: &Value) -> Result<Reply> {
+        reply(path, self.agent.post(self.at(path)).send_json(body))
+    }
+
+    /// `PUT path` with a JSON body.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no answer. A refusal is an answer.
+    pub fn put(&self, path: &str, body: &Value) -> Result<Reply> {
+        reply(path, self.agent.put(self.at(path)).send_json(body))
+    }
+
+    /// Asks again and again until `wanted` makes something of the answer. For what has no stream to wait on.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no answer, or none such within [`PATIENCE`]; with the last one.
+    pub fn get_until<T>(
+        &self,
+        path: &str,
+        mut wanted: impl FnMut(&Value) -> Option<T>,
+    ) -> Result<T> {
+        const STEP: std::time::Duration = std::time::Duration::from_millis(10);
+        let mut last = Value::Null;
+        for _ in 0..PATIENCE.as_millis() / STEP.as_millis() {
+            last = self.get(path)?.body;
+            if let Some(found) = wanted(&last) {
+                return Ok(found);
+            }
+            std::thread::sleep(STEP);
+        }
+        anyhow::bail!(
+            "{path} never answered as expected; at last: {last:#}\n{}",
+            self.running.printed()
+        )
+    }
+
+    /// Opens a stream of server-sent events.
+    ///
+    /// # Errors
+    ///
+    /// Where the host refuses it.
+    pub fn stream(&self, path: &str) -> Result<Stream> {
+        let response = self
+            .agent
+            .get(self.at(path))
+            .call()
+            .with_context(|| format!("GET {path}"))?;
+        ensure!(
+            response.status() == 200,
+            "GET {path}: {}",
+            response.status()
+        );
+        Ok(Stream(BufReader::new(Box::new(
+            response.into_body().into_reader(),
+        ))))
+    }
+
+    /// Ends it with SIGTERM.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not end.
+    pub fn stop(self) -> Result<Ended> {
+        self.running.terminate()
+    }
+
+    /// Waits until it ends by itself, as with `--for`.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not end.
+    pub fn wait(self) -> Result<Ended> {
+        self.running.wait()
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+}
+
+/// What the API answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body; a string where it is not JSON, null where it is empty.
+    pub body: Value,
+}
+
+fn reply(
+    path: &str,
+    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<Reply> {
+    let mut response = response.with_context(|| format!("no answer from {path}"))?;
+    let text = response
+        .body_mut()
+        .read_to_string()
+        .with_context(|| format!("no body from {path}"))?;
+    let body = match text.as_str() {
+        "" => Value::Null,
+        text => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
+    };
+    Ok(Reply {
+        status: response.status().as_u16(),
+        body,
+    })
+}
+
+/// Server-sent events, one after the other: the event's name (`message` where it has none) and its data.
+///
+/// Ends where the host ends the stream, and with an error once [`PATIENCE`] is over.
+pub struct Stream(BufReader<Box<dyn Read + Send>>);
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stream")
+    }
+}
+
+impl Iterator for Stream {
+    type Item = Result<(String, Value)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (mut name, mut data) = ("message".to_owned(), String::new());
+        loop {
+            let mut line = String::new();
+            match self.0.read_line(&mut line) {
+                Ok(0) => return None,
+                Ok(_) => {}
+                Err(error) => return Some(Err(error).context("the stream broke")),
+            }
+            let line = line.trim_end_matches(['\n', '\r']);
+            match line.split_once(':') {
+                _ if line.is_empty() && data.is_empty() => "message".clone_into(&mut name),
+                _ if line.is_empty() => {
+                    let value = serde_json::from_str(&data).unwrap_or(Value::String(data));
+                    return Some(Ok((name, value)));
+                }
+                Some(("event", rest)) => name = rest.trim_start().to_owned(),
+                Some(("data", rest)) => {
+                    if !data.is_empty() {
+                        data.push('\n');
+                    }
+                    data.push_str(rest.strip_prefix(' ').unwrap_or(rest));
+                }
+                // Comments, ids and retry times.
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A folder that goes with its value.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
+        let path = paths::target().join("test-folders").join(name);
+        // Left over from a process that had the same id and was killed.
+        fs::remove_dir_all(&path).ok();
+        fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    fn write_config(&self, toml: &str) -> Result<PathBuf> {
+        let path = self.0.join("bulkhead.toml");
+        fs::write(&path, self.complete(toml))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+
+    fn complete(&self, toml: &str) -> String {
+        let has = |table: &str| {
+            let (header, dotted) = (format!("[{table}]"), format!("{table}."));
+            toml.lines()
+                .any(|line| line.trim() == header || line.starts_with(&dotted))
+        };
+        let mut text = toml.to_owned();
+        if !has("host") {
+            text.push_str("\n[host]\ndata_dir = \"$DIR/data\"\n");
+        }
+        if !has("http") {
+            text.push_str("\n[http]\nlisten = \"127.0.0.1:0\"\n");
+        }
+        let drivers = paths::target().join("drivers");
+        text.replace("$DRIVERS", &drivers.display().to_string())
+            .replace("$GUESTS", &drivers.join("guests").display().to_string())
+            .replace("$DIR", &self.0.display().to_string())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_are_completed() {
+        let folder = Folder::new().unwrap();
+        let text = folder.complete("[[channel]]\ndriver = \"$DRIVERS/modbus.wasm\"\n");
+        assert!(
+            text.contains("[host]")
+                && text.contains("listen = \"127.0.0.1:0\"")
+                && !text.contains('$'),
+            "{text}"
+        );
+        assert_eq!(folder.complete("[host]\n[http]\n"), "[host]\n[http]\n");
+        let dotted = "http.listen = \"127.0.0.1:0\"\nhost.data_dir = \"data\"\n";
+        assert_eq!(folder.complete(dotted), dotted);
+        let path = folder.0.clone();
+        assert!(path.is_dir());
+        drop(folder);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn streams_are_read_event_by_event() {
+        let text =
+            ": hello\n\nevent: sample\ndata: {\"v\":1}\nid: 7\n\ndata: a\ndata:b\n\ndata: cut";
+        let stream = Stream(BufReader::new(Box::new(text.as_bytes())));
+        let events: Vec<(String, Value)> = stream.map(Result::unwrap).collect();
+        let expected = [
+            ("sample", serde_json::json!({"v": 1})),
+            ("message", Value::from("a\nb")),
+        ];
+        assert_eq!(
+            events,
+            expected.map(|(name, value)| (name.to_owned(), value))
+        );
+    }
+}

@@ -1,0 +1,124 @@
+//! `cargo xtask test`: every test of the repository, with everything that the tests need.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::{drivers, host, peers, process, workspace};
+
+/// Options of `cargo xtask test`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only tests whose path contains this
+    filter: Option<String>,
+    /// Only tests of this crate; may be given more than once
+    #[arg(short, long = "package", value_name = "NAME")]
+    packages: Vec<String>,
+}
+
+/// Installs, builds, tests. The last line of standard output is `N passed, M failed`.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let started = process::now();
+    let python = peers::prepare()?;
+    drivers::build()?;
+    let bulkhead = host::build()?;
+
+    let mut cargo = workspace::cargo();
+    cargo
+        .env("BULKHEAD_BIN", bulkhead)
+        .env("BULKHEAD_PYTHON", python);
+    cargo.args(["test", "--release", "--no-fail-fast"]);
+    if args.packages.is_empty() {
+        cargo.arg("--workspace");
+        for guest in drivers::guests()? {
+            cargo.args(["--exclude", &guest.name]);
+        }
+    }
+    for package in &args.packages {
+        cargo.args(["--package", package]);
+    }
+    if let Some(filter) = &args.filter {
+        cargo.args(["--", filter]);
+    }
+    let mut tally = Tally::default();
+    let status = process::lines(&mut cargo, |line| {
+        process::say(line);
+        tally.add(line);
+    })?;
+
+    if !status.success() && tally.failed == 0 {
+        process::note(
+            "cargo test failed, but not in a test (see above); this counts as one failure",
+        );
+        tally.failed = 1;
+    }
+    let nothing_ran = tally.passed + tally.failed == 0;
+    if nothing_ran {
+        process::note("no test has that name");
+    }
+    process::note(&format!(
+        "all of it in {:.0} s",
+        started.elapsed().as_secs_f64()
+    ));
+    process::say(&format!("{} passed, {} failed", tally.passed, tally.failed));
+    Ok(if tally.failed > 0 || nothing_ran {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// The sum over all test binaries.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+impl Tally {
+    /// Adds what a line such as `test result: ok. 3 passed; 0 failed; ...` says; other lines count nothing.
+    fn add(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else {
+            return;
+        };
+        let Some((_verdict, counts)) = result.split_once(". ") else {
+            return;
+        };
+        for count in counts.split("; ") {
+            match count
+                .split_once(' ')
+                .map(|(number, what)| (number.parse::<u64>(), what))
+            {
+                Some((Ok(number), "passed")) => self.passed += number,
+                Some((Ok(number), "failed")) => self.failed += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_all_binaries_are_summed() {
+        let mut tally = Tally::default();
+        for line in [
+            "running 3 tests",
+            "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 7 filtered out; finished in 0.02s",
+            "test result: FAILED. 10 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 1.50s",
+            "test result: nonsense",
+            "something printed: 5 passed; 5 failed",
+        ] {
+            tally.add(line);
+        }
+        assert_eq!(
+            tally,
+            Tally {
+                passed: 13,
+                failed: 2
+            }
+        );
+    }
+}
