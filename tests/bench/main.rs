@@ -27,7 +27,7 @@ struct Arguments {
 enum Bench {
     /// What a turn, a sample, a restart and an idle channel cost
     Turn,
-    /// For `turn`: a host of so many idle channels in a process of its own, which prints its resident memory
+    /// For `turn`: a host of so many idle channels in a process of its own, which prints its memory
     #[command(hide = true)]
     Idle {
         /// How many.

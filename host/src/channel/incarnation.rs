@@ -179,7 +179,8 @@ impl<'a> Incarnation<'a> {
             timers: Timers::default(),
             polls: Polls::new(&shared.config().groups, shared.index(), begun),
             pending: Pending::default(),
-            batch: Vec::with_capacity(limits.batch),
+            // Grows with its use: most channels never see more than a few events at once.
+            batch: Vec::new(),
             batch_limit: if alone.is_some() { 1 } else { limits.batch },
             alone_until: alone.map(|alone| begun.after(alone)),
             first: None,

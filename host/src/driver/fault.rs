@@ -5,6 +5,8 @@ use std::time::Duration;
 use wasmtime::{Trap, WasmBacktrace};
 
 use super::limiter::Limiter;
+use super::load::Driver;
+use super::symbols::demangle;
 use super::wasi::WouldWait;
 use crate::exit::{During, Exit, ExitKind, Frame};
 
@@ -14,13 +16,19 @@ use crate::exit::{During, Exit, ExitKind, Frame};
 pub(super) struct DeadlinePassed(pub(super) Duration);
 
 /// Turns the error of one call into the end of the incarnation.
-pub(super) fn exit(error: &wasmtime::Error, during: During, fuel: u64, limiter: &Limiter) -> Exit {
+pub(super) fn exit(
+    driver: &Driver,
+    error: &wasmtime::Error,
+    during: During,
+    fuel: u64,
+    limiter: &Limiter,
+) -> Exit {
     let (kind, sentence) = classify(error, fuel, limiter);
     Exit {
         kind,
         during,
         sentence,
-        backtrace: backtrace(error),
+        backtrace: backtrace(driver, error),
     }
 }
 
@@ -67,37 +75,27 @@ fn classify(error: &wasmtime::Error, fuel: u64, limiter: &Limiter) -> (ExitKind,
     )
 }
 
-fn backtrace(error: &wasmtime::Error) -> Vec<Frame> {
+fn backtrace(driver: &Driver, error: &wasmtime::Error) -> Vec<Frame> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return Vec::new();
     };
+    let stack = &backtrace.frames()[..backtrace.frames().len().min(Exit::MAX_FRAMES)];
+    let offsets: Vec<usize> = stack.iter().map(|frame| frame.module_offset().unwrap_or(0)).collect();
     let mut frames = Vec::new();
-    for frame in backtrace.frames() {
-        if frames.len() >= Exit::MAX_FRAMES {
-            break;
-        }
+    for (frame, mut places) in stack.iter().zip(driver.symbols(&offsets)) {
         let plain = frame
             .func_name()
             .map_or_else(|| format!("function {}", frame.func_index()), demangle);
-        if frame.symbols().is_empty() {
-            frames.push(Frame {
-                function: plain,
-                source: None,
-            });
-            continue;
+        if places.is_empty() {
+            places.push(Frame { function: String::new(), source: None });
         }
-        // One symbol for each inlined function, innermost first; the last one is the frame's own, whose name the
-        // module gives in full.
-        let inlined = frame.symbols().len() - 1;
-        for (at, symbol) in frame.symbols().iter().enumerate() {
-            let short = symbol.name().filter(|_| at < inlined).map(without_generics);
-            frames.push(Frame {
-                function: short.unwrap_or_else(|| plain.clone()),
-                source: symbol.file().map(|file| {
-                    let line = symbol.line().unwrap_or(0);
-                    format!("{file}:{line}:{}", symbol.column().unwrap_or(0))
-                }),
-            });
+        // One place for each inlined function, innermost first; the last is the frame's own, whose name the module
+        // gives in full.
+        let last = places.len() - 1;
+        for (at, place) in places.into_iter().enumerate() {
+            let inlined = at < last && !place.function.is_empty();
+            let function = if inlined { without_generics(&place.function) } else { plain.clone() };
+            frames.push(Frame { function, source: place.source });
         }
     }
     frames.truncate(Exit::MAX_FRAMES);
@@ -106,17 +104,8 @@ fn backtrace(error: &wasmtime::Error) -> Vec<Frame> {
 
 /// The name of an inlined function without its type parameters, which fill lines and tell nobody anything.
 fn without_generics(name: &str) -> String {
-    let name = demangle(name);
     match name.find('<') {
         Some(at) if at > 0 => name[..at].to_owned(),
-        _ => name,
+        _ => name.to_owned(),
     }
-}
-
-/// A function's name as its author wrote it.
-fn demangle(name: &str) -> String {
-    format!("{:#}", rustc_demangle::demangle(name))
-        .chars()
-        .take(512)
-        .collect()
 }

@@ -63,6 +63,7 @@ pub struct Instance {
 struct Live {
     store: Store<State>,
     world: DriverWorld,
+    driver: Driver,
     spec: InstanceSpec,
 }
 
@@ -82,9 +83,10 @@ impl Instance {
         prepare(&mut store, spec.start)?;
         match driver.pre().instantiate_async(&mut store).await {
             Ok(world) => Ok(Self {
-                live: Box::new(Live { store, world, spec }),
+                live: Box::new(Live { store, world, driver: driver.clone(), spec }),
             }),
             Err(error) => Err(fault::exit(
+                driver,
                 &error,
                 During::Start,
                 spec.start.fuel,
@@ -167,7 +169,7 @@ impl Instance {
             During::Turn => self.live.spec.turn.fuel,
             During::Start | During::Configure | During::Idle => self.live.spec.start.fuel,
         };
-        fault::exit(error, during, fuel, &self.live.store.data().limiter)
+        fault::exit(&self.live.driver, error, during, fuel, &self.live.store.data().limiter)
     }
 }
 

@@ -8,10 +8,12 @@ use wasmtime::component::Linker;
 use wasmtime::component::types::ComponentItem;
 
 use super::state::State;
+use super::symbols::Symbols;
 use super::verify::{self, VerifyError};
 use super::wasi;
 use crate::bindings::{DriverWorld, DriverWorldPre, actions, config, events, types};
 use crate::engine::Engine;
+use crate::exit::Frame;
 
 /// The interface that a driver exports.
 const DRIVER_EXPORT: &str = "bulkhead:channel/driver@0.1.0";
@@ -28,6 +30,7 @@ struct Inner {
     size: u64,
     imports: Vec<String>,
     engine: Engine,
+    symbols: Symbols,
     pre: DriverWorldPre<State>,
 }
 
@@ -146,6 +149,7 @@ impl Driver {
                 size: bytes.len() as u64,
                 imports,
                 engine: engine.clone(),
+                symbols: Symbols::default(),
                 pre,
             }),
         })
@@ -169,6 +173,11 @@ impl Driver {
     /// The interfaces that it imports.
     pub fn imports(&self) -> &[String] {
         &self.inner.imports
+    }
+
+    /// What stands at these offsets of the file.
+    pub(super) fn symbols(&self, offsets: &[usize]) -> Vec<Vec<Frame>> {
+        self.inner.symbols.look_up(&self.inner.path, &self.inner.digest, offsets)
     }
 
     pub(super) fn engine(&self) -> &Engine {

@@ -10,6 +10,7 @@
 //! - `state`, `limiter`, `wasi`, `log_port`: what stands in a store beside the guest, and what the guest may reach: nothing.
 //! - `instance`: one life. A call takes the instance and gives it back only if it returned in order, so a store that
 //!   trapped cannot be entered again: there is nothing left to enter.
+//! - `symbols`: the source lines of a backtrace.
 //! - `fault`: what wasmtime says, as an [`Exit`](crate::exit::Exit).
 
 mod census;
@@ -19,6 +20,7 @@ mod limiter;
 mod load;
 mod log_port;
 mod state;
+mod symbols;
 mod verify;
 mod wasi;
 

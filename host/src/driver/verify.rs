@@ -91,6 +91,13 @@ pub(super) fn hex(digest: &[u8; 32]) -> String {
 
 /// Reads a file once, and checks what was read: what is compiled later is exactly what was checked here.
 pub(super) fn read(path: &Path, pinned: Option<&[u8; 32]>) -> Result<Vec<u8>, VerifyError> {
+    let bytes = contents(path)?;
+    check(path, &bytes, pinned)?;
+    Ok(bytes)
+}
+
+/// What a file holds, cut one byte after [`MAX_COMPONENT_BYTES`]. Waits for nobody.
+pub(super) fn contents(path: &Path) -> Result<Vec<u8>, VerifyError> {
     let unreadable = |error: std::io::Error| VerifyError::Unreadable {
         path: path.to_owned(),
         reason: error.to_string(),
@@ -113,7 +120,6 @@ pub(super) fn read(path: &Path, pinned: Option<&[u8; 32]>) -> Result<Vec<u8>, Ve
     file.take(MAX_COMPONENT_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
-    check(path, &bytes, pinned)?;
     Ok(bytes)
 }
 

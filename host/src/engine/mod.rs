@@ -98,7 +98,8 @@ impl Engine {
             // The same events give the same actions, on any machine.
             .cranelift_nan_canonicalization(true)
             .relaxed_simd_deterministic(true)
-            .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+            // Source lines are looked up by `driver::symbols`, once for each place.
+            .wasm_backtrace_details(WasmBacktraceDetails::Disable)
             .cache(cache.clone())
             .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(
                 instances,
