@@ -1,10 +1,12 @@
-//! What the end-to-end tests stand on: the `bulkhead` binary, devices written by others, and nothing else.
+//! What the tests stand on: the `bulkhead` binary, devices written by others, and guests without a host around them.
 //!
-//! A test here sees what a user sees: a TOML file, a process, its output, its HTTP API and the devices behind it.
+//! An end-to-end test sees what a user sees: a TOML file, a process, its output, its HTTP API and the devices behind it.
 //! Everything started ends with its value; a hang ends in an error after [`PATIENCE`], with what the process printed.
 //! Nothing is skipped: what is missing is an error that names the command which installs it.
 
 mod bulkhead;
+pub mod components;
+pub mod guests;
 pub mod mbpoll;
 pub mod paths;
 mod peer;

@@ -89,12 +89,23 @@ fn backtrace(driver: &Driver, error: &wasmtime::Error) -> Vec<Frame> {
         if places.is_empty() {
             places.push(Frame { function: String::new(), source: None });
         }
-        // The outermost of the inlined functions is the one that the engine knows.
-        for place in places {
-            let function = if place.function.is_empty() { plain.clone() } else { place.function };
+        // One place for each inlined function, innermost first; the last is the frame's own, whose name the module
+        // gives in full.
+        let last = places.len() - 1;
+        for (at, place) in places.into_iter().enumerate() {
+            let inlined = at < last && !place.function.is_empty();
+            let function = if inlined { without_generics(&place.function) } else { plain.clone() };
             frames.push(Frame { function, source: place.source });
         }
     }
     frames.truncate(Exit::MAX_FRAMES);
     frames
+}
+
+/// The name of an inlined function without its type parameters, which fill lines and tell nobody anything.
+fn without_generics(name: &str) -> String {
+    match name.find('<') {
+        Some(at) if at > 0 => name[..at].to_owned(),
+        _ => name.to_owned(),
+    }
 }

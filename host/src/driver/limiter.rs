@@ -10,6 +10,8 @@ pub(super) struct Limiter {
     limit: usize,
     used: usize,
     peak: usize,
+    /// What the last growth was granted, until it is known whether it came about.
+    granted: usize,
     denied: Option<usize>,
 }
 
@@ -20,6 +22,7 @@ impl Limiter {
             limit: usize::try_from(limit).unwrap_or(usize::MAX),
             used: 0,
             peak: 0,
+            granted: 0,
             denied: None,
         }
     }
@@ -45,14 +48,22 @@ impl Limiter {
     }
 
     fn grow(&mut self, current: usize, desired: usize) -> bool {
-        let wanted = self.used.saturating_add(desired.saturating_sub(current));
+        self.granted = 0;
+        let more = desired.saturating_sub(current);
+        let wanted = self.used.saturating_add(more);
         if wanted > self.limit {
             self.denied = Some(wanted);
             return false;
         }
+        self.granted = more;
         self.used = wanted;
         self.peak = self.peak.max(wanted);
         true
+    }
+
+    /// Takes back what was granted last: nothing grew.
+    fn take_back(&mut self) {
+        self.used = self.used.saturating_sub(std::mem::take(&mut self.granted));
     }
 }
 
@@ -61,21 +72,31 @@ impl ResourceLimiter for Limiter {
         &mut self,
         current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.grow(current, desired))
+        // Growth past the memory's own maximum fails whatever is said here, and is no matter of the limit.
+        Ok(maximum.is_none_or(|maximum| desired <= maximum) && self.grow(current, desired))
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.take_back();
+        Ok(())
     }
 
     fn table_growing(
         &mut self,
         current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.grow(
-            current.saturating_mul(TABLE_ELEMENT_BYTES),
-            desired.saturating_mul(TABLE_ELEMENT_BYTES),
-        ))
+        let bytes = |elements: usize| elements.saturating_mul(TABLE_ELEMENT_BYTES);
+        Ok(maximum.is_none_or(|maximum| desired <= maximum)
+            && self.grow(bytes(current), bytes(desired)))
+    }
+
+    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.take_back();
+        Ok(())
     }
 }
 
@@ -97,5 +118,21 @@ mod tests {
         limiter.begin_call();
         assert_eq!(limiter.denied(), None);
         assert_eq!(limiter.peak(), 1000);
+    }
+
+    #[test]
+    fn growth_that_failed_is_not_counted() {
+        let mut limiter = Limiter::new(1000);
+        assert!(
+            !limiter.memory_growing(0, 400, Some(300)).unwrap(),
+            "over the memory's own maximum"
+        );
+        assert_eq!(limiter.denied(), None);
+        assert!(limiter.memory_growing(0, 800, None).unwrap());
+        limiter
+            .memory_grow_failed(wasmtime::format_err!("no room"))
+            .unwrap();
+        assert!(limiter.memory_growing(0, 1000, None).unwrap());
+        assert!(!limiter.table_growing(0, 1, None).unwrap());
     }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use wasmtime::component::Component;
 use wasmtime::component::Linker;
+use wasmtime::component::types::ComponentItem;
 
 use super::state::State;
 use super::symbols::Symbols;
 use super::verify::{self, VerifyError};
 use super::wasi;
-use crate::bindings::{DriverWorld, DriverWorldPre, config};
+use crate::bindings::{DriverWorld, DriverWorldPre, actions, config, events, types};
 use crate::engine::Engine;
 use crate::exit::Frame;
 
@@ -72,7 +73,9 @@ pub enum LoadError {
     #[error(transparent)]
     Verify(#[from] VerifyError),
     /// It does not compile.
-    #[error("{path} does not compile: {reason}; build the driver again")]
+    #[error(
+        "{path} does not compile: {reason}; build the driver again, with less where it asks for more than this host gives"
+    )]
     Compile {
         /// The file.
         path: PathBuf,
@@ -133,10 +136,12 @@ impl Driver {
                 reason: format!("{error:#}"),
             })?;
         let imports = check_world(engine, &component, path)?;
-        let pre = link(engine, &component).map_err(|error| LoadError::WrongSignature {
+        let unfit = |error: wasmtime::Error| LoadError::WrongSignature {
             path: path.to_owned(),
             reason: format!("{error:#}"),
-        })?;
+        };
+        check_signatures(engine, &component).map_err(unfit)?;
+        let pre = link(engine, &component).map_err(unfit)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 path: path.to_owned(),
@@ -215,14 +220,57 @@ fn check_world(
         };
         return Err(LoadError::NoDriver { path, found });
     }
-    let known = |name: &str| name.starts_with("wasi:") || name.starts_with("bulkhead:channel/");
-    if let Some(import) = imports.iter().find(|name| !known(name)) {
+    if let Some(import) = imports.iter().find(|name| !is_offered(name)) {
         return Err(LoadError::UnknownImport {
             path: path.to_owned(),
             import: import.clone(),
         });
     }
     Ok(imports)
+}
+
+/// wasmtime compares the functions of an exported interface with the WIT only when it instantiates.
+fn check_signatures(engine: &Engine, component: &Component) -> wasmtime::Result<()> {
+    let engine = engine.wasmtime();
+    let component_type = component.component_type();
+    let instance_type = component_type.instance_type();
+    let export = component_type
+        .get_export(engine, DRIVER_EXPORT)
+        .map(|item| item.ty);
+    let Some(ComponentItem::ComponentInstance(driver)) = export else {
+        wasmtime::bail!("its export {DRIVER_EXPORT} is no interface");
+    };
+    let function = |name: &str| match driver.get_export(engine, name).map(|item| item.ty) {
+        Some(ComponentItem::ComponentFunc(function)) => Ok(function),
+        _ => Err(wasmtime::format_err!("it has no function `{name}`")),
+    };
+    function("describe")?
+        .typecheck::<(), (config::DriverInfo,)>(&instance_type)
+        .map_err(|error| error.context("its function `describe`"))?;
+    function("configure")?
+        .typecheck::<(&config::ChannelConfig,), (Result<(), Vec<config::ConfigFault>>,)>(
+            &instance_type,
+        )
+        .map_err(|error| error.context("its function `configure`"))?;
+    function("turn")?
+        .typecheck::<(types::Instant, &[events::Event]), (Result<Vec<actions::Action>, types::Error>,)>(&instance_type)
+        .map_err(|error| error.context("its function `turn`"))?;
+    Ok(())
+}
+
+/// Whether an interface is one that this host has, whatever a guest wants of it.
+fn is_offered(import: &str) -> bool {
+    const WASI: [&str; 6] = [
+        "wasi:cli/",
+        "wasi:clocks/",
+        "wasi:filesystem/",
+        "wasi:io/",
+        "wasi:random/",
+        "wasi:sockets/",
+    ];
+    let is_wasi =
+        WASI.iter().any(|package| import.starts_with(package)) && import.contains("@0.2.");
+    is_wasi || import.starts_with("bulkhead:channel/")
 }
 
 fn link(engine: &Engine, component: &Component) -> wasmtime::Result<DriverWorldPre<State>> {

@@ -5,6 +5,7 @@
 //! ```
 //!
 //! - `verify`: bounds, the pinned digest, and what kind of file it is, before anything is compiled.
+//! - `census`: how many instances it is made of, before the compiler lays them out.
 //! - `load`: compiles, links, checks the world. One [`Driver`] serves every channel that uses the file.
 //! - `state`, `limiter`, `wasi`, `log_port`: what stands in a store beside the guest, and what the guest may reach: nothing.
 //! - `instance`: one life. A call takes the instance and gives it back only if it returned in order, so a store that
@@ -12,6 +13,7 @@
 //! - `symbols`: the source lines of a backtrace.
 //! - `fault`: what wasmtime says, as an [`Exit`](crate::exit::Exit).
 
+mod census;
 mod fault;
 mod instance;
 mod limiter;

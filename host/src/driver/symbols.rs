@@ -45,7 +45,7 @@ impl Symbols {
 
 /// `None` if the file is no longer what was loaded, or carries no lines.
 fn read_symbols(path: &Path, digest: &[u8; 32], offsets: &[usize]) -> Option<Vec<Vec<Frame>>> {
-    let file = std::fs::read(path).ok().filter(|file| verify::digest(file) == *digest)?;
+    let file = verify::contents(path).ok().filter(|file| verify::digest(file) == *digest)?;
     let modules = modules(&file);
     let contexts: Vec<_> = modules
         .iter()

@@ -1,9 +1,12 @@
 //! Whether a file may be a driver at all: its size, its digest, its kind. Nothing is compiled here.
 
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+
+use super::census::{self, MAX_INSTANCES};
 
 /// The largest component file, in bytes.
 pub const MAX_COMPONENT_BYTES: u64 = 64 * 1024 * 1024;
@@ -56,6 +59,16 @@ pub enum VerifyError {
         /// What to do.
         remedy: &'static str,
     },
+    /// It is made of more instances than any driver needs.
+    #[error(
+        "{path} is made of {count} instances, and a driver may have {MAX_INSTANCES}; build it of fewer components and modules"
+    )]
+    TooManyInstances {
+        /// The file.
+        path: PathBuf,
+        /// Of components and of core modules together.
+        count: u64,
+    },
     /// It is a component, but a broken one.
     #[error("{path} is not a valid component: {reason}; build the driver again")]
     Invalid {
@@ -78,11 +91,24 @@ pub(super) fn hex(digest: &[u8; 32]) -> String {
 
 /// Reads a file once, and checks what was read: what is compiled later is exactly what was checked here.
 pub(super) fn read(path: &Path, pinned: Option<&[u8; 32]>) -> Result<Vec<u8>, VerifyError> {
+    let bytes = contents(path)?;
+    check(path, &bytes, pinned)?;
+    Ok(bytes)
+}
+
+/// What a file holds, cut one byte after [`MAX_COMPONENT_BYTES`]. Waits for nobody.
+pub(super) fn contents(path: &Path) -> Result<Vec<u8>, VerifyError> {
     let unreadable = |error: std::io::Error| VerifyError::Unreadable {
         path: path.to_owned(),
         reason: error.to_string(),
     };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    // Opening a pipe would wait for its writer, and there need be none.
+    let no_waiting = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(no_waiting)
+        .open(path)
+        .map_err(unreadable)?;
     if !file.metadata().map_err(unreadable)?.is_file() {
         return Err(VerifyError::WrongKind {
             path: path.to_owned(),
@@ -94,7 +120,6 @@ pub(super) fn read(path: &Path, pinned: Option<&[u8; 32]>) -> Result<Vec<u8>, Ve
     file.take(MAX_COMPONENT_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
-    check(path, &bytes, pinned)?;
     Ok(bytes)
 }
 
@@ -134,7 +159,17 @@ fn check(path: &Path, bytes: &[u8], pinned: Option<&[u8; 32]>) -> Result<(), Ver
             path: path.to_owned(),
             reason: error.to_string(),
         })?;
-    Ok(())
+    match census::count(bytes) {
+        Ok(count) if count > MAX_INSTANCES => Err(VerifyError::TooManyInstances {
+            path: path.to_owned(),
+            count,
+        }),
+        Ok(_) => Ok(()),
+        Err(error) => Err(VerifyError::Invalid {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        }),
+    }
 }
 
 /// What the file is, where it is not a component (`\0asm`, version 0x0d, layer 1).
