@@ -5,12 +5,14 @@
 //! Nothing is skipped: what is missing is an error that names the command which installs it.
 
 mod bulkhead;
+mod folder;
 pub mod mbpoll;
 pub mod paths;
 mod peer;
 mod process;
 
 pub use bulkhead::{Bulkhead, Reply, Stream, run};
+pub use folder::Folder;
 pub use peer::{Peer, Requests};
 pub use process::{Ended, Lines, Running};
 
