@@ -58,8 +58,9 @@ fn read_symbols(path: &Path, digest: &[u8; 32], offsets: &[usize]) -> Option<Vec
         })
         .collect();
     let look_up = |offset: &usize| {
-        let (code, context) = contexts.iter().find(|(code, _)| code.contains(offset))?;
-        let address = (offset - code.start) as u64;
+        let offset = *offset as u64;
+        let (code, context) = contexts.iter().find(|(code, _)| code.contains(&offset))?;
+        let address = offset - code.start;
         let mut found = context.as_ref()?.find_frames(address).skip_all_loads().ok()?;
         let mut frames = Vec::new();
         while let Ok(Some(frame)) = found.next() {
@@ -84,7 +85,7 @@ pub(super) fn demangle(name: &str) -> String {
 #[derive(Default)]
 struct Module<'a> {
     /// Where its code section stands in the file.
-    code: std::ops::Range<usize>,
+    code: std::ops::Range<u64>,
     sections: HashMap<&'a str, &'a [u8]>,
 }
 
@@ -94,9 +95,9 @@ fn modules(file: &[u8]) -> Vec<Module<'_>> {
     for payload in Parser::new(0).parse_all(file) {
         match payload {
             Ok(Payload::Version { .. }) => open.push(Module::default()),
-            Ok(Payload::CodeSectionStart { range, .. }) => {
+            Ok(Payload::CodeSectionStart { unchecked_range, .. }) => {
                 if let Some(module) = open.last_mut() {
-                    module.code = range;
+                    module.code = unchecked_range;
                 }
             }
             Ok(Payload::CustomSection(section)) if section.name().starts_with(".debug_") => {
