@@ -1,14 +1,13 @@
 //! The host as its user meets it: a TOML file, a process, an HTTP API.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::folder::Folder;
 use crate::process::{Ended, Running};
 use crate::{PATIENCE, paths};
 
@@ -40,9 +39,7 @@ pub struct Bulkhead {
 impl Bulkhead {
     /// Starts `bulkhead run` with the user's TOML and waits until its API listens.
     ///
-    /// In the text, `$DRIVERS` stands for `target/drivers`, `$GUESTS` for `target/drivers/guests` and `$DIR` for the
-    /// folder of this host, which is its current directory too. Where the text has no `[host]`, its data goes to
-    /// `$DIR/data`; where it has no `[http]`, the API takes a free port.
+    /// The text is completed as [`Folder::write_config`] says; the folder is the host's current directory too.
     ///
     /// # Errors
     ///
@@ -61,15 +58,14 @@ impl Bulkhead {
         Self::start_in(folder, toml, arguments)
     }
 
-    fn start_in(folder: Folder, toml: &str, arguments: &[&str]) -> Result<Self> {
-        let config = folder.write_config(toml)?;
-        let mut command = Command::new(paths::bulkhead()?);
-        command
-            .current_dir(&folder.0)
-            .arg("run")
-            .arg(config)
-            .args(arguments);
-        let running = Running::start(&mut command)?;
+    /// The same in a folder that has been prepared.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not start; with what it printed.
+    pub fn start_in(folder: Folder, toml: &str, arguments: &[&str]) -> Result<Self> {
+        folder.write_config(toml)?;
+        let running = folder.start(&[&["run", Folder::CONFIG][..], arguments].concat())?;
         let url = running.err().wait_for(0, |line| {
             Some(line.strip_prefix("ready: ")?.trim().to_owned())
         });
@@ -120,7 +116,26 @@ impl Bulkhead {
     /// Its folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        &self.folder.0
+        self.folder.path()
+    }
+
+    /// Runs `bulkhead` as a client of this host, such as `["tag", "list"]`, to its end.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not end. A refusal is an end.
+    pub fn client(&self, arguments: &[&str]) -> Result<Ended> {
+        self.start_client(arguments)?.wait()
+    }
+
+    /// Starts `bulkhead` as a client of this host, such as `["tag", "watch"]`.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not start.
+    pub fn start_client(&self, arguments: &[&str]) -> Result<Running> {
+        let mut client = Command::new(paths::bulkhead()?);
+        Running::start(client.env("BULKHEAD_URL", &self.url).args(arguments))
     }
 
     /// Replaces its configuration file, for a reload.
@@ -300,76 +315,9 @@ impl Iterator for Stream {
     }
 }
 
-/// A folder that goes with its value.
-#[derive(Debug)]
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
-        let path = paths::target().join("test-folders").join(name);
-        // Left over from a process that had the same id and was killed.
-        fs::remove_dir_all(&path).ok();
-        fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(Self(path))
-    }
-
-    fn write_config(&self, toml: &str) -> Result<PathBuf> {
-        let path = self.0.join("bulkhead.toml");
-        fs::write(&path, self.complete(toml))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(path)
-    }
-
-    fn complete(&self, toml: &str) -> String {
-        let has = |table: &str| {
-            let (header, dotted) = (format!("[{table}]"), format!("{table}."));
-            toml.lines()
-                .any(|line| line.trim() == header || line.starts_with(&dotted))
-        };
-        let mut text = toml.to_owned();
-        if !has("host") {
-            text.push_str("\n[host]\ndata_dir = \"$DIR/data\"\n");
-        }
-        if !has("http") {
-            text.push_str("\n[http]\nlisten = \"127.0.0.1:0\"\n");
-        }
-        let drivers = paths::target().join("drivers");
-        text.replace("$DRIVERS", &drivers.display().to_string())
-            .replace("$GUESTS", &drivers.join("guests").display().to_string())
-            .replace("$DIR", &self.0.display().to_string())
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).ok();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn configurations_are_completed() {
-        let folder = Folder::new().unwrap();
-        let text = folder.complete("[[channel]]\ndriver = \"$DRIVERS/modbus.wasm\"\n");
-        assert!(
-            text.contains("[host]")
-                && text.contains("listen = \"127.0.0.1:0\"")
-                && !text.contains('$'),
-            "{text}"
-        );
-        assert_eq!(folder.complete("[host]\n[http]\n"), "[host]\n[http]\n");
-        let dotted = "http.listen = \"127.0.0.1:0\"\nhost.data_dir = \"data\"\n";
-        assert_eq!(folder.complete(dotted), dotted);
-        let path = folder.0.clone();
-        assert!(path.is_dir());
-        drop(folder);
-        assert!(!path.exists());
-    }
 
     #[test]
     fn streams_are_read_event_by_event() {

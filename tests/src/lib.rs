@@ -7,12 +7,14 @@
 mod bulkhead;
 pub mod components;
 pub mod guests;
+mod folder;
 pub mod mbpoll;
 pub mod paths;
 mod peer;
 mod process;
 
 pub use bulkhead::{Bulkhead, Reply, Stream, run};
+pub use folder::Folder;
 pub use peer::{Peer, Requests};
 pub use process::{Ended, Lines, Running};
 

@@ -106,11 +106,9 @@ impl Incarnation<'_> {
         let count = samples.len() as u64;
         self.sample_tokens = self.sample_tokens.saturating_sub(count);
         raise(&self.shared.counters.samples, count);
-        let samples = samples.into_iter().map(Sample::from).collect();
-        let handed_on = self
-            .shared
-            .tags()
-            .take(samples, &LinkGate { incarnation: self }, wall);
+        let samples = samples.into_iter().map(Sample::from);
+        let gate = LinkGate { incarnation: self };
+        let handed_on = self.shared.tags().take(samples, &gate, wall);
         self.shared.publish(&self.id, handed_on, wall);
     }
 

@@ -333,11 +333,12 @@ pub(super) struct LinkGate<'a, 'b> {
 }
 
 impl Gate for LinkGate<'_, '_> {
+    fn is_open(&self) -> bool {
+        self.incarnation.links_down.iter().all(Option::is_none)
+    }
+
     fn blocks(&self, device: crate::ids::DeviceId) -> Option<(Quality, Arc<str>)> {
         let down = &self.incarnation.links_down;
-        if down.iter().all(Option::is_none) {
-            return None;
-        }
         let config = self.incarnation.shared.config();
         let own = config
             .devices

@@ -28,8 +28,8 @@ use crate::sink::{Catalogue, Look, Sinks, TextStyle};
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Host, StartError};
 
-/// How long the whole end may take.
-const END: Duration = Duration::from_secs(10);
+/// How long the whole end may take; with what the runtime needs to stop, the 10 seconds that `--help` promises.
+const END: Duration = Duration::from_secs(9);
 /// Of that, how long the channels have, so that something is left for the sinks.
 const CHANNELS_END: Duration = Duration::from_secs(7);
 /// The widest column of names on a terminal, in characters.
@@ -90,17 +90,17 @@ async fn listen(config: &config::Host) -> Result<Option<Listener>, Failure> {
     };
     match Listener::bind(http.listen).await {
         Ok(listener) => Ok(Some(listener)),
-        Err(taken @ ListenError::Taken { .. }) => {
-            // Whoever starts the same file twice has taken the port and the folder; the folder knows by whom.
+        Err(taken @ ListenError::Taken { address }) => {
+            // Whoever starts the same file twice finds the port taken; the folder knows by whom.
             let data_dir = config.data_dir.clone();
             let opened =
                 tokio::task::spawn_blocking(move || Store::open(&data_dir).map(drop)).await;
-            match opened {
+            Err(Failure::host(match opened {
                 Ok(Err(locked @ StoreError::Locked { .. })) => {
-                    Err(Failure::host(format!("{taken}; {locked}")))
+                    format!("{address} is taken, and {locked}")
                 }
-                _ => Err(Failure::host(taken.to_string())),
-            }
+                _ => taken.to_string(),
+            }))
         }
         Err(error) => Err(Failure::host(error.to_string())),
     }

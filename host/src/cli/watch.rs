@@ -1,5 +1,6 @@
 //! `bulkhead tag watch`: the host's stream, followed over restarts of the host.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ pub(super) fn watch(arguments: &TagWatch) -> Result<(), Failure> {
         json: arguments.api.json,
         left: arguments.count,
         width: 0,
+        units: HashMap::new(),
     };
     // A host that is not there at first is a mistake; one that goes away later comes back.
     let mut stream = Some(client.stream(&path)?);
@@ -128,6 +130,8 @@ struct Printer {
     left: Option<u64>,
     /// How wide the column of names has become.
     width: usize,
+    /// By `channel/tag`, as the snapshot told them.
+    units: HashMap<String, String>,
 }
 
 impl Printer {
@@ -174,7 +178,15 @@ impl Printer {
             "good" => String::new(),
             other => format!("   {}", self.out.paint(quality_tone(other), other)),
         };
-        let shown = with_unit(&json["value"], text("unit"));
+        if !text("unit").is_empty() {
+            self.units.insert(name.clone(), text("unit").to_owned());
+        }
+        let unit = self
+            .units
+            .get(&name)
+            .map(String::as_str)
+            .unwrap_or_default();
+        let shown = with_unit(&json["value"], unit);
         format!(
             "{time}  {name:<width$}  {shown:>14}{quality}",
             width = self.width

@@ -119,7 +119,20 @@ impl From<RequestError> for ApiError {
                 "read the tag to see whether it was done, then ask again",
             ),
         };
-        let mut api = Self::new(status, error.code(), error.to_string(), remedy);
+        let whole = error.to_string();
+        let message = match &error {
+            // What these say behind the semicolon is the remedy.
+            RequestError::Busy { .. }
+            | RequestError::NoSuchTag { .. }
+            | RequestError::NotWritable { .. }
+            | RequestError::NotReadable { .. } => whole.split("; ").next().unwrap_or(&whole),
+            RequestError::NotRunning { .. }
+            | RequestError::BadValue(_)
+            | RequestError::Failed { .. }
+            | RequestError::TimedOut { .. }
+            | RequestError::Restarted => &whole,
+        };
+        let mut api = Self::new(status, error.code(), message, remedy);
         if let RequestError::Failed { code, trace, .. } = error {
             api.body.device_code = (code != 0).then_some(code);
             api.body.trace = trace;
@@ -132,5 +145,44 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let body = wire::ErrorAnswer { error: self.body };
         (self.status, Json(body)).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_thing_and_the_remedy_once() {
+        let api = ApiError::from(RequestError::NotWritable { tag: "temp".into() });
+        assert_eq!(api.status, StatusCode::FORBIDDEN);
+        assert_eq!(api.body.message, "tag temp may not be written");
+        assert!(api.body.remedy.contains("access"));
+
+        let (code, message) = (2, "illegal data address".to_owned());
+        let api = ApiError::from(RequestError::Failed {
+            code,
+            message,
+            trace: None,
+        });
+        assert_eq!(
+            (api.status, api.body.device_code),
+            (StatusCode::BAD_GATEWAY, Some(2))
+        );
+        assert_eq!(api.body.code, "failed");
+    }
+
+    #[test]
+    fn a_denied_step_says_what_to_do_instead() {
+        let denied = crate::lifecycle::next(
+            crate::lifecycle::State::Stopped,
+            crate::lifecycle::Input::Restart,
+        );
+        let api = ApiError::denied("press-3", &denied.unwrap_err());
+        assert_eq!(api.status, StatusCode::CONFLICT);
+        assert_eq!(
+            (api.body.message.as_str(), api.body.remedy.as_str()),
+            ("channel press-3 is stopped", "start it")
+        );
     }
 }

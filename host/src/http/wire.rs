@@ -445,3 +445,56 @@ pub enum Happened {
         what: String,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_read_as_they_are_written() {
+        let exit = Exit {
+            exit: "trapped".into(),
+            during: "turn".into(),
+            message: "unreachable".into(),
+            remedy: "report it".into(),
+            backtrace: vec![Frame {
+                function: "poll".into(),
+                source: None,
+            }],
+        };
+        let event = ChannelEvent {
+            channel: "press-3".into(),
+            incarnation: 7,
+            at: "1970-01-01T00:00:00.000000001Z".into(),
+            at_ns: 1,
+            what: Happened::Exit(exit),
+        };
+        let json = serde_json::to_string(&event).unwrap();
+        let expected = "{\"channel\":\"press-3\",\"incarnation\":7,\"at\":\"1970-01-01T00:00:00.000000001Z\",\"at_ns\":1,\
+                        \"kind\":\"exit\",\"exit\":\"trapped\",\"during\":\"turn\",\"message\":\"unreachable\",\
+                        \"remedy\":\"report it\",\"backtrace\":[{\"function\":\"poll\"}]}";
+        assert_eq!(json, expected);
+        assert_eq!(serde_json::from_str::<ChannelEvent>(&json).unwrap(), event);
+    }
+
+    #[test]
+    fn what_is_asked_is_read_strictly_and_to_the_last_digit() {
+        let read = |json: &str| serde_json::from_str::<WriteRequest>(json);
+        let exact = read("{\"value\":18446744073709551615}").unwrap();
+        assert_eq!(
+            (exact.value.as_u64(), exact.read_back),
+            (Some(u64::MAX), false)
+        );
+        // Digits that a hasty parser rounds the wrong way.
+        let hard = read("{\"value\":122.416294033786585}").unwrap();
+        assert_eq!(
+            hard.value.as_f64(),
+            Some("122.416294033786585".parse().unwrap())
+        );
+        assert!(
+            read("{\"value\":1,\"readback\":true}").is_err(),
+            "a misspelt key must not be taken for its absence"
+        );
+        assert!(read("{}").is_err());
+    }
+}

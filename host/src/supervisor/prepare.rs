@@ -51,6 +51,9 @@ pub(super) struct Prepared {
     pub(super) config: Arc<crate::bindings::config::ChannelConfig>,
 }
 
+/// A driver's file, and what its digest must be.
+type File = (PathBuf, Option<[u8; 32]>);
+
 /// The budget for instantiation, `describe` and `configure`: larger than a turn's, since it comes once.
 pub(super) fn start_budget(channel: &Channel) -> Budget {
     Budget {
@@ -90,9 +93,8 @@ pub(super) async fn prepare(
     config: &Checked<Host>,
     progress: &impl Fn(Progress),
 ) -> (HashMap<usize, Prepared>, Vec<Fault>) {
-    let mut drivers: HashMap<(PathBuf, Option<[u8; 32]>), Result<(Driver, DriverInfo), String>> =
-        HashMap::new();
-    let mut wanted: Vec<(PathBuf, Option<[u8; 32]>)> = Vec::new();
+    let mut drivers: HashMap<File, Result<(Driver, DriverInfo), String>> = HashMap::new();
+    let mut wanted: Vec<File> = Vec::new();
     let mut paths = Vec::with_capacity(config.value.channels.len());
     for channel in &config.value.channels {
         let path = existing(&channel.driver.candidates());
@@ -141,7 +143,7 @@ fn existing(candidates: &[PathBuf; 2]) -> PathBuf {
 
 async fn load(
     engine: &Engine,
-    key: &(PathBuf, Option<[u8; 32]>),
+    key: &File,
     (index, of): (usize, usize),
     progress: &impl Fn(Progress),
 ) -> Result<(Driver, DriverInfo), String> {

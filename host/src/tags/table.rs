@@ -9,6 +9,9 @@ use crate::ids::{DeviceId, TagId};
 
 /// Whether samples of a device may be good at this moment.
 pub trait Gate {
+    /// Whether every device may be good, so that none needs to be asked for.
+    fn is_open(&self) -> bool;
+
     /// The quality that a good sample of this device gets instead, with the reason; `None` lets it pass.
     fn blocks(&self, device: DeviceId) -> Option<(Quality, Arc<str>)>;
 }
@@ -71,24 +74,26 @@ impl TagTable {
     }
 
     /// Takes in samples in the device's terms, all of whose tags exist and whose values have their tags' types. Gives
-    /// back, in place, those to hand on, in engineering units.
+    /// those to hand on, in engineering units, in their order.
     pub fn take(
         &self,
-        mut samples: Vec<Sample>,
+        samples: impl ExactSizeIterator<Item = Sample>,
         gate: &impl Gate,
         server_time: WallNs,
     ) -> Vec<Sample> {
+        let gate = (!gate.is_open()).then_some(gate);
+        let mut handed_on = Vec::with_capacity(samples.len());
         let mut cells = self.lock();
-        samples.retain_mut(|sample| {
-            let (Some(tag), Some(cell)) = (
-                self.tags.get(sample.tag.index()),
-                cells.get_mut(sample.tag.index()),
-            ) else {
-                return false;
+        for mut sample in samples {
+            let index = sample.tag.index();
+            let (Some(tag), Some(cell)) = (self.tags.get(index), cells.get_mut(index)) else {
+                continue;
             };
-            take_one(tag, cell, sample, gate, server_time)
-        });
-        samples
+            if take_one(tag, cell, &mut sample, gate, server_time) {
+                handed_on.push(sample);
+            }
+        }
+        handed_on
     }
 
     /// Gives the tags for which `which` holds another quality at once. Their last values stay. Gives back the
@@ -192,7 +197,7 @@ fn take_one(
     tag: &Tag,
     cell: &mut Cell,
     sample: &mut Sample,
-    gate: &impl Gate,
+    gate: Option<&impl Gate>,
     server_time: WallNs,
 ) -> bool {
     let mut reason = None;
@@ -208,7 +213,7 @@ fn take_one(
         }
     }
     if sample.quality.is_good()
-        && let Some((quality, why)) = gate.blocks(tag.device)
+        && let Some((quality, why)) = gate.and_then(|gate| gate.blocks(tag.device))
     {
         sample.quality = quality;
         reason = Some(why);
@@ -247,12 +252,11 @@ fn differs(old: &Option<Value>, new: &Option<Value>, deadband: f64) -> bool {
         old.as_ref().and_then(as_number),
         new.as_ref().and_then(as_number),
     ) {
-        // Written so that a NaN on either side counts as a change.
-        (Some(old), Some(new)) if deadband > 0.0 => {
-            let within = (new - old).abs() <= deadband;
-            !within && !(old.is_nan() && new.is_nan())
-        }
         (Some(old), Some(new)) if old.is_nan() && new.is_nan() => false,
+        // NaN on one side only is within no deadband.
+        (Some(old), Some(new)) if deadband > 0.0 => {
+            old.is_nan() || new.is_nan() || (new - old).abs() > deadband
+        }
         _ => old != new,
     }
 }
@@ -279,6 +283,10 @@ mod tests {
 
     struct Open;
     impl Gate for Open {
+        fn is_open(&self) -> bool {
+            true
+        }
+
         fn blocks(&self, _: DeviceId) -> Option<(Quality, Arc<str>)> {
             None
         }
@@ -286,6 +294,10 @@ mod tests {
 
     struct Down;
     impl Gate for Down {
+        fn is_open(&self) -> bool {
+            false
+        }
+
         fn blocks(&self, _: DeviceId) -> Option<(Quality, Arc<str>)> {
             Some((Quality::BadNotConnected, "link plc is down".into()))
         }
@@ -323,7 +335,7 @@ mod tests {
             (10.0, true),
         ];
         for (value, expected) in steps {
-            let handed_on = table.take(vec![good(value)], &Open, WallNs(1));
+            let handed_on = table.take([good(value)].into_iter(), &Open, WallNs(1));
             assert_eq!(!handed_on.is_empty(), expected, "{value}");
             assert_eq!(
                 table.state(TagId(0)).unwrap().value,
@@ -336,24 +348,24 @@ mod tests {
     #[test]
     fn a_change_of_quality_is_always_handed_on() {
         let table = table(Report::Change, 100.0);
-        assert_eq!(table.take(vec![good(1.0)], &Open, WallNs(1)).len(), 1);
-        let bad = table.take(vec![sample(None, Quality::BadTimeout)], &Open, WallNs(2));
+        assert_eq!(table.take([good(1.0)].into_iter(), &Open, WallNs(1)).len(), 1);
+        let bad = table.take([sample(None, Quality::BadTimeout)].into_iter(), &Open, WallNs(2));
         assert_eq!(
             bad,
             [sample(Some(Value::Float(1.0)), Quality::BadTimeout)],
             "with the last known value"
         );
         assert_eq!(
-            table.take(vec![sample(None, Quality::BadTimeout)], &Open, WallNs(3)),
+            table.take([sample(None, Quality::BadTimeout)].into_iter(), &Open, WallNs(3)),
             []
         );
-        assert_eq!(table.take(vec![good(1.0)], &Open, WallNs(4)).len(), 1);
+        assert_eq!(table.take([good(1.0)].into_iter(), &Open, WallNs(4)).len(), 1);
     }
 
     #[test]
     fn nothing_is_good_while_the_gate_is_shut() {
         let table = table(Report::Always, 0.0);
-        let handed_on = table.take(vec![good(1.0)], &Down, WallNs(1));
+        let handed_on = table.take([good(1.0)].into_iter(), &Down, WallNs(1));
         assert_eq!(handed_on[0].quality, Quality::BadNotConnected);
         let state = table.state(TagId(0)).unwrap();
         assert_eq!(
@@ -365,7 +377,7 @@ mod tests {
     #[test]
     fn marked_tags_go_bad_at_once_and_come_back_with_a_fresh_sample_only() {
         let table = table(Report::Always, 0.0);
-        table.take(vec![good(1.0)], &Open, WallNs(1));
+        table.take([good(1.0)].into_iter(), &Open, WallNs(1));
         let reason: Arc<str> = "the driver trapped".into();
         let changes = table.mark(|_| true, Quality::BadStale, &reason, WallNs(2));
         assert_eq!(
@@ -381,7 +393,7 @@ mod tests {
             table.state(TagId(0)).unwrap().reason.as_deref(),
             Some("the driver trapped")
         );
-        table.take(vec![good(2.0)], &Open, WallNs(4));
+        table.take([good(2.0)].into_iter(), &Open, WallNs(4));
         let state = table.state(TagId(0)).unwrap();
         assert_eq!((state.quality, state.reason), (Quality::Good, None));
     }
@@ -390,7 +402,7 @@ mod tests {
     fn a_value_that_its_type_cannot_hold_is_not_good() {
         let table = TagTable::new([tag("int16", 1.0, 0.0)].into());
         let handed_on = table.take(
-            vec![sample(Some(Value::Int(40_000)), Quality::Good)],
+            [sample(Some(Value::Int(40_000)), Quality::Good)].into_iter(),
             &Open,
             WallNs(1),
         );
@@ -400,9 +412,9 @@ mod tests {
     #[test]
     fn not_a_number_is_reported_once() {
         let table = table(Report::Change, 0.5);
-        assert_eq!(table.take(vec![good(1.0)], &Open, WallNs(1)).len(), 1);
-        assert_eq!(table.take(vec![good(f64::NAN)], &Open, WallNs(2)).len(), 1);
-        assert_eq!(table.take(vec![good(f64::NAN)], &Open, WallNs(3)).len(), 0);
-        assert_eq!(table.take(vec![good(1.0)], &Open, WallNs(4)).len(), 1);
+        assert_eq!(table.take([good(1.0)].into_iter(), &Open, WallNs(1)).len(), 1);
+        assert_eq!(table.take([good(f64::NAN)].into_iter(), &Open, WallNs(2)).len(), 1);
+        assert_eq!(table.take([good(f64::NAN)].into_iter(), &Open, WallNs(3)).len(), 0);
+        assert_eq!(table.take([good(1.0)].into_iter(), &Open, WallNs(4)).len(), 1);
     }
 }
