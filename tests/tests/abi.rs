@@ -532,6 +532,64 @@ async fn handles_that_are_forged_dropped_twice_or_hoarded_end_the_life() {
     }
 }
 
+/// The three ids of timers that the guest makes of WASI's random numbers.
+async fn random_timers(seed: u64) -> String {
+    const WASI_RANDOM: &str = "package wasi:random@0.2.0;
+        interface random { get-random-u64: func() -> u64; }
+        interface insecure { get-insecure-random-u64: func() -> u64; }
+        interface insecure-seed { insecure-seed: func() -> tuple<u64, u64>; }";
+    const CANCEL_TIMER: u8 = 7;
+    let imports = r#"
+        (import "wasi:random/random@0.2.0" "get-random-u64" (func $secure (result i64)))
+        (import "wasi:random/insecure@0.2.0" "get-insecure-random-u64" (func $insecure (result i64)))
+        (import "wasi:random/insecure-seed@0.2.0" "insecure-seed" (func $seed (param i32)))"#;
+    let (fields, length) = returns(&[
+        (CANCEL_TIMER, &[0]),
+        (CANCEL_TIMER, &[0]),
+        (CANCEL_TIMER, &[0]),
+    ]);
+    let turn = format!(
+        "(i64.store32 (i32.const 2056) (call $secure))
+            (i64.store32 (i32.const 2104) (call $insecure))
+            (call $seed (i32.const 3000))
+            (i64.store32 (i32.const 2152) (i64.load (i32.const 3000)))
+            {}",
+        list(2048, length)
+    );
+    let component = World::default()
+        .package(WASI_RANDOM)
+        .edit(
+            "import log;",
+            "import log; import wasi:random/random@0.2.0; import wasi:random/insecure@0.2.0;
+            import wasi:random/insecure-seed@0.2.0;",
+        )
+        .component(
+            &Core {
+                imports,
+                fields: &fields,
+                turn: &turn,
+                ..Core::default()
+            }
+            .text(),
+        );
+    let driver = load(&format!("random-{seed}"), &component);
+    let life = Life::begin(&driver, InstanceSpec { seed, ..spec() }, &ten_tags("{}"))
+        .await
+        .unwrap();
+    let (_, actions) = life.turn([started()]).await.unwrap();
+    format!("{actions:?}")
+}
+
+#[tokio::test]
+async fn every_random_number_of_wasi_comes_from_the_seed() {
+    let first = random_timers(7).await;
+    assert_eq!(first, random_timers(7).await);
+    let other = random_timers(8).await;
+    for (one, another) in first.split(", ").zip(other.split(", ")) {
+        assert_ne!(one, another, "{first} and {other}");
+    }
+}
+
 #[tokio::test]
 async fn describe_is_held_to_the_same_rules() {
     for (name, describe, kind) in [

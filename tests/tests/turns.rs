@@ -522,10 +522,31 @@ async fn the_same_seed_and_events_give_the_same_actions_for_the_same_fuel() {
             }
             seen
         };
-        let first = run().await;
-        assert!(first.iter().all(|(_, stats)| stats.fuel > 0), "{first:?}");
-        assert_eq!(first, run().await, "{guest}");
+        for (turn, (first, again)) in run().await.into_iter().zip(run().await).enumerate() {
+            assert!(first.1.fuel > 0, "{guest} took turn {turn} for nothing");
+            assert!(
+                first == again,
+                "{guest} in turn {turn}: {first:?} and then {again:?}"
+            );
+        }
     }
+}
+
+#[tokio::test]
+async fn a_flood_of_log_lines_ends_nothing() {
+    let plenty = InstanceSpec {
+        turn: Budget {
+            fuel: 1_000_000_000,
+            ..BUDGET
+        },
+        ..spec()
+    };
+    let config = ten_tags(r#"{"what": "logs", "count": 20000}"#);
+    let (_, turns) = polled(3, &driver("floods"), plenty, &config).await.unwrap();
+    assert!(
+        turns[1..].iter().all(|actions| actions.len() == 1),
+        "{turns:?}"
+    );
 }
 
 #[tokio::test]
