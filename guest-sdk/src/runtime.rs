@@ -409,7 +409,16 @@ impl<D: Driver> Runtime<D> {
 
     fn answer_cancelled(&self, tasks: impl IntoIterator<Item = Cancelled>, why: &str) {
         for task in tasks {
-            self.refuse(task.duty, Error::cancelled(why));
+            let acts = matches!(task.duty, Duty::Write(_) | Duty::Command(_));
+            let error = if task.committed && acts {
+                // Something of it has left: whoever asked must not take it for undone.
+                Error::cancelled(&format!(
+                    "{why}; the device may or may not have acted on it"
+                ))
+            } else {
+                Error::cancelled(why)
+            };
+            self.refuse(task.duty, error);
         }
         self.shared.answered.wake();
     }

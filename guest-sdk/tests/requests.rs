@@ -91,6 +91,25 @@ fn a_write_that_the_device_may_have_acted_on_answers_with_its_result() {
 }
 
 #[test]
+fn a_stop_says_of_a_write_whether_it_may_have_been_done() {
+    let mut host = start(a_shared_line());
+    let sent = host.begin_write("tag", ONE, true);
+    let waiting = host.begin_write("tag", ONE, true);
+    host.stop();
+    let mut said = |write| match host.answer(write) {
+        Some(Answer::Write(Err(error))) => error.message,
+        other => panic!("cancelled writes fail, not {other:?}"),
+    };
+    assert_eq!(
+        [said(sent), said(waiting)],
+        [
+            "cancelled: the driver stops; the device may or may not have acted on it",
+            "cancelled: the driver stops"
+        ]
+    );
+}
+
+#[test]
 fn what_is_not_supported_is_answered() {
     let mut host = start(Plan::default());
     let error = host.read(&["tag"]).unwrap_err();

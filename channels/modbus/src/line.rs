@@ -26,7 +26,7 @@ use bulkhead_sdk::{
 
 use crate::exception::Exception;
 use crate::failure::Failure;
-use crate::frame::{Answer, Ask, HEADER, Header, Malformed};
+use crate::frame::{Answer, Ask, Header, Malformed};
 
 /// How many requests that timed out are remembered; a later answer to an older one resets the connection.
 const MOST_LATE: usize = 16;
@@ -253,9 +253,10 @@ impl Wire {
         stream.write_all(&frame).await?;
         *begun = false;
         loop {
-            let header = stream.read_array::<HEADER>().await.map_err(closed)?;
+            let [t0] = stream.read_array().await.map_err(closed)?;
             *begun = true;
-            let header = Header::decode(header)?;
+            let [t1, p0, p1, l0, l1, unit] = stream.read_array().await.map_err(closed)?;
+            let header = Header::decode([t0, t1, p0, p1, l0, l1, unit])?;
             let pdu = stream.read_exact(header.length).await.map_err(closed)?;
             *begun = false;
             self.unanswered.clear();

@@ -244,6 +244,9 @@ pub(super) struct NamedTag {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit code 1 where a tag could not be read: refused, or read with a bad quality."
+)]
 pub(super) struct TagRead {
     /// The tags, as `channel/tag`
     #[arg(value_name = "CHANNEL/TAG", required = true)]

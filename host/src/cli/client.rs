@@ -1,6 +1,6 @@
 //! How commands ask a running host: HTTP with JSON, nothing else.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -130,6 +130,17 @@ impl Client {
                 "the host at {base} does not answer in time ({error}); see whether it hangs, or is another program"
             )),
             ureq::Error::Protocol(_) => self.strange(&error.to_string()),
+            ureq::Error::Io(io)
+                if matches!(
+                    io.kind(),
+                    ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+                ) =>
+            {
+                Failure::host(format!(
+                    "the host at {base} went away before it answered ({error}), and may or may not have done what it was \
+                     asked; see whether it still runs, and look before you ask again"
+                ))
+            }
             _ => Failure::host(format!(
                 "no host answers at {base} ({error}); start one with `bulkhead run CONFIG`, or name another with --url \
                  or BULKHEAD_URL"

@@ -146,7 +146,10 @@ fn read(arguments: &TagRead) -> Result<(), Failure> {
         let answer: wire::ReadManyAnswer =
             client.post("/tags/read", &request, arguments.timeout)?;
         for result in answer.results {
-            failed |= matches!(result, wire::ReadResult::Failed { .. });
+            failed |= match &result {
+                wire::ReadResult::Done(reading) => reading.quality.starts_with("bad"),
+                wire::ReadResult::Failed { .. } => true,
+            };
             if arguments.api.json {
                 out.json(&result)?;
             } else {

@@ -81,27 +81,18 @@ impl ApiError {
 
 impl From<RequestError> for ApiError {
     fn from(error: RequestError) -> Self {
+        // Some sentences end in their remedy.
+        const OWN: &str = "";
         let (status, remedy) = match &error {
             RequestError::NotRunning { .. } => (
                 StatusCode::CONFLICT,
                 "see why it is not running, then start the channel",
             ),
-            RequestError::Busy { .. } => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "ask again later, or raise limits.mailbox",
-            ),
-            RequestError::NoSuchTag { .. } => (
-                StatusCode::NOT_FOUND,
-                "list the tags to see those there are",
-            ),
-            RequestError::NotWritable { .. } => (
-                StatusCode::FORBIDDEN,
-                "give the tag access = \"rw\" or \"w\" in the configuration",
-            ),
-            RequestError::NotReadable { .. } => (
-                StatusCode::FORBIDDEN,
-                "give the tag access = \"r\" or \"rw\" in the configuration",
-            ),
+            RequestError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, OWN),
+            RequestError::NoSuchTag { .. } => (StatusCode::NOT_FOUND, OWN),
+            RequestError::NotWritable { .. } | RequestError::NotReadable { .. } => {
+                (StatusCode::FORBIDDEN, OWN)
+            }
             RequestError::BadValue(_) => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "give a value of the tag's own type and within its range",
@@ -119,18 +110,10 @@ impl From<RequestError> for ApiError {
                 "read the tag to see whether it was done, then ask again",
             ),
         };
-        let whole = error.to_string();
-        let message = match &error {
-            // What these say behind the semicolon is the remedy.
-            RequestError::Busy { .. }
-            | RequestError::NoSuchTag { .. }
-            | RequestError::NotWritable { .. }
-            | RequestError::NotReadable { .. } => whole.split("; ").next().unwrap_or(&whole),
-            RequestError::NotRunning { .. }
-            | RequestError::BadValue(_)
-            | RequestError::Failed { .. }
-            | RequestError::TimedOut { .. }
-            | RequestError::Restarted => &whole,
+        let sentence = error.to_string();
+        let (message, remedy) = match sentence.split_once("; ") {
+            Some((message, own)) if remedy == OWN => (message, own),
+            _ => (sentence.as_str(), remedy),
         };
         let mut api = Self::new(status, error.code(), message, remedy);
         if let RequestError::Failed { code, trace, .. } = error {

@@ -25,8 +25,9 @@ const WRITE_TIME: Duration = Duration::from_secs(30);
 const MAX_BUFFER: usize = 64 * 1024;
 /// Header lines of one request.
 const MAX_HEADERS: usize = 64;
-/// How long requests under way may take when the server ends.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long requests under way may take when the server ends: longer than channels have to stop, since those that wait for
+/// a device are answered when its channel ends. A write must not end without a word.
+const LAST_WORDS: Duration = Duration::from_secs(9);
 /// After a failure to accept (such as too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -79,7 +80,7 @@ impl Listener {
         self.address
     }
 
-    /// Serves until `stop`, then lets requests under way come to their end, for a second.
+    /// Serves until `stop`, then lets requests under way come to their end, for a while.
     pub async fn serve(self, app: App, stop: CancellationToken) {
         let router = app.router(self.address.port());
         serve(self.listener, router, stop).await;

@@ -11,7 +11,8 @@ use futures_util::future::join_all;
 
 use super::filter::{Parameters, TagFilter};
 use super::{ApiError, App, channels, value, wire};
-use crate::config::{self, Report};
+use crate::channel::RequestError;
+use crate::config::{self, Access, Report};
 use crate::event::{Sample, Value, WallNs};
 use crate::ids::TagId;
 use crate::sink::{JsonValue, Time};
@@ -134,7 +135,7 @@ pub(super) async fn read_many(
     let mut results: Vec<Option<wire::ReadResult>> = Vec::with_capacity(request.tags.len());
     let mut wanted: HashMap<&str, Wanted<'_>> = HashMap::new();
     for (at, reference) in request.tags.iter().enumerate() {
-        match tag_of(&app, reference) {
+        match readable(&app, reference) {
             Ok((channel, id)) => {
                 let wanted = wanted.entry(channel.id().as_str()).or_insert(Wanted {
                     channel,
@@ -237,6 +238,18 @@ fn tag_of<'a>(app: &'a App, reference: &str) -> Result<(&'a ChannelHandle, TagId
     app.tag(channel, tag).map(|(channel, id, _)| (channel, id))
 }
 
+/// The tag behind `channel/tag`, if it may be read: one that may not must not fail the others of its channel.
+fn readable<'a>(app: &'a App, reference: &str) -> Result<(&'a ChannelHandle, TagId), ApiError> {
+    let (channel, id) = tag_of(app, reference)?;
+    match channel.tags().tags().get(id.index()) {
+        Some(config) if config.access == Access::Write => Err(RequestError::NotReadable {
+            tag: config.name.clone(),
+        }
+        .into()),
+        _ => Ok((channel, id)),
+    }
+}
+
 /// A tag and its last value.
 pub(super) fn summary(
     channel: &ChannelHandle,
@@ -320,10 +333,15 @@ fn timeout(given: Option<u64>) -> Result<Duration, ApiError> {
 }
 
 fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body).map_err(|error| {
+    let wrong = |why: &str| {
         ApiError::bad_request(
-            format!("the body is not what this path takes: {error}"),
+            format!("the body is not what this path takes: {why}"),
             "send JSON as the documentation of the API shows",
         )
-    })
+    };
+    // serde would take an array for an object, its fields in their order.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(wrong("it is no object"));
+    }
+    serde_json::from_slice(body).map_err(|error| wrong(&error.to_string()))
 }

@@ -241,12 +241,15 @@ async fn check_channel(
     match configured {
         Ok(Ok(())) => {}
         Ok(Err(refused)) => {
-            faults.extend(
-                refused
-                    .into_iter()
-                    .take(Faults::MAX)
-                    .map(|fault| (fault.at, fault.message)),
-            );
+            // What a driver says of its links the host has said already, with the way to grant them.
+            let of_links = |at: &str| at.starts_with("links.") && !faults.is_empty();
+            let refused: Vec<_> = refused
+                .into_iter()
+                .take(Faults::MAX)
+                .filter(|fault| !of_links(&fault.at))
+                .map(|fault| (fault.at, fault.message))
+                .collect();
+            faults.extend(refused);
         }
         Err(exit) => faults.push((
             "driver".to_owned(),

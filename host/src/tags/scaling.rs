@@ -38,6 +38,16 @@ pub enum BadValue {
         /// The tag.
         tag: String,
     },
+    /// It has a fraction that the tag has no place for.
+    #[error("{value} is no whole number, and tag {tag} is of type {expected}, without a scale")]
+    NotWhole {
+        /// The tag.
+        tag: String,
+        /// Its type.
+        expected: String,
+        /// What was given.
+        value: f64,
+    },
     /// It is too long.
     #[error("the value for tag {tag} is longer than 64 KiB or 65,536 elements")]
     TooLong {
@@ -162,6 +172,14 @@ fn number(tag: &Tag, scalar: Scalar, number: Number) -> Result<Value, BadValue> 
     };
     let whole = match raw {
         Number::Int(v) => v,
+        // A scaled tag takes the nearest step that it has; without a scale a fraction is a mistake.
+        Number::Float(v) if !is_scaled(tag) && v.fract() != 0.0 => {
+            return Err(BadValue::NotWhole {
+                tag: tag.name.clone(),
+                expected: tag.data_type.to_string(),
+                value: v,
+            });
+        }
         // The cast saturates, and what saturates is out of every range below 128 bits.
         Number::Float(v) => v.round_ties_even() as i128,
     };
@@ -284,6 +302,8 @@ pub(in crate::tags) mod tests {
         check("uint16", 1.0, 0.0, Value::Int(-1), Err("holds 0 to 65535"));
         check("int16", 0.1, 0.0, Value::Float(21.5), Ok(Value::Int(215)));
         check("int16", 0.1, 0.0, Value::Float(4000.0), Err("-3276.8"));
+        check("int16", 1.0, 0.0, Value::Float(21.0), Ok(Value::Int(21)));
+        check("int16", 1.0, 0.0, Value::Float(21.5), Err("no whole"));
         check(
             "uint64",
             1.0,

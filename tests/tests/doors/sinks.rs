@@ -1,0 +1,217 @@
+//! What sinks leave: whole lines, every sample, whatever happens to the host.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use bulkhead_tests::{Bulkhead, Folder, Running};
+use serde_json::Value;
+
+use super::SIGNAL;
+
+const FILE: &str = "[[sink]]\nkind = \"file\"\npath = \"samples.jsonl\"\n";
+
+/// Every line of a file is whole and a sample; those of the counter by life and number of the batch.
+fn samples(path: &Path) -> Result<Vec<(u64, u64, u64)>> {
+    let text = fs::read_to_string(path)?;
+    assert!(
+        text.is_empty() || text.ends_with('\n'),
+        "the last line is torn: {:?}",
+        text.lines().last()
+    );
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let sample: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
+        assert_eq!(
+            [&sample["channel"], &sample["device"]],
+            ["a", "a"],
+            "{line}"
+        );
+        if sample["tag"] == "count" && sample["quality"] == "good" {
+            let number = |key: &str| {
+                sample[key]
+                    .as_u64()
+                    .with_context(|| format!("{key}: {line}"))
+            };
+            found.push((
+                number("incarnation")?,
+                number("sequence")?,
+                number("value")?,
+            ));
+        }
+    }
+    Ok(found)
+}
+
+/// Within each life, every value of the counter, in order.
+fn is_complete(samples: &[(u64, u64, u64)]) -> bool {
+    samples.windows(2).all(|pair| {
+        let [
+            (life, sequence, value),
+            (next_life, next_sequence, next_value),
+        ] = [pair[0], pair[1]];
+        life < next_life
+            || (life == next_life && sequence < next_sequence && value + 1 == next_value)
+    })
+}
+
+#[test]
+fn a_file_holds_every_sample() -> Result<()> {
+    let config = format!("{SIGNAL}{FILE}");
+    let host = Bulkhead::start(&config)?;
+    let path = host.folder().join("samples.jsonl");
+    let sink = host.get_until("/api/v1/status", |status| {
+        let sink = &status["sinks"][0];
+        (sink["written_samples"].as_u64()? > 10).then(|| sink.clone())
+    })?;
+    assert_eq!(
+        [&sink["name"], &sink["kind"], &sink["dropped_messages"]],
+        [&"file".into(), &"file".into(), &Value::from(0)]
+    );
+    // Another host in between: the file goes on.
+    let host = host.start_again(&config)?;
+    host.get_until("/api/v1/status", |status| {
+        (status["sinks"][0]["written_samples"].as_u64()? > 10).then_some(())
+    })?;
+    let count = host.get("/api/v1/tags/a/count")?.body["value"]
+        .as_u64()
+        .context("a number")?;
+    // The folder goes with the host: a copy of the file's name stays.
+    let kept = host.folder().with_extension("samples");
+    fs::hard_link(&path, &kept)?;
+    let ended = host.stop()?;
+    let found = samples(&kept);
+    fs::remove_file(&kept)?;
+    let found = found?;
+    assert_eq!(ended.code(), Some(0), "{ended:#?}");
+    assert!(is_complete(&found), "{found:?}");
+    let (first, last) = (
+        found.first().context("samples")?,
+        found.last().context("samples")?,
+    );
+    assert_eq!(
+        (
+            first.0,
+            last.0,
+            first.2,
+            found.iter().filter(|sample| sample.2 == 1).count()
+        ),
+        (1, 2, 1, 2)
+    );
+    assert!(
+        last.2 >= count,
+        "what was seen before the end is on the disk: {last:?}, {count}"
+    );
+    Ok(())
+}
+
+/// Runs until the file has grown, then kills the host without a word.
+fn run_and_kill(folder: &Folder, path: &Path) -> Result<()> {
+    let before = fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let running: Running = folder.start(&["run", Folder::CONFIG])?;
+    running
+        .err()
+        .wait_for(0, |line| line.starts_with("ready: ").then_some(()))?;
+    let grown = || fs::metadata(path).is_ok_and(|metadata| metadata.len() > before + 1_000);
+    for _ in 0..6_000 {
+        if grown() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(grown(), "nothing was written: {}", running.printed());
+    drop(running);
+    Ok(())
+}
+
+#[test]
+fn a_line_that_a_crash_has_torn_is_cut_off() -> Result<()> {
+    let folder = Folder::new()?;
+    folder.write_config(&format!("{SIGNAL}{FILE}"))?;
+    let path = folder.path().join("samples.jsonl");
+    for torn in ["", "{\"channel\":\"a\",\"tag\":\"cou", "{\"ch"] {
+        run_and_kill(&folder, &path)?;
+        let mut file = fs::File::options().append(true).open(&path)?;
+        file.write_all(torn.as_bytes())?;
+    }
+    let before = fs::read_to_string(&path)?;
+    let before = &before[..before.rfind('\n').context("lines")?];
+    run_and_kill(&folder, &path)?;
+    let ended = folder.run(&["run", Folder::CONFIG, "--for", "1ms"])?;
+    assert_eq!(ended.code(), Some(0), "{ended:#?}");
+    assert!(
+        fs::read_to_string(&path)?.starts_with(before),
+        "what was whole stays"
+    );
+    let found = samples(&path)?;
+    assert!(is_complete(&found), "{found:?}");
+
+    // Somebody else's file is left alone, and the host says what to do.
+    fs::write(&path, "password = secret")?;
+    let host = Bulkhead::start_in(folder, &format!("{SIGNAL}{FILE}"), &[])?;
+    let trouble = host.get_until("/api/v1/status", |status| {
+        Some(status["sinks"][0]["trouble"].as_str()?.to_owned())
+    })?;
+    assert!(
+        trouble.contains("not written by a sink") && trouble.contains("another `path`"),
+        "{trouble}"
+    );
+    assert_eq!(fs::read_to_string(&path)?, "password = secret");
+    // It takes up again by itself once that is mended.
+    fs::remove_file(&path)?;
+    host.get_until("/api/v1/status", |status| {
+        let sink = &status["sinks"][0];
+        (sink["trouble"].is_null() && sink["written_samples"].as_u64()? > 0).then_some(())
+    })?;
+    assert!(is_complete(&samples(&path)?));
+    Ok(())
+}
+
+#[test]
+fn standard_output_is_json_where_no_person_reads_it() -> Result<()> {
+    let folder = Folder::new()?;
+    folder.write_config(&format!("{SIGNAL}[[sink]]\nkind = \"stdout\"\n"))?;
+    let running = folder.start(&["run", Folder::CONFIG])?;
+    running.out().wait_for(0, |line| {
+        let sample: Value = serde_json::from_str(line).ok()?;
+        (sample["tag"] == "count" && sample["value"].as_u64()? > 10).then_some(())
+    })?;
+    let ended = running.terminate()?;
+    assert_eq!(ended.code(), Some(0), "{ended:#?}");
+    let values: Vec<u64> = super::json_lines(&ended)
+        .iter()
+        .filter(|sample| sample["tag"] == "count" && sample["quality"] == "good")
+        .filter_map(|sample| sample["value"].as_u64())
+        .collect();
+    let expected: Vec<u64> = (1..=values.len() as u64).collect();
+    assert_eq!(values, expected);
+    Ok(())
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_the_host_in_order() -> Result<()> {
+    let folder = Folder::new()?;
+    folder.write_config(&format!("{SIGNAL}[[sink]]\nkind = \"stdout\"\n"))?;
+    let line = format!(
+        "{} run {} | head -n 3; echo \"${{PIPESTATUS[0]}}\"",
+        bulkhead_tests::paths::bulkhead()?.display(),
+        Folder::CONFIG
+    );
+    let mut bash = std::process::Command::new("bash");
+    let ended = Running::start(bash.args(["-c", &line]).current_dir(folder.path()))?.wait()?;
+    assert_eq!(
+        (ended.out.len(), ended.out.last().map(String::as_str)),
+        (4, Some("0")),
+        "{ended:#?}"
+    );
+    assert!(
+        ended
+            .err
+            .iter()
+            .any(|line| line.contains("standard output was closed"))
+            && !ended.err.iter().any(|line| line.contains("panicked")),
+        "{ended:#?}"
+    );
+    Ok(())
+}
