@@ -1,15 +1,16 @@
 //! Does what a list of actions says, in order. The list was checked as a whole.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::incarnation::Incarnation;
-use super::intake::LinkGate;
+use super::incarnation::{Incarnation, Refused};
+use super::intake::Reach;
 use super::mailbox::{Answer, Ask, RequestError};
 use super::shared::raise;
 use crate::bindings::actions::{
     Action, DeviceCondition, DeviceState, PollDone, ReadDone, WriteDone,
 };
-use crate::bindings::events::{ActionKind, Declined, Event, Happening};
+use crate::bindings::events::ActionKind;
 use crate::bindings::types;
 use crate::bus::Happened;
 use crate::event::{MonotonicNs, Quality, Sample, Value, WallNs};
@@ -110,7 +111,7 @@ impl Incarnation<'_> {
         let handed_on = self
             .shared
             .tags()
-            .take(samples, &LinkGate { incarnation: self }, wall);
+            .take(samples, &Reach { incarnation: self }, wall);
         self.shared.publish(&self.id, handed_on, wall);
     }
 
@@ -203,8 +204,12 @@ impl Incarnation<'_> {
             }
         });
         let Some(device) = device_name else { return };
-        if state.condition == DeviceCondition::Down {
-            let reason = format!("device {device} is down: {why}").into();
+        let down: Option<Arc<str>> = (state.condition == DeviceCondition::Down)
+            .then(|| format!("device {device} is down: {why}").into());
+        if let Some(slot) = self.devices_down.get_mut(state.device as usize) {
+            slot.clone_from(&down);
+        }
+        if let Some(reason) = down {
             let device = DeviceId(state.device);
             let changes = self.shared.tags().mark_unless_bad(
                 |tag| tag.device == device,
@@ -233,16 +238,14 @@ impl Incarnation<'_> {
         }
     }
 
-    fn decline(&mut self, action: ActionKind, why: &str, now: MonotonicNs) {
+    /// Tells the driver in its next turn. Of several actions of one kind, once: it would learn no more from the others,
+    /// and a list of nothing else would fill turns without end.
+    fn decline(&mut self, action: ActionKind, why: &'static str, now: MonotonicNs) {
+        if self.declined.iter().any(|declined| declined.action == action) {
+            return;
+        }
         tracing::debug!(instance = %self.id, ?action, why, "action declined");
-        let declined = Declined {
-            action,
-            why: why.to_owned(),
-        };
-        self.batch.push(Event {
-            at_ns: now.0,
-            what: Happening::Declined(declined),
-        });
+        self.declined.push_back(Refused { at: now, action, why });
     }
 
     fn stopped(&self) -> Exit {

@@ -23,9 +23,10 @@ const FIRST_HOST_CONNECTION: u32 = 1 << 31;
 
 /// Why a list of actions was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("action {index} of {count} ({kind}) {why}")]
+#[error("action {number} of {count} ({kind}) {why}")]
 pub(super) struct Refusal {
-    index: usize,
+    /// Counted from 1.
+    number: usize,
     count: usize,
     kind: &'static str,
     why: String,
@@ -60,7 +61,7 @@ pub(super) fn validate(actions: &[Action], context: &Context<'_>) -> Result<(), 
     let mut progress = Progress::default();
     for (index, action) in actions.iter().enumerate() {
         let refuse = |why: String| Refusal {
-            index,
+            number: index + 1,
             count: actions.len(),
             kind: kind(action),
             why,
@@ -205,9 +206,8 @@ fn check_open(
 
 fn check_connection(id: u32, context: &Context<'_>, progress: &Progress) -> Result<(), String> {
     let known = progress.opened.contains(&id)
-        || context.connections.get(ConnectionId(id)).is_some()
-        // Gone for good a moment ago: the driver may not know yet.
-        || id < context.connections.least_free();
+        // Open, or gone for good: the driver may not have looked at its `closed` yet.
+        || context.connections.was_opened(ConnectionId(id));
     if !known || progress.closed.contains(&id) {
         return Err(format!("names connection {id}, which is not open"));
     }

@@ -102,6 +102,10 @@ impl From<RequestError> for ApiError {
                 StatusCode::FORBIDDEN,
                 "give the tag access = \"r\" or \"rw\" in the configuration",
             ),
+            RequestError::NotSupported { .. } => (
+                StatusCode::NOT_IMPLEMENTED,
+                "see what the driver can do; a tag in a group is read by its polls",
+            ),
             RequestError::BadValue(_) => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "give a value of the tag's own type and within its range",

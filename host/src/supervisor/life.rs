@@ -135,7 +135,12 @@ impl Life {
             connections: &mut self.connections,
             stop: &mut stop_order,
             number,
-            reason: between.reason,
+            reason: match (number, between.reason) {
+                (1, _) => StartReason::First,
+                // Not the first of the channel, only of this process.
+                (_, StartReason::First) => StartReason::HostRestart,
+                (_, reason) => reason,
+            },
             alone: (between.history.attempts() > 0)
                 .then_some(ATTRIBUTION.min(config.restart.reset_after)),
             start: start_budget(&config),
@@ -172,6 +177,7 @@ impl Life {
         match exit {
             Some(exit) => self.conclude(exit, between),
             None => self.clear_up(
+                false,
                 Quality::BadOutOfService,
                 "the channel was stopped while it started",
             ),
@@ -182,21 +188,25 @@ impl Life {
     fn conclude(&mut self, exit: Exit, between: &mut Between) {
         let state = self.shared.state();
         let sentence = exit.to_string();
+        if state == State::Restarting {
+            // However it ended: the operator wants the next one, with all attempts before it.
+            between.reason = StartReason::ManualRestart;
+            between.history = History::default();
+            self.shared.update(|status| status.attempts = 0);
+        }
         let Some(class) = exit.kind.class() else {
             let input = if exit.during == During::Idle {
                 Input::StopOverdue
             } else {
                 Input::Ended
             };
-            self.clear_up(Quality::BadOutOfService, &sentence);
-            if state == State::Restarting {
-                between.reason = StartReason::ManualRestart;
-            }
+            self.clear_up(input == Input::Ended, Quality::BadOutOfService, &sentence);
             step(&self.shared, input, &sentence);
             return;
         };
+        let in_order = class == ExitClass::Finished;
         self.report(exit, class);
-        self.clear_up(Quality::BadStale, &sentence);
+        self.clear_up(in_order, Quality::BadStale, &sentence);
         if matches!(state, State::Stopping | State::Restarting) {
             step(&self.shared, Input::FaultRetry, &sentence);
             return;
@@ -276,8 +286,8 @@ impl Life {
     }
 
     /// Nothing of an incarnation is good after its end.
-    fn clear_up(&mut self, quality: Quality, reason: &str) {
-        self.connections.end_incarnation();
+    fn clear_up(&mut self, in_order: bool, quality: Quality, reason: &str) {
+        self.connections.end_incarnation(in_order);
         let (wall, instance) = (self.shared.clock().wall(), self.shared.instance());
         let changes = self
             .shared

@@ -49,6 +49,8 @@ pub enum Progress {
 pub(super) struct Prepared {
     pub(super) driver: Driver,
     pub(super) config: Arc<crate::bindings::config::ChannelConfig>,
+    /// What the driver can do.
+    pub(super) can: Vec<&'static str>,
 }
 
 /// The budget for instantiation, `describe` and `configure`: larger than a turn's, since it comes once.
@@ -255,6 +257,7 @@ async fn check_channel(
         Ok(Prepared {
             driver: driver.clone(),
             config,
+            can: info.can.clone(),
         })
     } else {
         Err(faults)
