@@ -1,15 +1,17 @@
 //! Does what a list of actions says, in order. The list was checked as a whole.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::incarnation::Incarnation;
-use super::intake::LinkGate;
+use super::incarnation::{Incarnation, Refused};
+use super::intake::Reach;
 use super::mailbox::{Answer, Ask, RequestError};
 use super::shared::raise;
+use super::validate;
 use crate::bindings::actions::{
     Action, DeviceCondition, DeviceState, PollDone, ReadDone, WriteDone,
 };
-use crate::bindings::events::{ActionKind, Declined, Event, Happening};
+use crate::bindings::events::ActionKind;
 use crate::bindings::types;
 use crate::bus::Happened;
 use crate::event::{MonotonicNs, Quality, Sample, Value, WallNs};
@@ -103,13 +105,27 @@ impl Incarnation<'_> {
     }
 
     fn publish(&mut self, samples: Vec<types::Sample>, wall: WallNs) {
-        let count = samples.len() as u64;
-        self.sample_tokens = self.sample_tokens.saturating_sub(count);
-        raise(&self.shared.counters.samples, count);
+        let weight = samples.iter().map(validate::weight).sum();
+        self.sample_tokens = self.sample_tokens.saturating_sub(weight);
+        raise(&self.shared.counters.samples, samples.len() as u64);
         let samples = samples.into_iter().map(Sample::from);
-        let gate = LinkGate { incarnation: self };
+        let gate = Reach { incarnation: self };
         let handed_on = self.shared.tags().take(samples, &gate, wall);
-        self.shared.publish(&self.id, handed_on, wall);
+        self.hand_on(handed_on);
+    }
+
+    fn hand_on(&mut self, samples: Vec<Sample>) {
+        if self.handed_on.is_empty() {
+            self.handed_on = samples;
+        } else {
+            self.handed_on.extend(samples);
+        }
+    }
+
+    /// Puts what this turn hands on onto the bus.
+    pub(super) fn flush(&mut self, wall: WallNs) {
+        let samples = std::mem::take(&mut self.handed_on);
+        self.shared.publish(&self.id, samples, wall);
     }
 
     fn poll_done(&mut self, done: &PollDone) {
@@ -201,8 +217,12 @@ impl Incarnation<'_> {
             }
         });
         let Some(device) = device_name else { return };
-        if state.condition == DeviceCondition::Down {
-            let reason = format!("device {device} is down: {why}").into();
+        let down: Option<Arc<str>> = (state.condition == DeviceCondition::Down)
+            .then(|| format!("device {device} is down: {why}").into());
+        if let Some(slot) = self.devices_down.get_mut(state.device as usize) {
+            slot.clone_from(&down);
+        }
+        if let Some(reason) = down {
             let device = DeviceId(state.device);
             let changes = self.shared.tags().mark_unless_bad(
                 |tag| tag.device == device,
@@ -210,7 +230,7 @@ impl Incarnation<'_> {
                 &reason,
                 wall,
             );
-            self.shared.publish(&self.id, changes, wall);
+            self.hand_on(changes);
         }
         self.shared.announce(Happened::Device {
             device,
@@ -231,16 +251,14 @@ impl Incarnation<'_> {
         }
     }
 
-    fn decline(&mut self, action: ActionKind, why: &str, now: MonotonicNs) {
+    /// Tells the driver in its next turn. Of several actions of one kind, once: it would learn no more from the others,
+    /// and a list of nothing else would fill turns without end.
+    fn decline(&mut self, action: ActionKind, why: &'static str, now: MonotonicNs) {
+        if self.declined.iter().any(|declined| declined.action == action) {
+            return;
+        }
         tracing::debug!(instance = %self.id, ?action, why, "action declined");
-        let declined = Declined {
-            action,
-            why: why.to_owned(),
-        };
-        self.batch.push(Event {
-            at_ns: now.0,
-            what: Happening::Declined(declined),
-        });
+        self.declined.push_back(Refused { at: now, action, why });
     }
 
     fn stopped(&self) -> Exit {

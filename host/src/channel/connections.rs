@@ -3,6 +3,7 @@
 //! They belong to the channel, not to the incarnation: those of links with `on_restart = "keep"` go on to the next one.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -16,6 +17,8 @@ use crate::link::{Connection, DEFAULT_SEND_WINDOW, OpenOptions, StreamId};
 
 /// The most connections that one channel may have open at once.
 pub(super) const MAX_CONNECTIONS: usize = 256;
+/// The most ranges of used ids that are told apart. A driver that counts has one.
+const MAX_USED_RANGES: usize = 64;
 
 /// One connection.
 pub(super) struct Opened {
@@ -41,8 +44,8 @@ pub(crate) struct Connections {
     mailbox: mpsc::Sender<Mail>,
     tracker: TaskTracker,
     incarnation: u64,
-    /// The next id that a driver may pick: ids ascend within an incarnation.
-    least_free: u32,
+    /// The ids that this incarnation has used: ascending, without overlap, at most [`MAX_USED_RANGES`].
+    used: Vec<RangeInclusive<u32>>,
     opened: BTreeMap<u32, Opened>,
 }
 
@@ -60,7 +63,7 @@ impl Connections {
             mailbox,
             tracker,
             incarnation: 0,
-            least_free: 0,
+            used: Vec::new(),
             opened: BTreeMap::new(),
         }
     }
@@ -68,7 +71,7 @@ impl Connections {
     /// Begins an incarnation: drops what does not outlive the one before, and says what does.
     pub(super) fn begin(&mut self, incarnation: u64) -> Vec<Survivor> {
         self.incarnation = incarnation;
-        self.least_free = 0;
+        self.used.clear();
         let mut survivors = Vec::new();
         for (id, mut opened) in std::mem::take(&mut self.opened) {
             let keep = self
@@ -86,34 +89,59 @@ impl Connections {
                     peer: survivor.peer,
                     send_window: survivor.send_window,
                 });
-                self.least_free = id + 1;
+                self.use_up(id);
                 self.opened.insert(id, opened);
             }
         }
         survivors
     }
 
-    /// Ends every connection whose link does not keep it over a restart.
-    pub(crate) fn end_incarnation(&mut self) {
-        let links = &self.links;
-        self.opened.retain(|_, opened| {
-            links
+    /// Ends every connection whose link does not keep it over a restart. After an end in order, what the driver sent
+    /// last still leaves; after a fault nobody knows what it was worth.
+    pub(crate) fn end_incarnation(&mut self, in_order: bool) {
+        let ended = self.opened.extract_if(.., |_, opened| {
+            self.links
                 .get(opened.link.index())
-                .is_some_and(|link| link.on_restart == OnRestart::Keep)
+                .is_none_or(|link| link.on_restart != OnRestart::Keep)
         });
+        for (_, opened) in ended {
+            if in_order {
+                opened.handle.release();
+            }
+        }
     }
 
-    /// Ends them all.
+    /// Ends them all, after what was sent has left.
     pub(crate) fn clear(&mut self) {
-        self.opened.clear();
+        for opened in std::mem::take(&mut self.opened).into_values() {
+            opened.handle.release();
+        }
     }
 
     pub(super) fn len(&self) -> usize {
         self.opened.len()
     }
 
+    /// The next id that a driver may pick: ids ascend within an incarnation.
     pub(super) fn least_free(&self) -> u32 {
-        self.least_free
+        self.used.last().map_or(0, |last| last.end() + 1)
+    }
+
+    /// Whether this incarnation has had a connection of this id, open now or gone for good.
+    pub(super) fn was_opened(&self, id: ConnectionId) -> bool {
+        self.used.iter().rev().any(|range| range.contains(&id.0))
+    }
+
+    /// Notes an id greater than all before. Where a driver leaves gaps without end, the oldest are forgotten.
+    fn use_up(&mut self, id: u32) {
+        match self.used.last_mut() {
+            Some(last) if last.end() + 1 == id => *last = *last.start()..=id,
+            Some(_) | None => self.used.push(id..=id),
+        }
+        if self.used.len() > MAX_USED_RANGES {
+            let oldest = self.used.remove(0);
+            self.used[0] = *oldest.start()..=*self.used[0].end();
+        }
     }
 
     pub(super) fn has_link(&self, link: LinkId) -> bool {
@@ -144,7 +172,7 @@ impl Connections {
             seed: fastrand::u64(..),
         };
         let handle = Connection::open(options, self.mailbox.clone(), &self.tracker);
-        self.least_free = id.0 + 1;
+        self.use_up(id.0);
         self.opened.insert(
             id.0,
             Opened {

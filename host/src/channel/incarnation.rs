@@ -8,13 +8,15 @@
 //! Whatever ends the loop is an [`Exit`]: the loop has no other way out. Timers, polls and bytes that were not
 //! delivered end with it; requests that were dispatched are answered as restarted when it is dropped.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Sleep, sleep_until, timeout_at};
 
 use super::connections::Connections;
+use super::intake::Lost;
 use super::mailbox::{Mail, Mailbox};
 use super::pending::Pending;
 use super::polls::Polls;
@@ -25,9 +27,9 @@ use crate::bindings::actions::Action;
 use crate::bindings::config::ChannelConfig;
 use crate::bindings::events::{self, Event, Happening, StartReason};
 use crate::driver::{Budget, Driver, Instance, InstanceSpec};
-use crate::event::{MonotonicNs, WallNs};
+use crate::event::{MonotonicNs, Sample, WallNs};
 use crate::exit::{During, Exit, ExitKind};
-use crate::ids::{InstanceId, LinkId};
+use crate::ids::InstanceId;
 use crate::lifecycle::Input;
 
 /// How many seconds' worth of samples a driver may publish at once.
@@ -49,6 +51,13 @@ pub(crate) struct Parts<'a> {
     pub(crate) start: Budget,
 }
 
+/// An action that this host does not carry out, and of which the driver has not been told yet.
+pub(super) struct Refused {
+    pub(super) at: MonotonicNs,
+    pub(super) action: events::ActionKind,
+    pub(super) why: &'static str,
+}
+
 /// One life, under way.
 pub(crate) struct Incarnation<'a> {
     pub(super) shared: &'a Shared,
@@ -66,6 +75,8 @@ pub(crate) struct Incarnation<'a> {
     pub(super) batch_limit: usize,
     /// Until when it is one.
     alone_until: Option<MonotonicNs>,
+    /// Kinds of actions to be declined in the next turn, each once.
+    pub(super) declined: VecDeque<Refused>,
     /// Received while waiting, before anything else was looked at.
     pub(super) first: Option<Mail>,
     /// Whether due polls and timers come before the mail: turned about whenever a batch is full, so that neither starves.
@@ -75,8 +86,12 @@ pub(crate) struct Incarnation<'a> {
     pub(super) stop_told: bool,
     /// Why each link is down, where it is wanted and down.
     pub(super) links_down: Vec<Option<Arc<str>>>,
-    /// Links that went down in the present batch: their tags go bad when the driver has been told.
-    pub(super) just_down: Vec<LinkId>,
+    /// Why each device is down, where the driver has said so.
+    pub(super) devices_down: Vec<Option<Arc<str>>>,
+    /// What was lost in the present batch: those tags go bad when the driver has been told.
+    pub(super) just_lost: Vec<Lost>,
+    /// What this turn hands on, as one batch: a driver that publishes its samples one by one fills no queue.
+    pub(super) handed_on: Vec<Sample>,
     /// Samples that may be published now; refilled with time.
     pub(super) sample_tokens: u64,
     sample_tokens_at: MonotonicNs,
@@ -104,12 +119,12 @@ impl<'a> Incarnation<'a> {
                 this.alone_until = None;
                 this.batch_limit = this.shared.config().limits.batch;
             }
+            // Whatever waits: a driver that always has something to do must not outlive its order to stop.
+            if this.stopping.is_some_and(|deadline| now >= deadline) {
+                return Err(overdue());
+            }
             this.gather(now);
             if this.batch.is_empty() {
-                if this.stopping.is_some_and(|deadline| now >= deadline) {
-                    let sentence = "the driver did not stop in time, so it was dropped";
-                    return Err(Exit::new(ExitKind::Stopped, During::Idle, sentence));
-                }
                 this.wait().await?;
                 continue;
             }
@@ -183,12 +198,15 @@ impl<'a> Incarnation<'a> {
             batch: Vec::new(),
             batch_limit: if alone.is_some() { 1 } else { limits.batch },
             alone_until: alone.map(|alone| begun.after(alone)),
+            declined: VecDeque::new(),
             first: None,
             schedule_first: false,
             stopping: None,
             stop_told: false,
             links_down: vec![None; shared.config().links.len()],
-            just_down: Vec::new(),
+            devices_down: vec![None; shared.config().devices.len()],
+            just_lost: Vec::new(),
+            handed_on: Vec::new(),
             sample_tokens: u64::from(limits.samples_per_second) * SAMPLE_BURST_SECONDS,
             sample_tokens_at: begun,
             shared,
@@ -221,7 +239,7 @@ impl<'a> Incarnation<'a> {
         ) {
             tracing::debug!(instance = %this.id, %denied, "started too late");
         }
-        this.refresh_links();
+        this.refresh_links(begun);
         if shared.config().links.is_empty() {
             this.polls.all_soon(begun);
         }
@@ -233,7 +251,8 @@ impl<'a> Incarnation<'a> {
         let next = [
             self.timers.next(),
             self.pending.next(),
-            self.polls.next(),
+            // Nothing is polled after the order to stop, so what is due then is nothing to wake up for.
+            self.polls.next().filter(|_| self.stopping.is_none()),
             self.stopping,
         ]
         .into_iter()
@@ -271,7 +290,13 @@ impl<'a> Incarnation<'a> {
                 "a turn was begun without an instance",
             ));
         };
-        let (instance, actions) = instance.turn((now, wall), &self.batch).await?;
+        let turn = instance.turn((now, wall), &self.batch);
+        let (instance, actions) = match self.stopping {
+            None => turn.await?,
+            Some(deadline) => timeout_at(self.shared.clock().instant(deadline), turn)
+                .await
+                .map_err(|_elapsed| overdue())??,
+        };
         let counters = &self.shared.counters;
         raise(&counters.turns, 1);
         raise(&counters.events, self.batch.len() as u64);
@@ -310,7 +335,9 @@ impl<'a> Incarnation<'a> {
         };
         validate::validate(&actions, &context)
             .map_err(|refusal| Exit::new(ExitKind::Refused, During::Turn, refusal.to_string()))?;
-        self.apply(actions, now, wall).await
+        let applied = self.apply(actions, now, wall).await;
+        self.flush(wall);
+        applied
     }
 
     fn refill_samples(&mut self, now: MonotonicNs) {
@@ -325,4 +352,10 @@ impl<'a> Incarnation<'a> {
             self.sample_tokens_at = now;
         }
     }
+}
+
+/// The end of a driver that was asked to stop and has not.
+fn overdue() -> Exit {
+    let sentence = "the driver did not stop in time, so it was dropped";
+    Exit::new(ExitKind::Stopped, During::Idle, sentence)
 }

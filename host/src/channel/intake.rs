@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::incarnation::Incarnation;
+use super::incarnation::{Incarnation, Refused};
 use super::mailbox::{Ask, Mail, Request, RequestError};
 use super::pending::{MAX_PENDING, Owed};
 use super::shared::raise;
 use crate::bindings::events::{self, Event, Happening};
 use crate::bus::Happened;
 use crate::event::{MonotonicNs, Quality, WallNs};
-use crate::ids::{ConnectionId, GroupId, LinkId};
+use crate::ids::{ConnectionId, DeviceId, GroupId, LinkId};
 use crate::lifecycle::{Input, State};
 use crate::link::{CloseReason, LinkEvent, LinkMail};
 use crate::tags::Gate;
@@ -20,6 +20,12 @@ impl Incarnation<'_> {
         if let (Some(deadline), false) = (self.stopping, self.stop_told) {
             self.stop_told = true;
             self.push(now, now, Happening::Stop(deadline.0));
+        }
+        while self.has_room()
+            && let Some(Refused { at, action, why }) = self.declined.pop_front()
+        {
+            let why = why.to_owned();
+            self.push(at, now, Happening::Declined(events::Declined { action, why }));
         }
         while self.has_room()
             && let Some(request) = self.pending.expire(now)
@@ -105,6 +111,9 @@ impl Incarnation<'_> {
             reply,
         } = request;
         let owed = Owed::new(ask.clone(), deadline, timeout, reply);
+        if owed.is_abandoned() {
+            return; // Whoever asked has gone: a write that nobody waits for is not carried out behind their back.
+        }
         if now >= deadline {
             owed.answer(Err(RequestError::TimedOut { after: timeout }));
             return;
@@ -172,11 +181,11 @@ impl Incarnation<'_> {
                 })
             }
             LinkEvent::Closed { reason, retrying } => {
-                let was_up = opened.stream.take().is_some();
+                opened.stream = None;
                 if !retrying {
                     self.connections.remove(id);
                 }
-                self.note_closed(link, reason, was_up, retrying);
+                self.note_closed(link, reason, retrying);
                 Happening::Closed(events::Closed {
                     connection: id.0,
                     reason: reason.into(),
@@ -218,9 +227,9 @@ impl Incarnation<'_> {
         }
     }
 
-    fn note_closed(&mut self, link: LinkId, reason: CloseReason, was_up: bool, retrying: bool) {
+    fn note_closed(&mut self, link: LinkId, reason: CloseReason, retrying: bool) {
         let (wanted, _) = self.connections.link_state(link);
-        if !wanted {
+        if !wanted && reason == CloseReason::Requested {
             self.note_link(link, None, "closed by the driver");
             return;
         }
@@ -236,15 +245,16 @@ impl Incarnation<'_> {
             .get(link.index())
             .map_or("?", |link| link.name.as_str());
         let why: Arc<str> = format!("link {name} is down: {}{then}", reason.sentence()).into();
-        if was_up
-            || self
-                .links_down
-                .get(link.index())
-                .is_some_and(Option::is_none)
-        {
-            self.just_down.push(link);
+        self.note_link(link, Some(why.clone()), reason.sentence());
+        // Looked up now: before the driver's turn the link may be up again, and nothing has been read over it yet.
+        let config = self.shared.config();
+        let lost: Box<[bool]> = (0u32..)
+            .zip(&config.devices)
+            .map(|(device, _)| self.link_down(DeviceId(device)).is_some())
+            .collect();
+        if lost.contains(&true) {
+            self.just_lost.push(Lost { devices: lost, why });
         }
-        self.note_link(link, Some(why), reason.sentence());
     }
 
     /// Notes how a link is, and tells whoever watches if that is news.
@@ -278,8 +288,9 @@ impl Incarnation<'_> {
         self.refresh_health();
     }
 
-    /// Takes over what the connections that outlived a restart are like.
-    pub(super) fn refresh_links(&mut self) {
+    /// Takes over what the connections that outlived a restart are like. What lies behind them was read by the driver
+    /// before, so it is polled at once.
+    pub(super) fn refresh_links(&mut self, now: MonotonicNs) {
         for number in (0u32..).take(self.shared.config().links.len()) {
             let (wanted, up) = self.connections.link_state(LinkId(number));
             if wanted && !up && self.links_down[number as usize].is_none() {
@@ -290,8 +301,10 @@ impl Incarnation<'_> {
                 );
             } else if up {
                 self.note_link(LinkId(number), None, "kept over the restart");
+                self.poll_soon(LinkId(number), now);
             }
         }
+        self.refresh_health();
     }
 
     /// Degraded while a link that the driver wants is down.
@@ -309,15 +322,11 @@ impl Incarnation<'_> {
     }
 
     /// Gives the tags behind links that went down their quality, now that the driver has been told: what it
-    /// published of bytes that came before is in, and nothing good can follow.
+    /// published of bytes that came before is in, and only what it reads from now on can be good.
     pub(super) fn mark_lost_links(&mut self, wall: WallNs) {
-        for link in std::mem::take(&mut self.just_down) {
-            let Some(Some(why)) = self.links_down.get(link.index()).cloned() else {
-                continue;
-            };
-            let blocked = LinkGate { incarnation: self };
+        for Lost { devices, why } in std::mem::take(&mut self.just_lost) {
             let changes = self.shared.tags().mark(
-                |tag| blocked.blocks(tag.device).is_some(),
+                |tag| devices.get(tag.device.index()) == Some(&true),
                 Quality::BadNotConnected,
                 &why,
                 wall,
@@ -325,40 +334,61 @@ impl Incarnation<'_> {
             self.shared.publish(&self.id, changes, wall);
         }
     }
-}
 
-/// Keeps samples from being good while no link leads to their device.
-pub(super) struct LinkGate<'a, 'b> {
-    pub(super) incarnation: &'a Incarnation<'b>,
-}
-
-impl Gate for LinkGate<'_, '_> {
-    fn is_open(&self) -> bool {
-        self.incarnation.links_down.iter().all(Option::is_none)
-    }
-
-    fn blocks(&self, device: crate::ids::DeviceId) -> Option<(Quality, Arc<str>)> {
-        let down = &self.incarnation.links_down;
-        let config = self.incarnation.shared.config();
-        let own = config
+    /// Why no link leads to a device, if none does.
+    fn link_down(&self, device: DeviceId) -> Option<Arc<str>> {
+        let down = &self.links_down;
+        if down.iter().all(Option::is_none) {
+            return None;
+        }
+        let own = self
+            .shared
+            .config()
             .devices
             .get(device.index())
             .and_then(|device| device.link);
-        let why = match own {
+        match own {
             Some(link) => down.get(link.index()).cloned().flatten(),
-            // Over any link: blocked only if each one that the driver wants is down.
+            // Over any link: only if each one that the driver wants is down.
             None => {
-                let wanted_up = (0u32..).take(down.len()).any(|link| {
-                    self.incarnation.connections.link_state(LinkId(link)) == (true, true)
-                });
-                if wanted_up {
+                let any_up = (0u32..)
+                    .take(down.len())
+                    .any(|link| self.connections.link_state(LinkId(link)) == (true, true));
+                if any_up {
                     None
                 } else {
                     down.iter().flatten().next().cloned()
                 }
             }
-        };
-        why.map(|why| (Quality::BadNotConnected, why))
+        }
+    }
+}
+
+/// Devices to which no link led any more at some moment of the present batch.
+pub(super) struct Lost {
+    /// By their places.
+    devices: Box<[bool]>,
+    why: Arc<str>,
+}
+
+/// Keeps samples from being good while no link leads to their device, or the driver has said that it is down.
+pub(super) struct Reach<'a, 'b> {
+    pub(super) incarnation: &'a Incarnation<'b>,
+}
+
+impl Gate for Reach<'_, '_> {
+    fn is_open(&self) -> bool {
+        let at = self.incarnation;
+        at.links_down.iter().chain(&at.devices_down).all(Option::is_none)
+    }
+
+    fn blocks(&self, device: DeviceId) -> Option<(Quality, Arc<str>)> {
+        let at = self.incarnation;
+        if let Some(why) = at.link_down(device) {
+            return Some((Quality::BadNotConnected, why));
+        }
+        let why = at.devices_down.get(device.index()).cloned().flatten()?;
+        Some((Quality::BadNoCommunication, why))
     }
 }
 

@@ -114,6 +114,14 @@ pub enum RequestError {
         /// The tag.
         tag: String,
     },
+    /// The driver has not declared that it can do this.
+    #[error("the driver of channel {channel} does not offer to {kind}; `bulkhead inspect` shows what it can do")]
+    NotSupported {
+        /// The channel.
+        channel: String,
+        /// What was asked: `read` or `write`.
+        kind: &'static str,
+    },
     /// The value does not fit.
     #[error(transparent)]
     BadValue(#[from] BadValue),
@@ -149,6 +157,7 @@ impl RequestError {
             RequestError::NoSuchTag { .. } => "no-such-tag",
             RequestError::NotWritable { .. } => "not-writable",
             RequestError::NotReadable { .. } => "not-readable",
+            RequestError::NotSupported { .. } => "not-supported",
             RequestError::BadValue(_) => "bad-value",
             RequestError::Failed { .. } => "failed",
             RequestError::TimedOut { .. } => "timed-out",

@@ -23,9 +23,10 @@ const FIRST_HOST_CONNECTION: u32 = 1 << 31;
 
 /// Why a list of actions was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("action {index} of {count} ({kind}) {why}")]
+#[error("action {number} of {count} ({kind}) {why}")]
 pub(super) struct Refusal {
-    index: usize,
+    /// Counted from 1.
+    number: usize,
     count: usize,
     kind: &'static str,
     why: String,
@@ -60,7 +61,7 @@ pub(super) fn validate(actions: &[Action], context: &Context<'_>) -> Result<(), 
     let mut progress = Progress::default();
     for (index, action) in actions.iter().enumerate() {
         let refuse = |why: String| Refusal {
-            index,
+            number: index + 1,
             count: actions.len(),
             kind: kind(action),
             why,
@@ -205,9 +206,8 @@ fn check_open(
 
 fn check_connection(id: u32, context: &Context<'_>, progress: &Progress) -> Result<(), String> {
     let known = progress.opened.contains(&id)
-        || context.connections.get(ConnectionId(id)).is_some()
-        // Gone for good a moment ago: the driver may not know yet.
-        || id < context.connections.least_free();
+        // Open, or gone for good: the driver may not have looked at its `closed` yet.
+        || context.connections.was_opened(ConnectionId(id));
     if !known || progress.closed.contains(&id) {
         return Err(format!("names connection {id}, which is not open"));
     }
@@ -271,7 +271,7 @@ fn check_samples(
     context: &Context<'_>,
     progress: &mut Progress,
 ) -> Result<(), String> {
-    progress.samples += samples.len() as u64;
+    progress.samples += samples.iter().map(weight).sum::<u64>();
     if progress.samples > context.samples_left {
         return Err(format!(
             "publishes more samples than limits.samples_per_second = {} allows over ten seconds",
@@ -291,6 +291,22 @@ fn check_samples(
         }
     }
     Ok(())
+}
+
+/// What a sample counts for under the rate limit: one, and one more for each 64 bytes of a text or an array, so that long
+/// values cannot fill the queues of consumers with gigabytes.
+pub(super) fn weight(sample: &types::Sample) -> u64 {
+    use types::Value as Abi;
+    let bytes = match &sample.value {
+        None | Some(Abi::Boolean(_) | Abi::Int(_) | Abi::Uint(_) | Abi::Float(_)) => return 1,
+        Some(Abi::Text(text)) => text.len(),
+        Some(Abi::Bytes(bytes)) => bytes.len(),
+        Some(Abi::Booleans(all)) => all.len(),
+        Some(Abi::Ints(all)) => all.len() * 8,
+        Some(Abi::Uints(all)) => all.len() * 8,
+        Some(Abi::Floats(all)) => all.len() * 8,
+    };
+    1 + (bytes / 64) as u64
 }
 
 fn check_tag<'a>(tag: TagId, context: &Context<'a>) -> Result<&'a config::Tag, String> {

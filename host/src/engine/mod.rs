@@ -155,7 +155,7 @@ fn pool(instances: u32, max_memory: u64) -> PoolingAllocationConfig {
 }
 
 fn open_cache(path: &Path) -> Result<Cache, EngineError> {
-    use std::os::unix::fs::DirBuilderExt;
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 
     let fault = |reason: String| EngineError::Cache {
         path: path.to_owned(),
@@ -165,6 +165,9 @@ fn open_cache(path: &Path) -> Result<Cache, EngineError> {
         .recursive(true)
         .mode(0o700)
         .create(path)
+        .map_err(|error| fault(error.to_string()))?;
+    // It may have been there before, open to others: whoever may write there may run code in this process.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
         .map_err(|error| fault(error.to_string()))?;
     let path = path
         .canonicalize()

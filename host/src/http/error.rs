@@ -93,6 +93,7 @@ impl From<RequestError> for ApiError {
             RequestError::NotWritable { .. } | RequestError::NotReadable { .. } => {
                 (StatusCode::FORBIDDEN, OWN)
             }
+            RequestError::NotSupported { .. } => (StatusCode::NOT_IMPLEMENTED, OWN),
             RequestError::BadValue(_) => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "give a value of the tag's own type and within its range",

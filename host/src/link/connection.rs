@@ -73,7 +73,7 @@ pub struct OpenOptions {
 pub struct Connection {
     desk: Arc<Desk>,
     state: watch::Receiver<LinkState>,
-    _end_with_me: DropGuard,
+    end_with_me: DropGuard,
 }
 
 /// A connection that outlives an incarnation, as `started` lists it.
@@ -115,7 +115,7 @@ impl Connection {
         Connection {
             desk,
             state,
-            _end_with_me: end.drop_guard(),
+            end_with_me: end.drop_guard(),
         }
     }
 
@@ -144,6 +144,12 @@ impl Connection {
     /// `requested`, or with another reason where bytes were lost. Nothing more is received.
     pub fn close(&self) {
         self.desk.wish(Wish::Close);
+    }
+
+    /// As [`Connection::close`], and lets go of the handle: the task ends by itself once it has done so.
+    pub fn release(self) {
+        self.close();
+        drop(self.end_with_me.disarm());
     }
 
     /// Stops or resumes receiving, over redials too. The peer feels it; what is in the mailbox already still comes.

@@ -26,11 +26,14 @@ pub struct ChannelHandle {
     commands: mpsc::Sender<Command>,
     requests: Arc<AtomicU64>,
     tags_by_name: HashMap<String, TagId>,
+    /// What its driver can do.
+    can: Vec<&'static str>,
 }
 
 impl ChannelHandle {
     pub(super) fn new(
         shared: Arc<Shared>,
+        can: Vec<&'static str>,
         mailbox: mpsc::Sender<Mail>,
         commands: mpsc::Sender<Command>,
         requests: Arc<AtomicU64>,
@@ -45,6 +48,7 @@ impl ChannelHandle {
             commands,
             requests,
             tags_by_name,
+            can,
         }
     }
 
@@ -209,6 +213,16 @@ impl ChannelHandle {
         ask: Ask,
         timeout: Duration,
     ) -> Result<oneshot::Receiver<Result<Answer, RequestError>>, RequestError> {
+        let kind = match &ask {
+            Ask::Read(_) => "read",
+            Ask::Write { .. } => "write",
+        };
+        if !self.can.contains(&kind) {
+            return Err(RequestError::NotSupported {
+                channel: self.id().to_string(),
+                kind,
+            });
+        }
         let state = self.shared.state();
         match state {
             lifecycle::State::Stopped | lifecycle::State::Stopping | lifecycle::State::Broken => {

@@ -221,6 +221,7 @@ impl Inner {
         if enabled && let Err(denied) = shared.step(Input::Start, "the host starts") {
             tracing::error!(instance = %shared.instance(), %denied, "the channel cannot start");
         }
+        let can = prepared.can.clone();
         let life = Life {
             shared: shared.clone(),
             prepared,
@@ -234,6 +235,7 @@ impl Inner {
         self.commands.push(commands.clone());
         self.channels.push(Arc::new(ChannelHandle::new(
             shared,
+            can,
             mail,
             commands,
             requests.clone(),

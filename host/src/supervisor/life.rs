@@ -79,10 +79,15 @@ impl Life {
                     if between.shutdown.is_some() {
                         return;
                     }
-                    let Some(command) = self.commands.recv().await else {
-                        return;
-                    };
-                    obey(&self.shared, command, &mut between, None);
+                    tokio::select! {
+                        biased;
+                        command = self.commands.recv() => match command {
+                            Some(command) => drop(obey(&self.shared, command, &mut between, None)),
+                            None => return,
+                        },
+                        // From a door that saw the channel run a moment ago.
+                        Some(mail) = self.mailbox.recv() => self.turn_one_away(mail),
+                    }
                 }
                 State::Backoff => {
                     let clock = self.shared.clock();
@@ -135,7 +140,12 @@ impl Life {
             connections: &mut self.connections,
             stop: &mut stop_order,
             number,
-            reason: between.reason,
+            reason: match (number, between.reason) {
+                (1, _) => StartReason::First,
+                // Not the first of the channel, only of this process.
+                (_, StartReason::First) => StartReason::HostRestart,
+                (_, reason) => reason,
+            },
             alone: (between.history.attempts() > 0)
                 .then_some(ATTRIBUTION.min(config.restart.reset_after)),
             start: start_budget(&config),
@@ -146,13 +156,13 @@ impl Life {
         let exit = loop {
             tokio::select! {
                 biased;
-                exit = &mut running => break Some(exit.unwrap_or_else(|panic| host_fault(&*panic))),
                 command = self.commands.recv() => {
                     let command = command.unwrap_or(Command::Shutdown(self.shared.clock().monotonic()));
                     if obey(&self.shared, command, between, Some(&stop)) == Effect::Drop {
                         break None;
                     }
                 }
+                exit = &mut running => break Some(exit.unwrap_or_else(|panic| host_fault(&*panic))),
                 Ok(()) = status.changed() => {
                     let now = self.shared.clock().monotonic();
                     match status.borrow_and_update().state {
@@ -172,6 +182,7 @@ impl Life {
         match exit {
             Some(exit) => self.conclude(exit, between),
             None => self.clear_up(
+                false,
                 Quality::BadOutOfService,
                 "the channel was stopped while it started",
             ),
@@ -182,21 +193,25 @@ impl Life {
     fn conclude(&mut self, exit: Exit, between: &mut Between) {
         let state = self.shared.state();
         let sentence = exit.to_string();
+        if state == State::Restarting {
+            // However it ended: the operator wants the next one, with all attempts before it.
+            between.reason = StartReason::ManualRestart;
+            between.history = History::default();
+            self.shared.update(|status| status.attempts = 0);
+        }
         let Some(class) = exit.kind.class() else {
             let input = if exit.during == During::Idle {
                 Input::StopOverdue
             } else {
                 Input::Ended
             };
-            self.clear_up(Quality::BadOutOfService, &sentence);
-            if state == State::Restarting {
-                between.reason = StartReason::ManualRestart;
-            }
+            self.clear_up(input == Input::Ended, Quality::BadOutOfService, &sentence);
             step(&self.shared, input, &sentence);
             return;
         };
+        let in_order = class == ExitClass::Finished;
         self.report(exit, class);
-        self.clear_up(Quality::BadStale, &sentence);
+        self.clear_up(in_order, Quality::BadStale, &sentence);
         if matches!(state, State::Stopping | State::Restarting) {
             step(&self.shared, Input::FaultRetry, &sentence);
             return;
@@ -276,8 +291,8 @@ impl Life {
     }
 
     /// Nothing of an incarnation is good after its end.
-    fn clear_up(&mut self, quality: Quality, reason: &str) {
-        self.connections.end_incarnation();
+    fn clear_up(&mut self, in_order: bool, quality: Quality, reason: &str) {
+        self.connections.end_incarnation(in_order);
         let (wall, instance) = (self.shared.clock().wall(), self.shared.instance());
         let changes = self
             .shared
@@ -300,15 +315,20 @@ impl Life {
     /// Answers what waits for a driver that will not come by itself.
     fn turn_away(&mut self) {
         while let Ok(mail) = self.mailbox.try_recv() {
-            if let Mail::Request(request) = mail {
-                let status = self.shared.status();
-                let error = RequestError::NotRunning {
-                    channel: self.shared.id().to_string(),
-                    state: status.state,
-                    why: status.reason,
-                };
-                drop(request.reply.send(Err(error)));
-            }
+            self.turn_one_away(mail);
+        }
+    }
+
+    fn turn_one_away(&self, mail: Mail) {
+        let Mail::Request(request) = mail else { return };
+        let status = self.shared.status();
+        let error = RequestError::NotRunning {
+            channel: self.shared.id().to_string(),
+            state: status.state,
+            why: status.reason,
+        };
+        if request.reply.send(Err(error)).is_err() {
+            tracing::debug!(instance = %self.shared.instance(), "whoever asked has gone");
         }
     }
 }

@@ -49,6 +49,8 @@ pub enum Progress {
 pub(super) struct Prepared {
     pub(super) driver: Driver,
     pub(super) config: Arc<crate::bindings::config::ChannelConfig>,
+    /// What the driver can do.
+    pub(super) can: Vec<&'static str>,
 }
 
 /// A driver's file, and what its digest must be.
@@ -260,6 +262,7 @@ async fn check_channel(
         Ok(Prepared {
             driver: driver.clone(),
             config,
+            can: info.can.clone(),
         })
     } else {
         Err(faults)

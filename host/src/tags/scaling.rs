@@ -91,17 +91,16 @@ pub(super) fn fits(scalar: Scalar, value: &Value) -> bool {
         return true;
     };
     let within = |v: i128| low <= v && v <= high;
+    // The cast saturates far outside every range; NaN has a fraction that is not 0.
+    let whole = |v: f64| v.fract() == 0.0 && within(v as i128);
     match value {
         Value::Int(v) => within(i128::from(*v)),
         Value::Uint(v) => within(i128::from(*v)),
+        Value::Float(v) => whole(*v),
         Value::Ints(all) => all.iter().all(|v| within(i128::from(*v))),
         Value::Uints(all) => all.iter().all(|v| within(i128::from(*v))),
-        Value::Float(_)
-        | Value::Floats(_)
-        | Value::Boolean(_)
-        | Value::Booleans(_)
-        | Value::Text(_)
-        | Value::Bytes(_) => true,
+        Value::Floats(all) => all.iter().all(|v| whole(*v)),
+        Value::Boolean(_) | Value::Booleans(_) | Value::Text(_) | Value::Bytes(_) => true,
     }
 }
 
@@ -365,5 +364,9 @@ pub(in crate::tags) mod tests {
         assert!(!fits(Scalar::Int16, &Value::Int(32768)));
         assert!(!fits(Scalar::Uint8, &Value::Ints([0, 256].into())));
         assert!(fits(Scalar::Float32, &Value::Float(1e300)));
+        assert!(fits(Scalar::Int16, &Value::Float(-7.0)));
+        for bad in [0.5, 40_000.0, 1e300, f64::NAN, f64::INFINITY] {
+            assert!(!fits(Scalar::Int16, &Value::Float(bad)), "{bad}");
+        }
     }
 }

@@ -202,7 +202,7 @@ fn take_one(
 ) -> bool {
     let mut reason = None;
     if let Some(value) = sample.value.take() {
-        if sample.quality.is_good() && !scaling::fits(tag.data_type.scalar, &value) {
+        if !sample.quality.is_bad() && !scaling::fits(tag.data_type.scalar, &value) {
             sample.quality = Quality::BadOutOfRange;
             reason = Some(Arc::from(format!(
                 "the driver gave {value:?}, which no {} holds",
@@ -212,7 +212,7 @@ fn take_one(
             sample.value = Some(scaling::from_device(tag, value));
         }
     }
-    if sample.quality.is_good()
+    if !sample.quality.is_bad()
         && let Some((quality, why)) = gate.and_then(|gate| gate.blocks(tag.device))
     {
         sample.quality = quality;

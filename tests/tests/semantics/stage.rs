@@ -1,0 +1,395 @@
+//! A host with one channel whose driver is the puppet, and all that comes out of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bulkhead::bus::{Bus, Happened, Message, Received, Subscription};
+use bulkhead::channel::RequestError;
+use bulkhead::config::{self, Origin};
+use bulkhead::event::{Quality, Value};
+use bulkhead::exit::{Exit, ExitKind};
+use bulkhead::ids::TagId;
+use bulkhead::lifecycle::State;
+use bulkhead::supervisor::{ChannelHandle, Host, StartError};
+use bulkhead_tests::{Folder, PATIENCE, paths};
+use serde_json::{Value as Json, json};
+
+/// The file of a guest.
+pub(crate) fn path(name: &str) -> PathBuf {
+    paths::guest(name).unwrap()
+}
+
+/// Something that came out of the host.
+#[derive(Clone, Debug)]
+pub(crate) enum Seen {
+    /// What the puppet was told in one turn.
+    Page(Json),
+    /// A sample of another tag.
+    Sample {
+        life: u64,
+        tag: String,
+        value: Option<Value>,
+        quality: Quality,
+    },
+    Exit {
+        life: u64,
+        exit: Exit,
+    },
+    State(State),
+    /// Polls were skipped.
+    Skipped(u64),
+}
+
+/// A running host.
+pub(crate) struct Stage {
+    host: Host,
+    bus: Subscription,
+    folder: Folder,
+    /// Everything that was looked at so far.
+    pub(crate) seen: Vec<Seen>,
+    /// The turn of the puppet that was looked at last: its life, its number, its time.
+    last: (u64, u64, u64),
+    fences: u32,
+}
+
+/// The channel's parts that differ between tests, in TOML.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan<'a> {
+    /// Of `settings.rules`.
+    pub(crate) rules: &'a str,
+    /// Further keys of the channel.
+    pub(crate) keys: &'a str,
+    pub(crate) restart: &'a str,
+    /// Further tables of the channel.
+    pub(crate) tables: &'a str,
+}
+
+impl Default for Plan<'_> {
+    fn default() -> Self {
+        Self {
+            rules: "",
+            keys: "",
+            restart: r#"max_attempts = 1000, delay = "0s", jitter = 0"#,
+            tables: "",
+        }
+    }
+}
+
+impl Plan<'_> {
+    pub(crate) fn toml(&self) -> String {
+        let Self {
+            rules,
+            keys,
+            restart,
+            tables,
+        } = self;
+        let driver = path("puppet");
+        let driver = driver.display();
+        format!(
+            r#"
+[[channel]]
+id = "stage"
+driver = "{driver}"
+settings = {{ rules = [{rules}] }}
+restart = {{ {restart} }}
+{keys}
+{tables}
+[[channel.tag]]
+name = "journal"
+address = "journal"
+type = "string"
+[[channel.tag]]
+name = "strings"
+address = "strings"
+type = "string"
+access = "w"
+[[channel.tag]]
+name = "level"
+address = "level"
+type = "int32"
+[[channel.tag]]
+name = "label"
+address = "label"
+type = "string"
+access = "rw"
+[[channel.tag]]
+name = "row"
+address = "row"
+type = "float64[3]"
+"#
+        )
+    }
+}
+
+impl Stage {
+    /// Starts it, and waits until the puppet has been told `started`.
+    pub(crate) async fn start(plan: Plan<'_>) -> Self {
+        let mut stage = Self::start_in(Folder::new().unwrap(), &plan.toml())
+            .await
+            .unwrap_or_else(|(_, error)| panic!("{error}"));
+        stage.event("started").await;
+        stage
+    }
+
+    /// Starts a host with this configuration.
+    pub(crate) async fn start_in(
+        folder: Folder,
+        toml: &str,
+    ) -> Result<Self, (Folder, StartError)> {
+        let file = folder.write_config(toml).unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let origin = Origin {
+            name: file.display().to_string(),
+            folder: folder.path().to_owned(),
+        };
+        let config =
+            config::parse(&text, &origin).unwrap_or_else(|faults| panic!("{text}\n{faults}"));
+        let bus = Bus::new();
+        let subscription = bus.subscribe(100_000);
+        match Host::start_with_bus(config, bus, |_| {}).await {
+            Ok(host) => Ok(Self {
+                host,
+                bus: subscription,
+                folder,
+                seen: Vec::new(),
+                last: (0, 0, 0),
+                fences: 0,
+            }),
+            Err(error) => Err((folder, error)),
+        }
+    }
+
+    /// Stops the host, and starts another one on the same folder.
+    pub(crate) async fn start_again(self, plan: Plan<'_>) -> Self {
+        self.host.stop(PATIENCE).await;
+        let Self {
+            host, bus, folder, ..
+        } = self;
+        drop((host, bus));
+        Self::start_in(folder, &plan.toml())
+            .await
+            .unwrap_or_else(|(_, error)| panic!("{error}"))
+    }
+
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    pub(crate) fn channel(&self) -> &Arc<ChannelHandle> {
+        &self.host.channels()[0]
+    }
+
+    /// The id of a tag, as the driver knows it.
+    pub(crate) fn tag(&self, name: &str) -> u32 {
+        self.tag_id(name).0
+    }
+
+    pub(crate) fn tag_id(&self, name: &str) -> TagId {
+        self.channel().tag_id(name).unwrap()
+    }
+
+    /// A step that publishes a good `level`.
+    pub(crate) fn level(&self, value: i64) -> Json {
+        json!({ "publish": { "tag": self.tag("level"), "value": { "int": value } } })
+    }
+
+    /// Makes the puppet do these steps in one turn; gives its answer.
+    pub(crate) async fn obey(&self, steps: &[Json]) -> Result<Option<Value>, RequestError> {
+        let text = Json::from(steps).to_string();
+        let strings = self.tag_id("strings");
+        self.channel()
+            .write(strings, Value::Text(text), false, PATIENCE)
+            .await
+    }
+
+    /// As [`Stage::obey`], where the turn goes well.
+    pub(crate) async fn must(&self, steps: &[Json]) {
+        assert_eq!(self.obey(steps).await, Ok(None), "{steps:?}");
+    }
+
+    /// As [`Stage::obey`], where the turn ends the incarnation in this way; gives the sentence.
+    pub(crate) async fn fault(&mut self, steps: &[Json], kind: ExitKind) -> String {
+        assert_eq!(
+            self.obey(steps).await,
+            Err(RequestError::Restarted),
+            "{steps:?}"
+        );
+        let exit = self.exit().await;
+        assert_eq!(exit.kind, kind, "{steps:?}: {exit}");
+        exit.sentence
+    }
+
+    /// The first thing from here on of which `wanted` makes something.
+    pub(crate) async fn wait<T>(&mut self, mut wanted: impl FnMut(&Seen) -> Option<T>) -> T {
+        let wait = async {
+            loop {
+                let mut found = None;
+                for seen in self.next().await {
+                    // What came with it in one message is not lost, only behind us.
+                    found = found.or_else(|| wanted(&seen));
+                    self.seen.push(seen);
+                }
+                if let Some(found) = found {
+                    return found;
+                }
+            }
+        };
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(found) => found,
+            Err(_) => panic!("it never came; what came: {:#?}", self.seen),
+        }
+    }
+
+    /// The next page with an event of this kind: the page, and the first such event.
+    pub(crate) async fn page(&mut self, kind: &str) -> (Json, Json) {
+        self.wait(|seen| match seen {
+            Seen::Page(page) => {
+                let event = events(page).find(|event| event["kind"] == kind)?;
+                Some((page.clone(), event.clone()))
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    /// The next event of this kind that the puppet is told.
+    pub(crate) async fn event(&mut self, kind: &str) -> Json {
+        self.page(kind).await.1
+    }
+
+    /// The next end of an incarnation.
+    pub(crate) async fn exit(&mut self) -> Exit {
+        self.wait(|seen| match seen {
+            Seen::Exit { exit, .. } => Some(exit.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits until the channel is in this state.
+    pub(crate) async fn state(&self, state: State) {
+        let mut watch = self.channel().watch();
+        let reached = watch.wait_for(|status| status.state == state);
+        match tokio::time::timeout(PATIENCE, reached).await {
+            Ok(reached) => drop(reached.unwrap()),
+            Err(_) => panic!("it is never {state}: {:?}", self.channel().status()),
+        }
+    }
+
+    /// Looks at all that has come out until now: makes the puppet publish a fence, and waits for that.
+    pub(crate) async fn catch_up(&mut self) {
+        self.fences += 1;
+        let fence = format!("fence {}", self.fences);
+        let publish = json!({ "tag": self.tag("label"), "value": { "text": fence }, "quality": "uncertain" });
+        self.must(&[json!({ "publish": publish })]).await;
+        self.wait(|seen| match seen {
+            Seen::Sample { value, .. } => (*value == Some(Value::Text(fence.clone()))).then_some(()),
+            _ => None,
+        })
+        .await;
+    }
+
+    /// What the next message brings.
+    async fn next(&mut self) -> Vec<Seen> {
+        let message = match self.bus.next().await {
+            Some(Received::Message(message)) => message,
+            Some(Received::Gap(missed)) => panic!("{missed} messages were missed"),
+            None => panic!("the host is gone; what came: {:#?}", self.seen),
+        };
+        match message {
+            Message::Samples(batch) => {
+                let life = batch.instance.incarnation;
+                let samples = batch.samples.iter().filter_map(|sample| {
+                    let tag = &self.channel().tags().tags()[sample.tag.index()].name;
+                    match (tag.as_str(), &sample.value, sample.quality) {
+                        ("journal", Some(Value::Text(text)), Quality::Uncertain) => {
+                            Some(Seen::Page(serde_json::from_str(text).unwrap()))
+                        }
+                        // Marked by the host.
+                        ("journal", ..) => None,
+                        (tag, value, quality) => Some(Seen::Sample {
+                            life,
+                            tag: tag.to_owned(),
+                            value: value.clone(),
+                            quality,
+                        }),
+                    }
+                });
+                let seen: Vec<Seen> = samples.collect();
+                for page in &seen {
+                    if let Seen::Page(page) = page {
+                        self.last = check(page, self.last);
+                    }
+                }
+                seen
+            }
+            Message::Event(event) => {
+                let life = event.instance.incarnation;
+                match &event.what {
+                    Happened::Exit(exit) => vec![Seen::Exit {
+                        life,
+                        exit: exit.clone(),
+                    }],
+                    Happened::State { state, .. } => vec![Seen::State(*state)],
+                    Happened::Dropped { count, .. } => vec![Seen::Skipped(*count)],
+                    Happened::Link { .. } | Happened::Device { .. } | Happened::Alarm { .. } => {
+                        Vec::new()
+                    }
+                }
+            }
+        }
+    }
+
+    /// The values of `level` with this quality that were seen so far.
+    pub(crate) fn levels(&self, wanted: Quality) -> Vec<i64> {
+        let level = |seen: &Seen| match seen {
+            Seen::Sample {
+                tag,
+                value: Some(Value::Int(value)),
+                quality,
+                ..
+            } if tag == "level" && *quality == wanted => Some(*value),
+            _ => None,
+        };
+        self.seen.iter().filter_map(level).collect()
+    }
+
+    /// All events of this kind that the puppet was told of so far.
+    pub(crate) fn told(&self, kind: &str) -> Vec<Json> {
+        let pages = self.seen.iter().filter_map(|seen| match seen {
+            Seen::Page(page) => Some(page),
+            _ => None,
+        });
+        pages
+            .flat_map(events)
+            .filter(|event| event["kind"] == kind)
+            .cloned()
+            .collect()
+    }
+}
+
+/// The events of a page.
+pub(crate) fn events(page: &Json) -> impl Iterator<Item = &Json> {
+    page["events"].as_array().unwrap().iter()
+}
+
+/// What holds of every turn, in every test; gives its life, its number and its time.
+fn check(page: &Json, last: (u64, u64, u64)) -> (u64, u64, u64) {
+    let number = |of: &Json, key: &str| of[key].as_u64().unwrap();
+    let (life, turn, now) = (number(page, "life"), number(page, "turn"), number(page, "now"));
+    let expected = if life == last.0 { last.1 + 1 } else { 1 };
+    assert_eq!(turn, expected, "a turn was lost: {page}");
+    assert!(life >= last.0, "incarnations ascend: {page}");
+    assert!(now >= last.2, "the clock never goes back: {page}");
+    let count = events(page).count();
+    assert!((1..=256).contains(&count), "{count} events: {page}");
+    for (place, event) in events(page).enumerate() {
+        assert!(number(event, "at") <= now, "not after `now`: {page}");
+        assert_eq!(
+            event["kind"] == "started",
+            (turn, place) == (1, 0),
+            "`started` is the first event, and comes once: {page}"
+        );
+    }
+    (life, turn, now)
+}
