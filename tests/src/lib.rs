@@ -10,11 +10,13 @@ pub mod mbpoll;
 pub mod paths;
 mod peer;
 mod process;
+mod recorder;
 
 pub use bulkhead::{Bulkhead, Reply, Stream, run};
 pub use folder::Folder;
 pub use peer::{Peer, Requests};
 pub use process::{Ended, Lines, Running};
+pub use recorder::{Recorder, Recording};
 
 use std::net::TcpListener;
 use std::time::Duration;
