@@ -71,34 +71,15 @@ fn backtrace(error: &wasmtime::Error) -> Vec<Frame> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return Vec::new();
     };
-    let mut frames = Vec::new();
-    for frame in backtrace.frames() {
-        if frames.len() >= Exit::MAX_FRAMES {
-            break;
-        }
-        let plain = frame
-            .func_name()
-            .map_or_else(|| format!("function {}", frame.func_index()), demangle);
-        if frame.symbols().is_empty() {
-            frames.push(Frame {
-                function: plain,
-                source: None,
-            });
-            continue;
-        }
-        // Inlined functions: one symbol each, innermost first.
-        for symbol in frame.symbols() {
-            frames.push(Frame {
-                function: symbol.name().map_or_else(|| plain.clone(), demangle),
-                source: symbol.file().map(|file| {
-                    let line = symbol.line().unwrap_or(0);
-                    format!("{file}:{line}:{}", symbol.column().unwrap_or(0))
-                }),
-            });
-        }
-    }
-    frames.truncate(Exit::MAX_FRAMES);
+    let frames = backtrace.frames().iter().take(Exit::MAX_FRAMES);
     frames
+        .map(|frame| Frame {
+            function: frame
+                .func_name()
+                .map_or_else(|| format!("function {}", frame.func_index()), demangle),
+            source: None,
+        })
+        .collect()
 }
 
 /// A function's name as its author wrote it.

@@ -98,7 +98,10 @@ impl Engine {
             // The same events give the same actions, on any machine.
             .cranelift_nan_canonicalization(true)
             .relaxed_simd_deterministic(true)
-            .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+            // Function names only. Source lines are looked up while the trap unwinds, on the thread that polls
+            // other channels: wasmtime reads a driver's debug information anew for each frame, which takes a tenth
+            // of a second and more for a stack of twenty.
+            .wasm_backtrace_details(WasmBacktraceDetails::Disable)
             .cache(cache.clone())
             .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(
                 instances,
