@@ -145,6 +145,16 @@ impl Peer {
         entries.collect()
     }
 
+    /// All that a simulated device counts: requests, faults, connections.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not answer, or is none of ours.
+    pub fn stats(&mut self) -> Result<serde_json::Value> {
+        let answer = self.ask("stats")?;
+        serde_json::from_str(&answer).with_context(|| format!("`{answer}` is no JSON"))
+    }
+
     /// From now on these faults (as `--fault` takes them), or none. Simulated devices only.
     ///
     /// # Errors
