@@ -99,6 +99,12 @@ impl Peer {
         Ok(Self { running, port })
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn process(&self) -> &Running {
+        &self.running
+    }
+
     /// `127.0.0.1:PORT`
     #[must_use]
     pub fn address(&self) -> String {
