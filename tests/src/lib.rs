@@ -8,15 +8,22 @@ mod bulkhead;
 pub mod components;
 pub mod guests;
 mod folder;
+mod machine;
 pub mod mbpoll;
+pub mod neighbour;
 pub mod paths;
 mod peer;
 mod process;
+mod recorder;
+mod scripted;
 
 pub use bulkhead::{Bulkhead, Reply, Stream, run};
 pub use folder::Folder;
+pub use machine::Machine;
 pub use peer::{Peer, Requests};
 pub use process::{Ended, Lines, Running};
+pub use recorder::{Recorder, Recording};
+pub use scripted::{Reading, Scripted, Spoilt};
 
 use std::net::TcpListener;
 use std::time::Duration;

@@ -99,6 +99,12 @@ impl Peer {
         Ok(Self { running, port })
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn process(&self) -> &Running {
+        &self.running
+    }
+
     /// `127.0.0.1:PORT`
     #[must_use]
     pub fn address(&self) -> String {
@@ -143,6 +149,16 @@ impl Peer {
             .split_whitespace()
             .map(|entry| parse(entry).with_context(|| format!("`{entry}` is no count")));
         entries.collect()
+    }
+
+    /// All that a simulated device counts: requests, faults, connections.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not answer, or is none of ours.
+    pub fn stats(&mut self) -> Result<serde_json::Value> {
+        let answer = self.ask("stats")?;
+        serde_json::from_str(&answer).with_context(|| format!("`{answer}` is no JSON"))
     }
 
     /// From now on these faults (as `--fault` takes them), or none. Simulated devices only.

@@ -16,7 +16,7 @@ use crate::exit::{During, Exit, ExitKind, Frame};
 pub(super) struct DeadlinePassed(pub(super) Duration);
 
 /// Turns the error of one call into the end of the incarnation.
-pub(super) fn exit(
+pub(super) async fn exit(
     driver: &Driver,
     error: &wasmtime::Error,
     during: During,
@@ -28,7 +28,7 @@ pub(super) fn exit(
         kind,
         during,
         sentence,
-        backtrace: backtrace(driver, error),
+        backtrace: backtrace(driver, error).await,
     }
 }
 
@@ -75,27 +75,46 @@ fn classify(error: &wasmtime::Error, fuel: u64, limiter: &Limiter) -> (ExitKind,
     )
 }
 
-fn backtrace(driver: &Driver, error: &wasmtime::Error) -> Vec<Frame> {
+/// The guest's stack. A place that was not seen before is looked up on a thread of its own, since that reads the
+/// driver's file: no other channel waits for it.
+async fn backtrace(driver: &Driver, error: &wasmtime::Error) -> Vec<Frame> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return Vec::new();
     };
-    let stack = &backtrace.frames()[..backtrace.frames().len().min(Exit::MAX_FRAMES)];
-    let offsets: Vec<usize> = stack.iter().map(|frame| frame.module_offset().unwrap_or(0)).collect();
+    let stack: Vec<(String, usize)> = backtrace
+        .frames()
+        .iter()
+        .take(Exit::MAX_FRAMES)
+        .map(|frame| {
+            let name = frame
+                .func_name()
+                .map_or_else(|| format!("function {}", frame.func_index()), demangle);
+            (name, frame.module_offset().unwrap_or(0))
+        })
+        .collect();
+    let offsets: Vec<usize> = stack.iter().map(|(_, offset)| *offset).collect();
     let mut frames = Vec::new();
-    for (frame, mut places) in stack.iter().zip(driver.symbols(&offsets)) {
-        let plain = frame
-            .func_name()
-            .map_or_else(|| format!("function {}", frame.func_index()), demangle);
+    for ((plain, _), mut places) in stack.into_iter().zip(driver.symbols(offsets).await) {
         if places.is_empty() {
-            places.push(Frame { function: String::new(), source: None });
+            places.push(Frame {
+                function: String::new(),
+                source: None,
+            });
         }
         // One place for each inlined function, innermost first; the last is the frame's own, whose name the module
         // gives in full.
         let last = places.len() - 1;
         for (at, place) in places.into_iter().enumerate() {
             let inlined = at < last && !place.function.is_empty();
-            let function = if inlined { without_generics(&place.function) } else { plain.clone() };
-            frames.push(Frame { function, source: place.source });
+            let function = if inlined {
+                without_generics(&place.function)
+            } else {
+                plain.clone()
+            };
+            frames.push(Frame {
+                function,
+                source: place.source,
+            });
         }
     }
     frames.truncate(Exit::MAX_FRAMES);

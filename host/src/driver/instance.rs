@@ -91,7 +91,8 @@ impl Instance {
                 During::Start,
                 spec.start.fuel,
                 &store.data().limiter,
-            )),
+            )
+            .await),
         }
     }
 
@@ -106,7 +107,7 @@ impl Instance {
             .await
         {
             Ok(info) => Ok((self, DriverInfo::from_abi(info))),
-            Err(error) => Err(self.end(&error, During::Start)),
+            Err(error) => Err(self.end(&error, During::Start).await),
         }
     }
 
@@ -126,7 +127,7 @@ impl Instance {
             .await
         {
             Ok(answer) => Ok((self, answer)),
-            Err(error) => Err(self.end(&error, During::Configure)),
+            Err(error) => Err(self.end(&error, During::Configure).await),
         }
     }
 
@@ -151,7 +152,7 @@ impl Instance {
         {
             Ok(Ok(actions)) => Ok((self, actions)),
             Ok(Err(error)) => Err(driver_error(error)),
-            Err(error) => Err(self.end(&error, During::Turn)),
+            Err(error) => Err(self.end(&error, During::Turn).await),
         }
     }
 
@@ -164,12 +165,13 @@ impl Instance {
         }
     }
 
-    fn end(self, error: &wasmtime::Error, during: During) -> Exit {
+    async fn end(self, error: &wasmtime::Error, during: During) -> Exit {
         let fuel = match during {
             During::Turn => self.live.spec.turn.fuel,
             During::Start | During::Configure | During::Idle => self.live.spec.start.fuel,
         };
-        fault::exit(&self.live.driver, error, during, fuel, &self.live.store.data().limiter)
+        let limiter = &self.live.store.data().limiter;
+        fault::exit(&self.live.driver, error, during, fuel, limiter).await
     }
 }
 

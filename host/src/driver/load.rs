@@ -175,9 +175,21 @@ impl Driver {
         &self.inner.imports
     }
 
-    /// What stands at these offsets of the file.
-    pub(super) fn symbols(&self, offsets: &[usize]) -> Vec<Vec<Frame>> {
-        self.inner.symbols.look_up(&self.inner.path, &self.inner.digest, offsets)
+    /// What stands at these offsets of the file, one list for each.
+    pub(super) async fn symbols(&self, offsets: Vec<usize>) -> Vec<Vec<Frame>> {
+        if let Some(known) = self.inner.symbols.known(&offsets) {
+            return known;
+        }
+        let count = offsets.len();
+        let inner = self.inner.clone();
+        let look_up = move || inner.symbols.look_up(&inner.path, &inner.digest, &offsets);
+        match tokio::task::spawn_blocking(look_up).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::debug!(%error, "source lines could not be looked up");
+                vec![Vec::new(); count]
+            }
+        }
     }
 
     pub(super) fn engine(&self) -> &Engine {

@@ -26,20 +26,24 @@ pub(super) struct Symbols {
 }
 
 impl Symbols {
-    /// The functions and lines at these offsets in the file, innermost first, one list for each offset: several frames
+    /// What is known already of these offsets in the file, one list for each; `None` if one of them is new.
+    pub(super) fn known(&self, offsets: &[usize]) -> Option<Vec<Vec<Frame>>> {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        offsets.iter().map(|offset| places.get(offset).cloned()).collect()
+    }
+
+    /// The functions and lines at these offsets, innermost first, one list for each offset: several frames
     /// where functions were inlined, none where the file does not tell. `digest` is that of the file as it was loaded.
+    /// Blocks while it reads the file.
     pub(super) fn look_up(&self, path: &Path, digest: &[u8; 32], offsets: &[usize]) -> Vec<Vec<Frame>> {
+        let mut found = read_symbols(path, digest, offsets).unwrap_or_default();
+        found.resize(offsets.len(), Vec::new());
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        if !offsets.iter().all(|offset| places.contains_key(offset)) {
-            if places.len() >= MAX_PLACES {
-                places.clear();
-            }
-            let found = read_symbols(path, digest, offsets).unwrap_or_default();
-            for (offset, frames) in offsets.iter().zip(found.into_iter().chain(std::iter::repeat(Vec::new()))) {
-                places.insert(*offset, frames);
-            }
+        if places.len() + offsets.len() > MAX_PLACES {
+            places.clear();
         }
-        offsets.iter().map(|offset| places.get(offset).cloned().unwrap_or_default()).collect()
+        places.extend(offsets.iter().copied().zip(found.iter().cloned()));
+        found
     }
 }
 

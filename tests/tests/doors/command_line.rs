@@ -302,9 +302,10 @@ fn on_a_terminal_progress_and_samples_are_for_people() -> Result<()> {
     running
         .out()
         .wait_for(0, |line| line.contains("ready: ").then_some(()))?;
-    let sample = running
-        .out()
-        .wait_for(0, |line| line.contains("a/count").then(|| line.to_owned()))?;
+    let sample = running.out().wait_for(0, |line| {
+        let is_sample = line.contains("a/count") && !line.contains("first sample");
+        is_sample.then(|| line.to_owned())
+    })?;
     assert!(
         sample.contains("pieces") && !sample.contains('{'),
         "{sample}"

@@ -77,6 +77,7 @@ const LONG_CONTROL: &str = "\
 Answer questions on standard input, one line each, and end when it closes
 
   counts                        UNIT:FUNCTION=REQUESTS for each pair that was asked for
+  stats                         all counts as JSON: requests, faults, connections, and the longest gap of each unit
   holding UNIT ADDRESS COUNT    registers from 200 on as the device holds them, in decimal
   coils UNIT ADDRESS COUNT      coils from 200 on, 0 or 1
   faults [FAULT ...]            from now on these faults, or none; answered by `ok`

@@ -4,13 +4,15 @@
 
 use super::{Fault, Simulator};
 
-const USAGE: &str = "error: ask `counts`, `holding UNIT ADDRESS COUNT`, `coils UNIT ADDRESS COUNT` or `faults [FAULT ...]`";
+const USAGE: &str = "error: ask `counts`, `stats`, `holding UNIT ADDRESS COUNT`, `coils UNIT ADDRESS COUNT` or `faults [FAULT ...]`";
 
 /// Answers one line.
 pub(super) fn answer(simulator: &Simulator, question: &str) -> String {
     let words: Vec<&str> = question.split_whitespace().collect();
     match words.as_slice() {
         ["counts"] => counts(simulator),
+        ["stats"] => serde_json::to_string(&simulator.counts())
+            .expect("counts have text for keys, and a string takes everything"),
         ["faults", faults @ ..] => match faults
             .iter()
             .map(|fault| fault.parse::<Fault>())
@@ -75,6 +77,10 @@ mod tests {
         .unwrap();
         for (question, expected) in [
             ("counts", ""),
+            (
+                "stats",
+                r#"{"requests":0,"exceptions":0,"faults":0,"malformed":0,"connections":0,"connections_open":0,"connections_refused":0,"units":{}}"#,
+            ),
             ("holding 2 200 2", "2200 2201"),
             ("coils 2 200 1", "0"),
             (
