@@ -167,7 +167,11 @@ mod tests {
         assert_eq!(schedule.due(at(0)), poll(1, 0, 0));
         schedule.soon(at(30));
         assert_eq!(schedule.next(), at(30));
-        assert_eq!(schedule.due(at(30)), Due::NotYet, "busy: the answer under way is fresh enough");
+        assert_eq!(
+            schedule.due(at(30)),
+            Due::NotYet,
+            "busy: the answer under way is fresh enough"
+        );
         schedule.done();
         assert_eq!(schedule.next(), at(100));
         schedule.soon(at(40));

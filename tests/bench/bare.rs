@@ -20,7 +20,10 @@ pub(crate) struct State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
@@ -52,7 +55,8 @@ pub(crate) struct BareInstance {
 impl Bare {
     pub(crate) fn load(engine: &Engine, path: &Path) -> Result<Self> {
         let engine = engine.wasmtime().clone();
-        let component = Component::from_file(&engine, path).map_err(|error| anyhow!("{error:#}"))?;
+        let component =
+            Component::from_file(&engine, path).map_err(|error| anyhow!("{error:#}"))?;
         let mut linker = Linker::<State>::new(&engine);
         let linked = wasmtime_wasi::p2::add_to_linker_async(&mut linker)
             .and_then(|()| DriverWorld::add_to_linker::<State, Data>(&mut linker, |state| state))
@@ -63,11 +67,20 @@ impl Bare {
     }
 
     pub(crate) async fn instantiate(&self) -> Result<BareInstance> {
-        let state = State { wasi: WasiCtx::builder().build(), table: ResourceTable::new() };
+        let state = State {
+            wasi: WasiCtx::builder().build(),
+            table: ResourceTable::new(),
+        };
         let mut store = Store::new(&self.engine, state);
-        store.set_fuel(u64::MAX).map_err(|error| anyhow!("{error:#}"))?;
+        store
+            .set_fuel(u64::MAX)
+            .map_err(|error| anyhow!("{error:#}"))?;
         store.set_epoch_deadline(u64::MAX / 2);
-        let world = self.pre.instantiate_async(&mut store).await.map_err(|error| anyhow!("{error:#}"))?;
+        let world = self
+            .pre
+            .instantiate_async(&mut store)
+            .await
+            .map_err(|error| anyhow!("{error:#}"))?;
         Ok(BareInstance { store, world })
     }
 }
@@ -83,8 +96,15 @@ impl BareInstance {
             .context("configure")
     }
 
-    pub(crate) async fn turn(&mut self, now: u64, events: &[Event]) -> Result<Vec<actions::Action>> {
-        let instant = types::Instant { monotonic_ns: now, wall_ns: now };
+    pub(crate) async fn turn(
+        &mut self,
+        now: u64,
+        events: &[Event],
+    ) -> Result<Vec<actions::Action>> {
+        let instant = types::Instant {
+            monotonic_ns: now,
+            wall_ns: now,
+        };
         self.world
             .bulkhead_channel_driver()
             .call_turn(&mut self.store, instant, events)

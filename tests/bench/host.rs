@@ -20,7 +20,10 @@ impl BenchHost {
         let folder = root()?.join("target/bench");
         std::fs::create_dir_all(&folder)?;
         let text = format!("[host]\ndata_dir = \"data\"\n[http]\nlisten = \"off\"\n{channels}");
-        let origin = Origin { name: "bench.toml".into(), folder };
+        let origin = Origin {
+            name: "bench.toml".into(),
+            folder,
+        };
         let config = config::parse(&text, &origin).map_err(|faults| anyhow::anyhow!("{faults}"))?;
         let host = Host::start(config, |_| {}).await?;
         for channel in host.channels() {
@@ -31,7 +34,11 @@ impl BenchHost {
 
     /// The only channel.
     pub(crate) fn channel(&self) -> Result<&ChannelHandle> {
-        Ok(self.host.channels().first().context("the bench's host has a channel")?)
+        Ok(self
+            .host
+            .channels()
+            .first()
+            .context("the bench's host has a channel")?)
     }
 
     /// Stops it.
@@ -45,7 +52,8 @@ pub(crate) async fn running(channel: &ChannelHandle, after: u64) -> Result<u64> 
     let mut status = channel.watch();
     let status = status
         .wait_for(|status| {
-            status.state == State::Broken || (status.state == State::Running && status.incarnation > after)
+            status.state == State::Broken
+                || (status.state == State::Running && status.incarnation > after)
         })
         .await?;
     if status.state == State::Broken {
@@ -56,7 +64,10 @@ pub(crate) async fn running(channel: &ChannelHandle, after: u64) -> Result<u64> 
 
 /// Where a built driver lies; guests of the tests under `guests/`.
 pub(crate) fn driver(name: &str) -> Result<PathBuf> {
-    let path = root()?.join("target/drivers").join(name).with_extension("wasm");
+    let path = root()?
+        .join("target/drivers")
+        .join(name)
+        .with_extension("wasm");
     if !path.is_file() {
         bail!("{} is missing; run `cargo xtask drivers`", path.display());
     }
@@ -65,5 +76,7 @@ pub(crate) fn driver(name: &str) -> Result<PathBuf> {
 
 /// The root of the repository.
 pub(crate) fn root() -> Result<&'static Path> {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the crate lies in the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("the crate lies in the repository")
 }

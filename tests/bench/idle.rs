@@ -30,6 +30,9 @@ pub(crate) fn run(channels: usize) -> Result<()> {
 /// thousand instances, such as one of the driver's constants, counts once. `Rss` counts it a thousand times.
 fn rollup_kib(key: &str) -> Result<u64> {
     let rollup = std::fs::read_to_string("/proc/self/smaps_rollup")?;
-    let line = rollup.lines().find_map(|line| line.strip_prefix(key)).context("smaps_rollup has the figure")?;
+    let line = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix(key))
+        .context("smaps_rollup has the figure")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }

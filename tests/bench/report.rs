@@ -6,7 +6,10 @@ use std::time::Duration;
 pub(crate) fn quantile(figures: &mut [f64], at: f64) -> f64 {
     figures.sort_by(f64::total_cmp);
     let last = figures.len().saturating_sub(1);
-    figures.get((last as f64 * at).round() as usize).copied().unwrap_or(f64::NAN)
+    figures
+        .get((last as f64 * at).round() as usize)
+        .copied()
+        .unwrap_or(f64::NAN)
 }
 
 /// Nanoseconds of one of `count`.

@@ -59,16 +59,31 @@ pub(crate) fn run(json: bool) -> Result<()> {
 
 async fn measure() -> Result<Figures> {
     progress("a bare call of signal, and an instantiation");
-    let engine = Engine::new(&EngineOptions { instances: 64, max_memory: 64 << 20, cache_dir: Some(root()?.join("target/bench/data/cache")) })?;
+    let engine = Engine::new(&EngineOptions {
+        instances: 64,
+        max_memory: 64 << 20,
+        cache_dir: Some(root()?.join("target/bench/data/cache")),
+    })?;
     let signal = Bare::load(&engine, &driver("signal")?)?;
     let publishes = Bare::load(&engine, &driver("guests/publishes")?)?;
     let hold = [tag(0, "hold(0)")];
     let mut bare = begun(&signal, &hold).await?;
-    let mut bare_publishes = begun(&publishes, &(0..BATCH as u32).map(|id| tag(id, "-")).collect::<Vec<_>>()).await?;
+    let mut bare_publishes = begun(
+        &publishes,
+        &(0..BATCH as u32).map(|id| tag(id, "-")).collect::<Vec<_>>(),
+    )
+    .await?;
     let instantiate = instantiations(&signal, &hold).await?;
 
     progress("one event through a busy channel, and the bare call in turn with it");
-    let host = BenchHost::start(&channel("signal", "batch = 1, mailbox = 65536", "hold(0)", 1, "")?).await?;
+    let host = BenchHost::start(&channel(
+        "signal",
+        "batch = 1, mailbox = 65536",
+        "hold(0)",
+        1,
+        "",
+    )?)
+    .await?;
     let (mut event, mut event_bare) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         event_bare.push(bare_round(&mut bare, EVENTS).await?);
@@ -90,7 +105,8 @@ async fn measure() -> Result<Figures> {
     let host = BenchHost::start(&channel("guests/publishes", limits, "-", BATCH, "")?).await?;
     let mut listener = host.host.bus().subscribe(1024);
     let listening = tokio::task::spawn_blocking(move || {
-        tokio::runtime::Handle::current().block_on(async { while listener.next().await.is_some() {} });
+        tokio::runtime::Handle::current()
+            .block_on(async { while listener.next().await.is_some() {} });
     });
     let (mut sample, mut sample_bare) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -108,7 +124,9 @@ async fn measure() -> Result<Figures> {
 
     progress("idle channels");
     let (idle_channel, idle_channel_rss) = idle_channel_kib()?;
-    let mut native = (0..ROUNDS).map(|_| native_round(EVENTS)).collect::<Result<Vec<_>>>()?;
+    let mut native = (0..ROUNDS)
+        .map(|_| native_round(EVENTS))
+        .collect::<Result<Vec<_>>>()?;
     Ok(Figures {
         event: quantile(&mut event, 0.5),
         event_bare: quantile(&mut event_bare, 0.5),
@@ -173,8 +191,16 @@ fn config(tags: &[Tag]) -> ChannelConfig {
 }
 
 fn started() -> Event {
-    let start = Start { incarnation: 1, reason: StartReason::First, state: None, connections: Vec::new() };
-    Event { at_ns: 0, what: Happening::Started(start) }
+    let start = Start {
+        incarnation: 1,
+        reason: StartReason::First,
+        state: None,
+        connections: Vec::new(),
+    };
+    Event {
+        at_ns: 0,
+        what: Happening::Started(start),
+    }
 }
 
 fn write(request: u64) -> Event {
@@ -185,7 +211,10 @@ fn write(request: u64) -> Event {
         read_back: false,
         deadline_ns: u64::MAX,
     };
-    Event { at_ns: request, what: Happening::Write(write) }
+    Event {
+        at_ns: request,
+        what: Happening::Write(write),
+    }
 }
 
 /// A bare instance that has been configured and started.
@@ -226,7 +255,11 @@ async fn busy_round(channel: &ChannelHandle, events: usize) -> Result<f64> {
     let mut answers = Vec::with_capacity(events);
     let began = Instant::now();
     for number in 0..events {
-        let ask = Ask::Write { tag: TagId(0), value: Value::Float(number as f64), read_back: false };
+        let ask = Ask::Write {
+            tag: TagId(0),
+            value: Value::Float(number as f64),
+            read_back: false,
+        };
         answers.push(channel.submit(ask, timeout)?);
     }
     let last = answers.pop().context("a round has events")?;
@@ -246,7 +279,11 @@ async fn idle_exchanges(channel: &ChannelHandle, count: usize) -> Result<Vec<f64
     let timeout = Duration::from_secs(60);
     let mut took = Vec::with_capacity(count);
     for number in 0..count {
-        let ask = Ask::Write { tag: TagId(0), value: Value::Float(number as f64), read_back: false };
+        let ask = Ask::Write {
+            tag: TagId(0),
+            value: Value::Float(number as f64),
+            read_back: false,
+        };
         let began = Instant::now();
         channel.submit(ask, timeout)?.await??;
         took.push(each_ns(began.elapsed(), 1));
@@ -283,7 +320,11 @@ async fn trap_again_and_again(channel: &ChannelHandle) -> Result<Vec<f64>> {
     let mut took = Vec::new();
     let mut incarnation = running(channel, 0).await?;
     for _ in 0..TRAPS {
-        let ask = Ask::Write { tag: TagId(0), value: Value::Float(0.0), read_back: false };
+        let ask = Ask::Write {
+            tag: TagId(0),
+            value: Value::Float(0.0),
+            read_back: false,
+        };
         let answer = channel.submit(ask, Duration::from_secs(60))?;
         // Answered as restarted when the incarnation ends.
         drop(answer.await);
@@ -305,7 +346,10 @@ fn idle_channel_kib() -> Result<(f64, f64)> {
             bail!("the host of {channels} idle channels failed");
         }
         let text = String::from_utf8(output.stdout)?;
-        let (held, resident) = text.trim().split_once(' ').context("the host prints two figures")?;
+        let (held, resident) = text
+            .trim()
+            .split_once(' ')
+            .context("the host prints two figures")?;
         Ok((held.parse()?, resident.parse()?))
     };
     let (few, many) = (measure(10)?, measure(10 + IDLE)?);
@@ -338,11 +382,22 @@ fn native_round(events: usize) -> Result<f64> {
             settings: "{}".to_owned(),
         }],
     };
-    runtime.configure(&native).map_err(|faults| anyhow::anyhow!("{faults:?}"))?;
+    runtime
+        .configure(&native)
+        .map_err(|faults| anyhow::anyhow!("{faults:?}"))?;
     let turn = |runtime: &mut bulkhead_sdk::Runtime<signal::SignalDriver>, number: u64, what| {
-        let now = abi::Instant { monotonic_ns: number, wall_ns: number };
+        let now = abi::Instant {
+            monotonic_ns: number,
+            wall_ns: number,
+        };
         runtime
-            .turn(now, vec![abi::Event { at_ns: number, what }])
+            .turn(
+                now,
+                vec![abi::Event {
+                    at_ns: number,
+                    what,
+                }],
+            )
             .map_err(|error| anyhow::anyhow!("{error:?}"))
     };
     let start = abi::Start {
@@ -392,16 +447,73 @@ fn print_json(figures: &Figures) {
 
 fn print_table(figures: &Figures) {
     let bare = Some((figures.event_bare, "bare call"));
-    line("one event, busy channel", figures.event, "ns", bare, "at most 2");
+    line(
+        "one event, busy channel",
+        figures.event,
+        "ns",
+        bare,
+        "at most 2",
+    );
     let floor = figures.round_trip + figures.event_bare;
     // 1.5 times a plain round trip, plus the bare call.
-    let aim = format!("at most {:.0} ns", 1.5 * figures.round_trip + figures.event_bare);
-    line("one event, idle channel", figures.event_idle, "ns", Some((floor, "round trip + bare call")), &aim);
-    line("one sample, batch of 256", figures.sample, "ns", Some((figures.sample_bare, "bare call")), "at most 1.5");
-    line("trap to running, p50", figures.trap_to_running_p50, "us", None, "none");
-    line("trap to running, p99", figures.trap_to_running_p99, "us", None, "under 1000");
-    line("instantiate and configure, bare", figures.instantiate, "us", None, "none");
-    line("one idle channel", figures.idle_channel, "KiB", None, "at most 64");
-    line("with shared pages counted again", figures.idle_channel_rss, "KiB", None, "none");
-    line("one event, driver linked natively", figures.native, "ns", bare, "none");
+    let aim = format!(
+        "at most {:.0} ns",
+        1.5 * figures.round_trip + figures.event_bare
+    );
+    line(
+        "one event, idle channel",
+        figures.event_idle,
+        "ns",
+        Some((floor, "round trip + bare call")),
+        &aim,
+    );
+    line(
+        "one sample, batch of 256",
+        figures.sample,
+        "ns",
+        Some((figures.sample_bare, "bare call")),
+        "at most 1.5",
+    );
+    line(
+        "trap to running, p50",
+        figures.trap_to_running_p50,
+        "us",
+        None,
+        "none",
+    );
+    line(
+        "trap to running, p99",
+        figures.trap_to_running_p99,
+        "us",
+        None,
+        "under 1000",
+    );
+    line(
+        "instantiate and configure, bare",
+        figures.instantiate,
+        "us",
+        None,
+        "none",
+    );
+    line(
+        "one idle channel",
+        figures.idle_channel,
+        "KiB",
+        None,
+        "at most 64",
+    );
+    line(
+        "with shared pages counted again",
+        figures.idle_channel_rss,
+        "KiB",
+        None,
+        "none",
+    );
+    line(
+        "one event, driver linked natively",
+        figures.native,
+        "ns",
+        bare,
+        "none",
+    );
 }

@@ -6,8 +6,8 @@
 
 mod bulkhead;
 pub mod components;
-pub mod guests;
 mod folder;
+pub mod guests;
 mod machine;
 pub mod mbpoll;
 pub mod neighbour;

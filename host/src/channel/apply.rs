@@ -254,11 +254,19 @@ impl Incarnation<'_> {
     /// Tells the driver in its next turn. Of several actions of one kind, once: it would learn no more from the others,
     /// and a list of nothing else would fill turns without end.
     fn decline(&mut self, action: ActionKind, why: &'static str, now: MonotonicNs) {
-        if self.declined.iter().any(|declined| declined.action == action) {
+        if self
+            .declined
+            .iter()
+            .any(|declined| declined.action == action)
+        {
             return;
         }
         tracing::debug!(instance = %self.id, ?action, why, "action declined");
-        self.declined.push_back(Refused { at: now, action, why });
+        self.declined.push_back(Refused {
+            at: now,
+            action,
+            why,
+        });
     }
 
     fn stopped(&self) -> Exit {

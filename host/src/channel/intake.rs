@@ -25,7 +25,11 @@ impl Incarnation<'_> {
             && let Some(Refused { at, action, why }) = self.declined.pop_front()
         {
             let why = why.to_owned();
-            self.push(at, now, Happening::Declined(events::Declined { action, why }));
+            self.push(
+                at,
+                now,
+                Happening::Declined(events::Declined { action, why }),
+            );
         }
         while self.has_room()
             && let Some(request) = self.pending.expire(now)
@@ -220,7 +224,10 @@ impl Incarnation<'_> {
     fn poll_soon(&mut self, link: LinkId, now: MonotonicNs) {
         let config = self.shared.config();
         for (number, group) in (0u32..).zip(&config.groups) {
-            let mut devices = group.tags.iter().filter_map(|tag| config.tags.get(tag.index()));
+            let mut devices = group
+                .tags
+                .iter()
+                .filter_map(|tag| config.tags.get(tag.index()));
             if devices.any(|tag| self.shared.device_uses(tag.device, link)) {
                 self.polls.soon(GroupId(number), now);
             }
@@ -379,7 +386,10 @@ pub(super) struct Reach<'a, 'b> {
 impl Gate for Reach<'_, '_> {
     fn is_open(&self) -> bool {
         let at = self.incarnation;
-        at.links_down.iter().chain(&at.devices_down).all(Option::is_none)
+        at.links_down
+            .iter()
+            .chain(&at.devices_down)
+            .all(Option::is_none)
     }
 
     fn blocks(&self, device: DeviceId) -> Option<(Quality, Arc<str>)> {

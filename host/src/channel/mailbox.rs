@@ -115,7 +115,9 @@ pub enum RequestError {
         tag: String,
     },
     /// The driver has not declared that it can do this.
-    #[error("the driver of channel {channel} does not offer to {kind}; `bulkhead inspect` shows what it can do")]
+    #[error(
+        "the driver of channel {channel} does not offer to {kind}; `bulkhead inspect` shows what it can do"
+    )]
     NotSupported {
         /// The channel.
         channel: String,

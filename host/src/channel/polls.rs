@@ -41,10 +41,17 @@ impl Polls {
             .enumerate()
             .map(|(index, group)| {
                 let schedule = Schedule::new(group.period, channel, index, now);
-                Entry { queued: schedule.next(), schedule, outstanding: None }
+                Entry {
+                    queued: schedule.next(),
+                    schedule,
+                    outstanding: None,
+                }
             })
             .collect();
-        let queue = (0u32..).zip(&groups).map(|(index, entry)| (entry.queued, index)).collect();
+        let queue = (0u32..)
+            .zip(&groups)
+            .map(|(index, entry)| (entry.queued, index))
+            .collect();
         Self { groups, queue }
     }
 
@@ -66,10 +73,18 @@ impl Polls {
             match due {
                 Due::NotYet => {}
                 Due::Overlap { skipped: missed } => *skipped += missed,
-                Due::Poll { cycle, scheduled, skipped: missed } => {
+                Due::Poll {
+                    cycle,
+                    scheduled,
+                    skipped: missed,
+                } => {
                     *skipped += missed;
                     self.groups[index as usize].outstanding = Some(cycle);
-                    return Some(DuePoll { group: GroupId(index), cycle, scheduled });
+                    return Some(DuePoll {
+                        group: GroupId(index),
+                        cycle,
+                        scheduled,
+                    });
                 }
             }
         }
@@ -172,13 +187,25 @@ mod tests {
         polls.all_soon(MonotonicNs(5));
         let mut skipped = 0;
         let first = polls.pop(MonotonicNs(5), &mut skipped).unwrap();
-        assert_eq!((first.group, polls.next()), (GroupId(0), Some(MonotonicNs(50_000_005))));
+        assert_eq!(
+            (first.group, polls.next()),
+            (GroupId(0), Some(MonotonicNs(50_000_005)))
+        );
         assert_eq!(polls.pop(MonotonicNs(5), &mut skipped), None);
         let second = polls.pop(MonotonicNs(50_000_005), &mut skipped).unwrap();
         assert_eq!(second.group, GroupId(1));
         polls.done(GroupId(0));
         polls.soon(GroupId(0), MonotonicNs(60_000_000));
-        assert_eq!(polls.pop(MonotonicNs(60_000_000), &mut skipped).unwrap().group, GroupId(0));
-        assert_eq!((polls.pop(MonotonicNs(70_000_000), &mut skipped), skipped), (None, 0));
+        assert_eq!(
+            polls
+                .pop(MonotonicNs(60_000_000), &mut skipped)
+                .unwrap()
+                .group,
+            GroupId(0)
+        );
+        assert_eq!(
+            (polls.pop(MonotonicNs(70_000_000), &mut skipped), skipped),
+            (None, 0)
+        );
     }
 }

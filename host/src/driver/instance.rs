@@ -83,7 +83,12 @@ impl Instance {
         prepare(&mut store, spec.start)?;
         match driver.pre().instantiate_async(&mut store).await {
             Ok(world) => Ok(Self {
-                live: Box::new(Live { store, world, driver: driver.clone(), spec }),
+                live: Box::new(Live {
+                    store,
+                    world,
+                    driver: driver.clone(),
+                    spec,
+                }),
             }),
             Err(error) => Err(fault::exit(
                 driver,

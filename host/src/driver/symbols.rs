@@ -29,13 +29,21 @@ impl Symbols {
     /// What is known already of these offsets in the file, one list for each; `None` if one of them is new.
     pub(super) fn known(&self, offsets: &[usize]) -> Option<Vec<Vec<Frame>>> {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        offsets.iter().map(|offset| places.get(offset).cloned()).collect()
+        offsets
+            .iter()
+            .map(|offset| places.get(offset).cloned())
+            .collect()
     }
 
     /// The functions and lines at these offsets, innermost first, one list for each offset: several frames
     /// where functions were inlined, none where the file does not tell. `digest` is that of the file as it was loaded.
     /// Blocks while it reads the file.
-    pub(super) fn look_up(&self, path: &Path, digest: &[u8; 32], offsets: &[usize]) -> Vec<Vec<Frame>> {
+    pub(super) fn look_up(
+        &self,
+        path: &Path,
+        digest: &[u8; 32],
+        offsets: &[usize],
+    ) -> Vec<Vec<Frame>> {
         let mut found = read_symbols(path, digest, offsets).unwrap_or_default();
         found.resize(offsets.len(), Vec::new());
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,13 +57,18 @@ impl Symbols {
 
 /// `None` if the file is no longer what was loaded, or carries no lines.
 fn read_symbols(path: &Path, digest: &[u8; 32], offsets: &[usize]) -> Option<Vec<Vec<Frame>>> {
-    let file = verify::contents(path).ok().filter(|file| verify::digest(file) == *digest)?;
+    let file = verify::contents(path)
+        .ok()
+        .filter(|file| verify::digest(file) == *digest)?;
     let modules = modules(&file);
     let contexts: Vec<_> = modules
         .iter()
         .map(|module| {
             let section = |id: addr2line::gimli::SectionId| -> Result<_, addr2line::gimli::Error> {
-                Ok(EndianSlice::new(module.sections.get(id.name()).copied().unwrap_or(&[]), LittleEndian))
+                Ok(EndianSlice::new(
+                    module.sections.get(id.name()).copied().unwrap_or(&[]),
+                    LittleEndian,
+                ))
             };
             let context = Dwarf::load(section).and_then(addr2line::Context::from_dwarf);
             (module.code.clone(), context.ok())
@@ -65,24 +78,46 @@ fn read_symbols(path: &Path, digest: &[u8; 32], offsets: &[usize]) -> Option<Vec
         let offset = *offset as u64;
         let (code, context) = contexts.iter().find(|(code, _)| code.contains(&offset))?;
         let address = offset - code.start;
-        let mut found = context.as_ref()?.find_frames(address).skip_all_loads().ok()?;
+        let mut found = context
+            .as_ref()?
+            .find_frames(address)
+            .skip_all_loads()
+            .ok()?;
         let mut frames = Vec::new();
         while let Ok(Some(frame)) = found.next() {
-            let name = frame.function.as_ref().and_then(|function| function.raw_name().ok());
+            let name = frame
+                .function
+                .as_ref()
+                .and_then(|function| function.raw_name().ok());
             let source = frame.location.as_ref().and_then(|location| {
                 let line = location.line.unwrap_or(0);
-                Some(format!("{}:{line}:{}", location.file?, location.column.unwrap_or(0)))
+                Some(format!(
+                    "{}:{line}:{}",
+                    location.file?,
+                    location.column.unwrap_or(0)
+                ))
             });
-            frames.push(Frame { function: name.map(|name| demangle(&name)).unwrap_or_default(), source });
+            frames.push(Frame {
+                function: name.map(|name| demangle(&name)).unwrap_or_default(),
+                source,
+            });
         }
         Some(frames)
     };
-    Some(offsets.iter().map(|offset| look_up(offset).unwrap_or_default()).collect())
+    Some(
+        offsets
+            .iter()
+            .map(|offset| look_up(offset).unwrap_or_default())
+            .collect(),
+    )
 }
 
 /// A function's name as its author wrote it, at most 512 characters.
 pub(super) fn demangle(name: &str) -> String {
-    format!("{:#}", rustc_demangle::demangle(name)).chars().take(512).collect()
+    format!("{:#}", rustc_demangle::demangle(name))
+        .chars()
+        .take(512)
+        .collect()
 }
 
 /// One core module of a component.
@@ -99,7 +134,9 @@ fn modules(file: &[u8]) -> Vec<Module<'_>> {
     for payload in Parser::new(0).parse_all(file) {
         match payload {
             Ok(Payload::Version { .. }) => open.push(Module::default()),
-            Ok(Payload::CodeSectionStart { unchecked_range, .. }) => {
+            Ok(Payload::CodeSectionStart {
+                unchecked_range, ..
+            }) => {
                 if let Some(module) = open.last_mut() {
                     module.code = unchecked_range;
                 }

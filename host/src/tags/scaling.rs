@@ -70,7 +70,11 @@ pub(super) fn from_device(tag: &Tag, value: Value) -> Value {
     let divisor = (1.0 / tag.scale).round();
     let divides = divisor * tag.scale == 1.0;
     let scale = |raw: f64| {
-        if divides { raw / divisor + tag.offset } else { raw.mul_add(tag.scale, tag.offset) }
+        if divides {
+            raw / divisor + tag.offset
+        } else {
+            raw.mul_add(tag.scale, tag.offset)
+        }
     };
     match value {
         Value::Int(v) => Value::Float(scale(v as f64)),

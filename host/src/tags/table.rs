@@ -348,18 +348,32 @@ mod tests {
     #[test]
     fn a_change_of_quality_is_always_handed_on() {
         let table = table(Report::Change, 100.0);
-        assert_eq!(table.take([good(1.0)].into_iter(), &Open, WallNs(1)).len(), 1);
-        let bad = table.take([sample(None, Quality::BadTimeout)].into_iter(), &Open, WallNs(2));
+        assert_eq!(
+            table.take([good(1.0)].into_iter(), &Open, WallNs(1)).len(),
+            1
+        );
+        let bad = table.take(
+            [sample(None, Quality::BadTimeout)].into_iter(),
+            &Open,
+            WallNs(2),
+        );
         assert_eq!(
             bad,
             [sample(Some(Value::Float(1.0)), Quality::BadTimeout)],
             "with the last known value"
         );
         assert_eq!(
-            table.take([sample(None, Quality::BadTimeout)].into_iter(), &Open, WallNs(3)),
+            table.take(
+                [sample(None, Quality::BadTimeout)].into_iter(),
+                &Open,
+                WallNs(3)
+            ),
             []
         );
-        assert_eq!(table.take([good(1.0)].into_iter(), &Open, WallNs(4)).len(), 1);
+        assert_eq!(
+            table.take([good(1.0)].into_iter(), &Open, WallNs(4)).len(),
+            1
+        );
     }
 
     #[test]
@@ -412,9 +426,25 @@ mod tests {
     #[test]
     fn not_a_number_is_reported_once() {
         let table = table(Report::Change, 0.5);
-        assert_eq!(table.take([good(1.0)].into_iter(), &Open, WallNs(1)).len(), 1);
-        assert_eq!(table.take([good(f64::NAN)].into_iter(), &Open, WallNs(2)).len(), 1);
-        assert_eq!(table.take([good(f64::NAN)].into_iter(), &Open, WallNs(3)).len(), 0);
-        assert_eq!(table.take([good(1.0)].into_iter(), &Open, WallNs(4)).len(), 1);
+        assert_eq!(
+            table.take([good(1.0)].into_iter(), &Open, WallNs(1)).len(),
+            1
+        );
+        assert_eq!(
+            table
+                .take([good(f64::NAN)].into_iter(), &Open, WallNs(2))
+                .len(),
+            1
+        );
+        assert_eq!(
+            table
+                .take([good(f64::NAN)].into_iter(), &Open, WallNs(3))
+                .len(),
+            0
+        );
+        assert_eq!(
+            table.take([good(1.0)].into_iter(), &Open, WallNs(4)).len(),
+            1
+        );
     }
 }

@@ -25,7 +25,10 @@ async fn an_error_from_a_turn_ends_the_incarnation_as_a_trap_would() {
     let mut stage = Stage::start(Plan::default()).await;
     let sentence = stage
         .fault(
-            &[stage.level(2), json!({ "fail": "the plant is upside down" })],
+            &[
+                stage.level(2),
+                json!({ "fail": "the plant is upside down" }),
+            ],
             ExitKind::DriverError,
         )
         .await;

@@ -33,7 +33,11 @@ async fn a_refused_dial_comes_back_as_closed_and_is_tried_again() {
     let _peer = Peer::listen_on(port).await;
     let opened = stage.event("opened").await;
     assert_eq!(opened["connection"], 0);
-    assert_eq!(stage.told("closed").len(), 1, "failed dials in a row are told once");
+    assert_eq!(
+        stage.told("closed").len(),
+        1,
+        "failed dials in a row are told once"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -48,13 +52,19 @@ async fn a_target_that_is_not_granted_comes_back_as_closed_for_good() {
     stage.must(&[json!({ "open": open })]).await;
     let closed = stage.event("closed").await;
     assert_eq!(
-        (&closed["connection"], &closed["reason"], &closed["retrying"]),
+        (
+            &closed["connection"],
+            &closed["reason"],
+            &closed["retrying"]
+        ),
         (&json!(3), &json!("Denied"), &json!(false))
     );
     let detail = stage.channel().status().links[0].detail.clone();
     assert!(detail.contains("does not grant"), "{detail}");
     // Its id is dead: what is sent to it is dropped, and it is not used again.
-    stage.must(&[json!({ "send": { "connection": 3, "count": 1 } })]).await;
+    stage
+        .must(&[json!({ "send": { "connection": 3, "count": 1 } })])
+        .await;
     let again = json!({ "open": { "connection": 3, "link": 0 } });
     stage.fault(&[again], ExitKind::Refused).await;
     assert!(peer.is_idle().await);
@@ -253,11 +263,8 @@ async fn a_driver_that_is_slow_is_felt_by_the_peer() {
     let chunk = vec![b'.'; 64 * 1024];
     let mut written = 0usize;
     // A pause that is none of the host's making ends the loop too early, which proves less, but fails nothing.
-    while let Ok(wrote) = tokio::time::timeout(
-        std::time::Duration::from_millis(200),
-        stream.write(&chunk),
-    )
-    .await
+    while let Ok(wrote) =
+        tokio::time::timeout(std::time::Duration::from_millis(200), stream.write(&chunk)).await
     {
         written += wrote.unwrap();
         assert!(written < 1 << 30, "the host takes without end");

@@ -20,20 +20,32 @@ async fn started_comes_once_with_its_reason_and_incarnation_numbers_ascend() {
     assert_eq!(told(&stage.told("started")[0]), (1, "First".into()));
 
     stage.fault(&[json!("trap")], ExitKind::Trapped).await;
-    assert_eq!(told(&stage.event("started").await), (2, "RestartAfterFault".into()));
+    assert_eq!(
+        told(&stage.event("started").await),
+        (2, "RestartAfterFault".into())
+    );
 
     stage.state(State::Running).await;
     stage.channel().restart().await.unwrap();
-    assert_eq!(told(&stage.event("started").await), (3, "ManualRestart".into()));
+    assert_eq!(
+        told(&stage.event("started").await),
+        (3, "ManualRestart".into())
+    );
 
     stage.state(State::Running).await;
     stage.channel().stop().await.unwrap();
     stage.state(State::Stopped).await;
     stage.channel().start().await.unwrap();
-    assert_eq!(told(&stage.event("started").await), (4, "ManualRestart".into()));
+    assert_eq!(
+        told(&stage.event("started").await),
+        (4, "ManualRestart".into())
+    );
 
     let mut stage = stage.start_again(Plan::default()).await;
-    assert_eq!(told(&stage.event("started").await), (5, "HostRestart".into()));
+    assert_eq!(
+        told(&stage.event("started").await),
+        (5, "HostRestart".into())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -48,11 +60,16 @@ async fn a_driver_that_faults_while_it_restarts_by_hand_still_restarts_by_hand()
     assert_eq!(stage.exit().await.kind, ExitKind::Trapped);
     let started = stage.event("started").await;
     assert_eq!(started["reason"], "ManualRestart");
-    assert_eq!(stage.channel().status().attempts, 0, "that is no fault to make up for");
+    assert_eq!(
+        stage.channel().status().attempts,
+        0,
+        "that is no fault to make up for"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_configuration_that_the_driver_refuses_keeps_the_host_from_starting_and_all_faults_are_told() {
+async fn a_configuration_that_the_driver_refuses_keeps_the_host_from_starting_and_all_faults_are_told()
+ {
     let toml = format!(
         r#"
 [[channel]]
@@ -66,8 +83,7 @@ type = "int32"
 "#,
         path("puppet").display()
     );
-    let Err((_, StartError::Config(faults))) =
-        Stage::start_in(Folder::new().unwrap(), &toml).await
+    let Err((_, StartError::Config(faults))) = Stage::start_in(Folder::new().unwrap(), &toml).await
     else {
         panic!("it starts, or fails for another reason");
     };
@@ -97,5 +113,8 @@ async fn a_driver_that_traps_in_every_first_turn_breaks_its_channel_and_no_reque
     assert_eq!((status.incarnation, status.attempts), (4, 3));
     let label = stage.tag_id("label");
     let answer = stage.channel().read(vec![label], PATIENCE).await;
-    assert!(matches!(answer, Err(RequestError::NotRunning { .. })), "{answer:?}");
+    assert!(
+        matches!(answer, Err(RequestError::NotRunning { .. })),
+        "{answer:?}"
+    );
 }

@@ -104,7 +104,9 @@ impl Call {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(PATIENCE, wait).await.expect("the host reads, or not");
+        timeout(PATIENCE, wait)
+            .await
+            .expect("the host reads, or not");
     }
 
     /// Takes what comes until it is dropped, without end.

@@ -59,7 +59,8 @@ async fn cycles_count_and_polls_keep_to_their_grid() {
     let mut phase = None;
     for _ in 0..10 {
         let poll = stage.event("poll").await;
-        let [cycle, scheduled, at] = ["cycle", "scheduled", "at"].map(|key| poll[key].as_u64().unwrap());
+        let [cycle, scheduled, at] =
+            ["cycle", "scheduled", "at"].map(|key| poll[key].as_u64().unwrap());
         assert!(cycle > last && scheduled <= at, "{poll}");
         let offset = scheduled % 10_000_000;
         assert_eq!(*phase.get_or_insert(offset), offset, "{poll}");

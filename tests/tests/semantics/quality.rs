@@ -51,7 +51,11 @@ async fn a_link_that_drops_makes_its_tags_bad_at_once_until_a_fresh_sample() {
 
     drop((call, peer));
     assert_eq!(level(&mut stage).await, (int(5), Quality::BadNotConnected));
-    assert!(reason(&stage).contains("link plc is down"), "{}", reason(&stage));
+    assert!(
+        reason(&stage).contains("link plc is down"),
+        "{}",
+        reason(&stage)
+    );
     stage.state(State::Degraded).await;
 
     // Nothing is good while no link leads to it, whatever the driver says.
@@ -62,7 +66,11 @@ async fn a_link_that_drops_makes_its_tags_bad_at_once_until_a_fresh_sample() {
     stage.event("opened").await;
     stage.state(State::Running).await;
     let state = stage.channel().tags().state(stage.tag_id("level")).unwrap();
-    assert_eq!(state.quality, Quality::BadNotConnected, "nothing was read yet");
+    assert_eq!(
+        state.quality,
+        Quality::BadNotConnected,
+        "nothing was read yet"
+    );
     stage.must(&[stage.level(7)]).await;
     assert_eq!(level(&mut stage).await, (int(7), Quality::Good));
 }
@@ -76,7 +84,11 @@ async fn a_dial_that_fails_makes_tags_bad_for_that_reason() {
     })
     .await;
     assert_eq!(level(&mut stage).await, (None, Quality::BadNotConnected));
-    assert!(reason(&stage).contains("nobody listens there"), "{}", reason(&stage));
+    assert!(
+        reason(&stage).contains("nobody listens there"),
+        "{}",
+        reason(&stage)
+    );
     stage.state(State::Degraded).await;
 }
 
@@ -90,7 +102,11 @@ async fn a_link_that_is_denied_is_down_for_that_reason() {
     })
     .await;
     assert_eq!(level(&mut stage).await, (None, Quality::BadNotConnected));
-    assert!(reason(&stage).contains("does not grant"), "{}", reason(&stage));
+    assert!(
+        reason(&stage).contains("does not grant"),
+        "{}",
+        reason(&stage)
+    );
     stage.state(State::Degraded).await;
 }
 
@@ -101,7 +117,11 @@ async fn a_restart_makes_tags_stale_and_good_again_only_with_a_fresh_sample() {
     assert_eq!(level(&mut stage).await, (int(5), Quality::Good));
     stage.fault(&[json!("trap")], ExitKind::Trapped).await;
     assert_eq!(level(&mut stage).await, (int(5), Quality::BadStale));
-    assert!(reason(&stage).contains("trapped in turn"), "{}", reason(&stage));
+    assert!(
+        reason(&stage).contains("trapped in turn"),
+        "{}",
+        reason(&stage)
+    );
     stage.event("started").await;
     stage.catch_up().await;
     let state = stage.channel().tags().state(stage.tag_id("level")).unwrap();
@@ -118,12 +138,23 @@ async fn while_a_device_is_down_its_tags_are_bad() {
     let mut stage = Stage::start(Plan::default()).await;
     stage.must(&[stage.level(5)]).await;
     assert_eq!(level(&mut stage).await, (int(5), Quality::Good));
-    let device = |up: bool| json!({ "device-state": { "device": 0, "up": up, "why": "no answer" } });
+    let device =
+        |up: bool| json!({ "device-state": { "device": 0, "up": up, "why": "no answer" } });
     stage.must(&[device(false)]).await;
-    assert_eq!(level(&mut stage).await, (int(5), Quality::BadNoCommunication));
-    assert!(reason(&stage).contains("device stage is down: no answer"), "{}", reason(&stage));
+    assert_eq!(
+        level(&mut stage).await,
+        (int(5), Quality::BadNoCommunication)
+    );
+    assert!(
+        reason(&stage).contains("device stage is down: no answer"),
+        "{}",
+        reason(&stage)
+    );
     stage.must(&[stage.level(6)]).await;
-    assert_eq!(level(&mut stage).await, (int(5), Quality::BadNoCommunication));
+    assert_eq!(
+        level(&mut stage).await,
+        (int(5), Quality::BadNoCommunication)
+    );
     stage.must(&[device(true), stage.level(7)]).await;
     assert_eq!(level(&mut stage).await, (int(7), Quality::Good));
 }

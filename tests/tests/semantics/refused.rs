@@ -43,42 +43,131 @@ async fn of_a_list_with_a_malformed_action_nothing_is_applied() {
     };
     let (level, label, row) = (stage.tag("level"), stage.tag("label"), stage.tag("row"));
     let send = |connection: u32, count: u64| json!({ "send": { "connection": connection, "count": count } });
-    let open = |connection: u64, link: u32| json!({ "open": { "connection": connection, "link": link } });
+    let open =
+        |connection: u64, link: u32| json!({ "open": { "connection": connection, "link": link } });
     let repeat = |times: u32, step: Json| json!({ "repeat": { "times": times, "step": step } });
 
     let unknown = "names connection 77, which is not open";
     let cases: Vec<(Vec<Json>, &str, &str)> = vec![
-        (publish(999, json!({ "int": 1 })), "publish", "names tag 999"),
-        (publish(level, json!({ "text": "warm" })), "publish", "its type int32 does not hold"),
-        (publish(level, json!({ "ints": [1] })), "publish", "its type int32 does not hold"),
+        (
+            publish(999, json!({ "int": 1 })),
+            "publish",
+            "names tag 999",
+        ),
+        (
+            publish(level, json!({ "text": "warm" })),
+            "publish",
+            "its type int32 does not hold",
+        ),
+        (
+            publish(level, json!({ "ints": [1] })),
+            "publish",
+            "its type int32 does not hold",
+        ),
         (publish(level, Json::Null), "publish", "without a value"),
-        (publish(label, json!({ "int": 1 })), "publish", "its type string does not hold"),
-        (publish(label, json!({ "text-of": 65_537 })), "publish", "does not hold"),
-        (publish(row, json!({ "floats-of": 4 })), "publish", "its type float64[3] does not hold"),
-        (vec![json!({ "poll-done": { "group": 0, "cycle": 1 } })], "poll-done", "not under way"),
-        (vec![json!({ "command-done": 1 })], "command-done", "never made"),
-        (vec![json!({ "command-progress": 1 })], "command-progress", "never made"),
-        (vec![json!({ "health-done": 1 })], "health-done", "never made"),
+        (
+            publish(label, json!({ "int": 1 })),
+            "publish",
+            "its type string does not hold",
+        ),
+        (
+            publish(label, json!({ "text-of": 65_537 })),
+            "publish",
+            "does not hold",
+        ),
+        (
+            publish(row, json!({ "floats-of": 4 })),
+            "publish",
+            "its type float64[3] does not hold",
+        ),
+        (
+            vec![json!({ "poll-done": { "group": 0, "cycle": 1 } })],
+            "poll-done",
+            "not under way",
+        ),
+        (
+            vec![json!({ "command-done": 1 })],
+            "command-done",
+            "never made",
+        ),
+        (
+            vec![json!({ "command-progress": 1 })],
+            "command-progress",
+            "never made",
+        ),
+        (
+            vec![json!({ "health-done": 1 })],
+            "health-done",
+            "never made",
+        ),
         (vec![open(1, 9)], "open", "names link 9"),
         (vec![open(1 << 31, 0)], "open", "belong to the host"),
-        (vec![open(0, 0)], "open", "ids must ascend, and 1 is the least"),
-        (vec![open(5, 0), open(4, 0)], "open", "ids must ascend, and 6 is the least"),
-        (vec![open(5, 0), json!({ "close": 3 })], "close", "names connection 3, which is not open"),
+        (
+            vec![open(0, 0)],
+            "open",
+            "ids must ascend, and 1 is the least",
+        ),
+        (
+            vec![open(5, 0), open(4, 0)],
+            "open",
+            "ids must ascend, and 6 is the least",
+        ),
+        (
+            vec![open(5, 0), json!({ "close": 3 })],
+            "close",
+            "names connection 3, which is not open",
+        ),
         (vec![json!({ "close": 77 })], "close", unknown),
         (vec![json!({ "reset": 77 })], "reset", unknown),
         (vec![json!({ "start-tls": 77 })], "start-tls", unknown),
         (vec![json!({ "probe": 77 })], "probe", unknown),
-        (vec![json!({ "pause": { "connection": 77, "on": true } })], "pause", unknown),
+        (
+            vec![json!({ "pause": { "connection": 77, "on": true } })],
+            "pause",
+            unknown,
+        ),
         (vec![send(77, 1)], "send", unknown),
-        (vec![json!({ "close": 0 }), send(0, 1)], "send", "names connection 0, which is not open"),
-        (vec![send(0, 1024 * 1024 + 1)], "send", "1048577 bytes are sent at once"),
+        (
+            vec![json!({ "close": 0 }), send(0, 1)],
+            "send",
+            "names connection 0, which is not open",
+        ),
+        (
+            vec![send(0, 1024 * 1024 + 1)],
+            "send",
+            "1048577 bytes are sent at once",
+        ),
         (vec![send(0, window + 1)], "send", "whose send window has"),
-        (vec![send(0, window), send(0, 1)], "send", "whose send window has"),
-        (vec![json!({ "device-state": { "device": 9, "up": true, "why": "" } })], "device-state", "names device 9"),
-        (vec![json!({ "alarm": { "code": "door", "device": 9 } })], "alarm", "names device 9"),
-        (vec![json!({ "save-state-of": { "bytes": 1024 * 1024 + 1 } })], "save-state", "1048577 bytes of state"),
-        (vec![json!("stopped"), json!({ "cancel-timer": 1 })], "cancel-timer", "stands after `stopped`"),
-        (vec![json!("stopped"), json!("stopped")], "stopped", "stands after `stopped`"),
+        (
+            vec![send(0, window), send(0, 1)],
+            "send",
+            "whose send window has",
+        ),
+        (
+            vec![json!({ "device-state": { "device": 9, "up": true, "why": "" } })],
+            "device-state",
+            "names device 9",
+        ),
+        (
+            vec![json!({ "alarm": { "code": "door", "device": 9 } })],
+            "alarm",
+            "names device 9",
+        ),
+        (
+            vec![json!({ "save-state-of": { "bytes": 1024 * 1024 + 1 } })],
+            "save-state",
+            "1048577 bytes of state",
+        ),
+        (
+            vec![json!("stopped"), json!({ "cancel-timer": 1 })],
+            "cancel-timer",
+            "stands after `stopped`",
+        ),
+        (
+            vec![json!("stopped"), json!("stopped")],
+            "stopped",
+            "stands after `stopped`",
+        ),
     ];
     let mut number = 0;
     for (steps, kind, why) in cases {
@@ -110,9 +199,21 @@ async fn of_a_list_with_a_malformed_action_nothing_is_applied() {
     // Answers to a request that is not under way, or was answered before.
     let answer = json!({ "write-done": {} });
     for (steps, says) in [
-        (vec![answer.clone(), stage.level(-1), answer], "action 4 of 4 (write-done) answers request"),
-        (vec![stage.level(-1), json!({ "write-done": { "request": 999_999 } })], "action 3 of 3 (write-done) answers request 999999"),
-        (vec![json!("hold"), stage.level(-1), json!({ "read-done": {} })], "which is no read"),
+        (
+            vec![answer.clone(), stage.level(-1), answer],
+            "action 4 of 4 (write-done) answers request",
+        ),
+        (
+            vec![
+                stage.level(-1),
+                json!({ "write-done": { "request": 999_999 } }),
+            ],
+            "action 3 of 3 (write-done) answers request 999999",
+        ),
+        (
+            vec![json!("hold"), stage.level(-1), json!({ "read-done": {} })],
+            "which is no read",
+        ),
     ] {
         let sentence = stage.fault(&steps, ExitKind::Refused).await;
         assert!(sentence.contains(says), "{sentence:?} is not {says:?}");
@@ -120,7 +221,11 @@ async fn of_a_list_with_a_malformed_action_nothing_is_applied() {
     }
 
     stage.catch_up().await;
-    assert_eq!(stage.levels(Quality::Good), [], "a part of a refused list was applied");
+    assert_eq!(
+        stage.levels(Quality::Good),
+        [],
+        "a part of a refused list was applied"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -137,13 +242,19 @@ async fn more_than_4096_timers_are_refused() {
     let label = stage.tag_id("label");
     let answer = stage
         .channel()
-        .write(label, bulkhead::event::Value::Text("x".into()), false, bulkhead_tests::PATIENCE)
+        .write(
+            label,
+            bulkhead::event::Value::Text("x".into()),
+            false,
+            bulkhead_tests::PATIENCE,
+        )
         .await;
     assert_eq!(answer, Err(bulkhead::channel::RequestError::Restarted));
     let exit = stage.exit().await;
     assert_eq!(exit.kind, ExitKind::Refused);
     assert!(
-        exit.sentence.starts_with("action 4098 of 4098 (set-timer) ")
+        exit.sentence
+            .starts_with("action 4098 of 4098 (set-timer) ")
             && exit.sentence.contains("4097 timers are set"),
         "{exit}"
     );
@@ -166,7 +277,10 @@ async fn a_read_is_answered_with_the_tags_asked_for_in_their_order() {
     .await;
     assert_eq!((stage.tag("level"), stage.tag("row")), (level, row));
     for (tags, says) in [
-        (["level", "row"].as_slice(), "with other tags, or in another order"),
+        (
+            ["level", "row"].as_slice(),
+            "with other tags, or in another order",
+        ),
         (&["level", "row"], "with other tags, or in another order"),
         (&["level"], "its type int32 does not hold"),
         (&["label"], "which is not under way, or was answered before"),
@@ -181,7 +295,14 @@ async fn a_read_is_answered_with_the_tags_asked_for_in_their_order() {
         stage.event("started").await;
     }
     let label = stage.tag_id("label");
-    let read = stage.channel().read(vec![label], bulkhead_tests::PATIENCE).await;
+    let read = stage
+        .channel()
+        .read(vec![label], bulkhead_tests::PATIENCE)
+        .await;
     let expected = bulkhead::event::Value::Text("read".into());
-    assert_eq!(read.unwrap()[0].value, Some(expected), "life 6 tells the truth");
+    assert_eq!(
+        read.unwrap()[0].value,
+        Some(expected),
+        "life 6 tells the truth"
+    );
 }

@@ -60,7 +60,9 @@ async fn a_request_that_was_dispatched_is_answered_as_restarted_and_not_sent_aga
     stage.event("started").await;
     stage.catch_up().await;
     let again = stage.told("write");
-    let again = again.iter().filter(|told| told["request"] == write["request"]);
+    let again = again
+        .iter()
+        .filter(|told| told["request"] == write["request"]);
     assert_eq!(again.count(), 1);
 }
 
@@ -78,7 +80,9 @@ async fn a_request_that_times_out_is_cancelled_and_its_late_answer_is_taken_in_s
     let cancel = stage.event("cancel").await;
     assert_eq!(cancel["request"], write["request"]);
     let late = json!({ "write-done": { "request": write["request"] } });
-    stage.must(&[json!({ "write-done": {} }), late.clone()]).await;
+    stage
+        .must(&[json!({ "write-done": {} }), late.clone()])
+        .await;
     // Once: another answer is one too many.
     stage
         .fault(&[late, json!({ "write-done": {} })], ExitKind::Refused)

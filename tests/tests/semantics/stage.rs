@@ -132,10 +132,7 @@ impl Stage {
     }
 
     /// Starts a host with this configuration.
-    pub(crate) async fn start_in(
-        folder: Folder,
-        toml: &str,
-    ) -> Result<Self, (Folder, StartError)> {
+    pub(crate) async fn start_in(folder: Folder, toml: &str) -> Result<Self, (Folder, StartError)> {
         let file = folder.write_config(toml).unwrap();
         let text = std::fs::read_to_string(&file).unwrap();
         let origin = Origin {
@@ -280,10 +277,13 @@ impl Stage {
     pub(crate) async fn catch_up(&mut self) {
         self.fences += 1;
         let fence = format!("fence {}", self.fences);
-        let publish = json!({ "tag": self.tag("label"), "value": { "text": fence }, "quality": "uncertain" });
+        let publish =
+            json!({ "tag": self.tag("label"), "value": { "text": fence }, "quality": "uncertain" });
         self.must(&[json!({ "publish": publish })]).await;
         self.wait(|seen| match seen {
-            Seen::Sample { value, .. } => (*value == Some(Value::Text(fence.clone()))).then_some(()),
+            Seen::Sample { value, .. } => {
+                (*value == Some(Value::Text(fence.clone()))).then_some(())
+            }
             _ => None,
         })
         .await;
@@ -376,7 +376,11 @@ pub(crate) fn events(page: &Json) -> impl Iterator<Item = &Json> {
 /// What holds of every turn, in every test; gives its life, its number and its time.
 fn check(page: &Json, last: (u64, u64, u64)) -> (u64, u64, u64) {
     let number = |of: &Json, key: &str| of[key].as_u64().unwrap();
-    let (life, turn, now) = (number(page, "life"), number(page, "turn"), number(page, "now"));
+    let (life, turn, now) = (
+        number(page, "life"),
+        number(page, "turn"),
+        number(page, "now"),
+    );
     let expected = if life == last.0 { last.1 + 1 } else { 1 };
     assert_eq!(turn, expected, "a turn was lost: {page}");
     assert!(life >= last.0, "incarnations ascend: {page}");

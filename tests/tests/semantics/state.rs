@@ -12,17 +12,26 @@ async fn a_saved_state_comes_with_started_over_restarts_of_driver_and_host() {
     let mut stage = Stage::start(Plan::default()).await;
     assert_eq!(stage.told("started")[0]["state"], Json::Null);
     stage
-        .must(&[json!({ "save-state": "one" }), json!({ "save-state": "two" })])
+        .must(&[
+            json!({ "save-state": "one" }),
+            json!({ "save-state": "two" }),
+        ])
         .await;
     stage.fault(&[json!("trap")], ExitKind::Trapped).await;
     assert_eq!(stage.event("started").await["state"], "two");
 
     let mut stage = stage.start_again(Plan::default()).await;
     let started = stage.event("started").await;
-    assert_eq!((&started["state"], &started["incarnation"]), (&json!("two"), &json!(3)));
+    assert_eq!(
+        (&started["state"], &started["incarnation"]),
+        (&json!("two"), &json!(3))
+    );
     // What a turn that failed would have saved is not kept.
     stage
-        .fault(&[json!({ "save-state": "three" }), json!("trap")], ExitKind::Trapped)
+        .fault(
+            &[json!({ "save-state": "three" }), json!("trap")],
+            ExitKind::Trapped,
+        )
         .await;
     assert_eq!(stage.event("started").await["state"], "two");
     let refused = [json!({ "save-state": "four" }), json!({ "close": 7 })];

@@ -43,7 +43,11 @@ async fn a_driver_that_never_answers_a_stop_is_dropped_at_the_deadline() {
     let took = stage.host().clock().monotonic().since(asked_at);
     let status = stage.channel().status();
     assert_eq!(status.state, State::Stopped);
-    assert!(status.reason.contains("did not stop in time"), "{}", status.reason);
+    assert!(
+        status.reason.contains("did not stop in time"),
+        "{}",
+        status.reason
+    );
     assert!(took >= GRACE, "{took:?}");
 }
 
@@ -56,21 +60,26 @@ async fn a_driver_that_always_has_something_to_do_is_dropped_at_the_deadline_too
     );
     let mut stage = Stage::start(Plan {
         rules: &rules,
-        keys: &format!("{}\nlimits = {{ fuel_per_turn = 10_000_000_000, turn_deadline = \"60s\" }}", peer.link("")),
+        keys: &format!(
+            "{}\nlimits = {{ fuel_per_turn = 10_000_000_000, turn_deadline = \"60s\" }}",
+            peer.link("")
+        ),
         ..Plan::default()
     })
     .await;
     let mut stream = peer.accept().await.into_stream();
-    let flood = TaskTracker::new().spawn(async move {
-        while stream.write_all(&[b'.'; 64 * 1024]).await.is_ok() {}
-    });
+    let flood = TaskTracker::new()
+        .spawn(async move { while stream.write_all(&[b'.'; 64 * 1024]).await.is_ok() {} });
     for _ in 0..3 {
         stage.event("received").await;
     }
     stage.host().stop(GRACE).await;
     assert_eq!(stage.channel().status().state, State::Stopped);
     // The stream ended with the connection.
-    tokio::time::timeout(PATIENCE, flood).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, flood)
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -93,10 +102,16 @@ tags = [{ name = "beat", address = "beat", type = "int32", access = "rw" }]
     stage.event("stop").await;
     let beat = stage.tag_id("beat");
     let read = stage.channel().read(vec![beat], PATIENCE).await;
-    assert!(matches!(read, Err(RequestError::NotRunning { .. })), "{read:?}");
+    assert!(
+        matches!(read, Err(RequestError::NotRunning { .. })),
+        "{read:?}"
+    );
     let value = bulkhead::event::Value::Int(1);
     let write = stage.channel().write(beat, value, false, PATIENCE).await;
-    assert!(matches!(write, Err(RequestError::NotRunning { .. })), "{write:?}");
+    assert!(
+        matches!(write, Err(RequestError::NotRunning { .. })),
+        "{write:?}"
+    );
     stage.event("timer").await;
     stage.state(State::Stopped).await;
     let after_stop = stage

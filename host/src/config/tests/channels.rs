@@ -227,7 +227,7 @@ fn limits() {
         ),
         expect![[r#"
             4:28: channel a, limits: `fuel_per_turn` is `1`; use 10000 to 10000000000
-            4:52: channel a, limits: `samples_per_second` is `-1`; use 1 to 10000000
+            4:52: channel a, limits: `samples_per_second` is `-1`; use 1 to 100000000
             4:66: channel a, limits: `mailbox` is `0xFFFFFFFFFFFFFFFFFFFF`; use 16 to 65536"#]],
     );
     check(

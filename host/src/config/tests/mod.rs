@@ -94,7 +94,7 @@ fn what_the_file_leaves_out_has_its_default() {
                 turn_deadline: 500ms,
                 mailbox: 1024,
                 batch: 256,
-                samples_per_second: 1000000,
+                samples_per_second: 100000,
             },
             restart: Restart {
                 mode: Permanent,

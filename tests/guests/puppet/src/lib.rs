@@ -178,7 +178,9 @@ impl State {
             if !steps.iter().any(Step::answers_itself) {
                 Step::WriteDone(step::WriteAnswer::default()).perform(&cue, actions)?;
             }
-            return steps.iter().try_for_each(|step| step.perform(&cue, actions));
+            return steps
+                .iter()
+                .try_for_each(|step| step.perform(&cue, actions));
         }
         let rule = self.settings.rules.iter().rev().find(|rule| {
             rule.on == kind
