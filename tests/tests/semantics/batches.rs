@@ -11,16 +11,16 @@ use serde_json::{Value as Json, json};
 
 use crate::stage::{Plan, Seen, Stage, events};
 
-/// Puts so many writes into the mailbox at once; nobody waits for their answers.
-fn queue(stage: &Stage, count: usize) {
-    for number in 0..count {
-        let ask = Ask::Write {
-            tag: stage.tag_id("label"),
-            value: Value::Text(number.to_string()),
-            read_back: false,
-        };
-        drop(stage.channel().submit(ask, PATIENCE).unwrap());
-    }
+/// Puts so many writes into the mailbox at once. What nobody waits for is not sent, so the answers must be held.
+#[must_use]
+fn queue(stage: &Stage, count: usize) -> Vec<impl Sized + use<>> {
+    let ask = |number: usize| Ask::Write {
+        tag: stage.tag_id("label"),
+        value: Value::Text(number.to_string()),
+        read_back: false,
+    };
+    let submit = |number| stage.channel().submit(ask(number), PATIENCE).unwrap();
+    (0..count).map(submit).collect()
 }
 
 /// Brings the channel to wait for its third life.
@@ -56,7 +56,7 @@ async fn what_waits_comes_in_one_turn_in_its_order_and_256_at_most() {
     })
     .await;
     fault_twice(&mut stage).await;
-    queue(&stage, 600);
+    let _answers = queue(&stage, 600);
     stage.channel().restart().await.unwrap();
     let first = page(&mut stage).await;
     assert_eq!(events(&first).count(), 1, "`started` comes alone");
@@ -77,7 +77,7 @@ async fn after_a_fault_each_turn_has_one_event_until_the_channel_is_healthy_agai
     })
     .await;
     fault_twice(&mut stage).await;
-    queue(&stage, 50);
+    let _answers = queue(&stage, 50);
     let first = page(&mut stage).await;
     assert_eq!(first["events"][0]["kind"], "started");
     let begun = first["now"].as_u64().unwrap();
@@ -87,7 +87,7 @@ async fn after_a_fault_each_turn_has_one_event_until_the_channel_is_healthy_agai
     }
     // Well again: in time a batch has several events.
     loop {
-        queue(&stage, 50);
+        let _answers = queue(&stage, 50);
         let mut most = 0;
         let mut left = 50;
         let mut now = 0;
@@ -117,7 +117,7 @@ async fn a_smaller_batch_is_the_operators_choice() {
     })
     .await;
     fault_twice(&mut stage).await;
-    queue(&stage, 20);
+    let _answers = queue(&stage, 20);
     stage.channel().restart().await.unwrap();
     for expected in [1, 7, 7, 6] {
         let page = page(&mut stage).await;

@@ -42,8 +42,9 @@ async fn a_group_is_not_due_again_before_its_poll_is_done_and_skipped_moments_co
     let second = stage.event("poll").await;
     let cycle = |poll: &Json| poll["cycle"].as_u64().unwrap();
     assert!(cycle(&second) > cycle(&first) + skipped, "{first} {second}");
-    let all = cycle(&second) - cycle(&first) - 1;
-    assert_eq!(stage.channel().status().counters.polls_skipped, all);
+    // The second is not answered either, so more may have been skipped by now.
+    let between = cycle(&second) - cycle(&first) - 1;
+    assert!(stage.channel().status().counters.polls_skipped >= between);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -176,8 +176,6 @@ async fn of_a_list_with_a_malformed_action_nothing_is_applied() {
     }
 
     // Those with many actions: the one that is refused is in the midst of them.
-    let set_timer = json!({ "set-timer": { "timer": 1, "after_ms": 1 } });
-    drop(set_timer);
     for (steps, says) in [
         (
             vec![repeat(70_000, json!({ "cancel-timer": 1 }))],

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bulkhead::bus::{Bus, Happened, Message, Received, Subscription};
 use bulkhead::channel::RequestError;
 use bulkhead::config::{self, Origin};
-use bulkhead::event::{Quality, Value};
+use bulkhead::event::{Quality, Sample, Value};
 use bulkhead::exit::{Exit, ExitKind};
 use bulkhead::ids::TagId;
 use bulkhead::lifecycle::State;
@@ -45,8 +45,9 @@ pub(crate) struct Stage {
     host: Host,
     bus: Subscription,
     folder: Folder,
-    /// Everything that was looked at so far.
+    /// Everything that came so far, and how much of it was waited for.
     pub(crate) seen: Vec<Seen>,
+    looked_at: usize,
     /// The turn of the puppet that was looked at last: its life, its number, its time.
     last: (u64, u64, u64),
     fences: u32,
@@ -149,6 +150,7 @@ impl Stage {
                 bus: subscription,
                 folder,
                 seen: Vec::new(),
+                looked_at: 0,
                 last: (0, 0, 0),
                 fences: 0,
             }),
@@ -216,19 +218,17 @@ impl Stage {
         exit.sentence
     }
 
-    /// The first thing from here on of which `wanted` makes something.
+    /// The first thing after the one that was waited for last of which `wanted` makes something.
     pub(crate) async fn wait<T>(&mut self, mut wanted: impl FnMut(&Seen) -> Option<T>) -> T {
         let wait = async {
             loop {
-                let mut found = None;
-                for seen in self.next().await {
-                    // What came with it in one message is not lost, only behind us.
-                    found = found.or_else(|| wanted(&seen));
-                    self.seen.push(seen);
+                while let Some(seen) = self.seen.get(self.looked_at) {
+                    self.looked_at += 1;
+                    if let Some(found) = wanted(seen) {
+                        return found;
+                    }
                 }
-                if let Some(found) = found {
-                    return found;
-                }
+                self.receive().await;
             }
         };
         match tokio::time::timeout(PATIENCE, wait).await {
@@ -289,8 +289,8 @@ impl Stage {
         .await;
     }
 
-    /// What the next message brings.
-    async fn next(&mut self) -> Vec<Seen> {
+    /// Takes the next message.
+    async fn receive(&mut self) {
         let message = match self.bus.next().await {
             Some(Received::Message(message)) => message,
             Some(Received::Gap(missed)) => panic!("{missed} messages were missed"),
@@ -298,45 +298,43 @@ impl Stage {
         };
         match message {
             Message::Samples(batch) => {
-                let life = batch.instance.incarnation;
-                let samples = batch.samples.iter().filter_map(|sample| {
-                    let tag = &self.channel().tags().tags()[sample.tag.index()].name;
-                    match (tag.as_str(), &sample.value, sample.quality) {
-                        ("journal", Some(Value::Text(text)), Quality::Uncertain) => {
-                            Some(Seen::Page(serde_json::from_str(text).unwrap()))
-                        }
-                        // Marked by the host.
-                        ("journal", ..) => None,
-                        (tag, value, quality) => Some(Seen::Sample {
-                            life,
-                            tag: tag.to_owned(),
-                            value: value.clone(),
-                            quality,
-                        }),
-                    }
-                });
-                let seen: Vec<Seen> = samples.collect();
-                for page in &seen {
-                    if let Seen::Page(page) = page {
-                        self.last = check(page, self.last);
-                    }
+                for sample in &batch.samples {
+                    self.take_sample(batch.instance.incarnation, sample);
                 }
-                seen
             }
             Message::Event(event) => {
                 let life = event.instance.incarnation;
-                match &event.what {
-                    Happened::Exit(exit) => vec![Seen::Exit {
+                self.seen.push(match &event.what {
+                    Happened::Exit(exit) => Seen::Exit {
                         life,
                         exit: exit.clone(),
-                    }],
-                    Happened::State { state, .. } => vec![Seen::State(*state)],
-                    Happened::Dropped { count, .. } => vec![Seen::Skipped(*count)],
-                    Happened::Link { .. } | Happened::Device { .. } | Happened::Alarm { .. } => {
-                        Vec::new()
-                    }
-                }
+                    },
+                    Happened::State { state, .. } => Seen::State(*state),
+                    Happened::Dropped { count, .. } => Seen::Skipped(*count),
+                    _ => return,
+                });
             }
+        }
+    }
+
+    fn take_sample(&mut self, life: u64, sample: &Sample) {
+        let tag = self.channel().tags().tags()[sample.tag.index()]
+            .name
+            .clone();
+        match (tag.as_str(), &sample.value, sample.quality) {
+            ("journal", Some(Value::Text(text)), Quality::Uncertain) => {
+                let page = serde_json::from_str(text).unwrap();
+                self.last = check(&page, self.last);
+                self.seen.push(Seen::Page(page));
+            }
+            // Marked by the host.
+            ("journal", ..) => {}
+            (_, value, quality) => self.seen.push(Seen::Sample {
+                life,
+                tag,
+                value: value.clone(),
+                quality,
+            }),
         }
     }
 

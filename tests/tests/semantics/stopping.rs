@@ -56,7 +56,7 @@ async fn a_driver_that_always_has_something_to_do_is_dropped_at_the_deadline_too
     let peer = Peer::listen().await;
     let rules = format!(
         r#"{OPEN} {{ on = "stop", do = [] }},
-           {{ on = "received", do = [{{ repeat = {{ times = 2000, step = {{ cancel-timer = 1 }} }} }}] }},"#
+           {{ on = "received", do = [{{ repeat = {{ times = 100, step = {{ cancel-timer = 1 }} }} }}] }},"#
     );
     let mut stage = Stage::start(Plan {
         rules: &rules,
