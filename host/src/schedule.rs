@@ -164,20 +164,20 @@ mod tests {
     #[test]
     fn an_extra_moment_is_used_once_and_leaves_the_grid_alone() {
         let mut schedule = Schedule::new(PERIOD, 0, 0, at(0));
-        assert_eq!(schedule.due(at(0)), poll(1, 0, 0));
-        schedule.soon(at(30));
-        assert_eq!(schedule.next(), at(30));
+        assert_eq!(schedule.due(at(100)), poll(1, 100, 0));
+        schedule.soon(at(130));
+        assert_eq!(schedule.next(), at(130));
         assert_eq!(
-            schedule.due(at(30)),
+            schedule.due(at(130)),
             Due::NotYet,
             "busy: the answer under way is fresh enough"
         );
         schedule.done();
-        assert_eq!(schedule.next(), at(100));
-        schedule.soon(at(40));
-        assert_eq!(schedule.due(at(41)), poll(2, 40, 0));
+        assert_eq!(schedule.next(), at(200));
+        schedule.soon(at(140));
+        assert_eq!(schedule.due(at(141)), poll(2, 140, 0));
         schedule.done();
-        assert_eq!(schedule.due(at(100)), poll(3, 100, 0));
+        assert_eq!(schedule.due(at(200)), poll(3, 200, 0));
         assert_eq!(schedule.skipped(), 0);
     }
 
