@@ -173,7 +173,7 @@ mod tests {
         polls.done(GroupId(0));
         assert_eq!(
             polls
-                .pop(MonotonicNs(60_000_000), &mut skipped)
+                .pop(MonotonicNs(70_000_000), &mut skipped)
                 .unwrap()
                 .cycle,
             7
@@ -198,7 +198,7 @@ mod tests {
         polls.soon(GroupId(0), MonotonicNs(60_000_000));
         assert_eq!(
             polls
-                .pop(MonotonicNs(60_000_000), &mut skipped)
+                .pop(MonotonicNs(70_000_000), &mut skipped)
                 .unwrap()
                 .group,
             GroupId(0)
