@@ -311,7 +311,6 @@ impl Incarnation<'_> {
                 self.poll_soon(LinkId(number), now);
             }
         }
-        self.refresh_health();
     }
 
     /// Degraded while a link that the driver wants is down.
