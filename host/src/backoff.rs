@@ -99,7 +99,7 @@ impl Backoff {
 }
 
 /// `min(max, base * 2^doublings)`.
-pub(crate) fn doubled(base: Duration, max: Duration, doublings: u32) -> Duration {
+fn doubled(base: Duration, max: Duration, doublings: u32) -> Duration {
     let factor = 1u32.checked_shl(doublings).unwrap_or(u32::MAX);
     base.saturating_mul(factor).min(max)
 }

@@ -3,18 +3,18 @@
 //! The state goes out by `watch`, with a generation, so that nobody locks a channel to look at it; the tags have a table
 //! of their own; counters are atomics that only the channel's task raises.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
 use crate::bus::{Bus, ChannelEvent, Happened, Message};
 use crate::clock::Clock;
 use crate::config;
-use crate::event::{Batch, Sample, WallNs};
+use crate::event::{Batch, MonotonicNs, Sample, WallNs};
 use crate::exit::Exit;
 use crate::ids::{ChannelId, DeviceId, InstanceId, LinkId, TagId};
-use crate::lifecycle::{self, Denied, Input, State, Transition};
+use crate::lifecycle::{Denied, Due, Input, Machine, State, Step};
 use crate::store::Store;
 use crate::tags::TagTable;
 
@@ -33,7 +33,7 @@ pub struct ChannelStatus {
     pub incarnation: u64,
     /// Restarts that the policy has spent.
     pub attempts: u32,
-    /// When the next one begins, in `backoff`.
+    /// When the next one begins by itself, in `backoff` and in `broken`.
     pub next_attempt: Option<WallNs>,
     /// The last end that nobody asked for: when, of which incarnation, how.
     pub last_exit: Option<(WallNs, u64, Exit)>,
@@ -135,8 +135,25 @@ pub struct Shared {
     clock: Clock,
     store: Store,
     status: watch::Sender<ChannelStatus>,
+    /// Decides; the status shows what it decided. Only the channel's task and the start of the host step it.
+    machine: Mutex<Machine>,
     sequence: AtomicU64,
     pub(super) counters: CounterCells,
+}
+
+/// What of the machine stands in the status.
+struct Outlook {
+    attempts: u32,
+    retry_at: Option<MonotonicNs>,
+}
+
+impl Outlook {
+    fn of(machine: &Machine) -> Self {
+        Self {
+            attempts: machine.attempts(),
+            retry_at: machine.retry_at(),
+        }
+    }
 }
 
 /// What a [`Shared`] is made of.
@@ -183,6 +200,7 @@ impl Shared {
         Self {
             index: parts.index,
             tags: TagTable::new(parts.config.tags.clone().into()),
+            machine: Mutex::new(Machine::new(parts.config.restart.clone())),
             config: parts.config,
             bus: parts.bus,
             clock: parts.clock,
@@ -257,27 +275,81 @@ impl Shared {
         });
     }
 
-    /// Takes one step in the lifecycle, for this reason. Lets a new state be known.
-    pub fn step(&self, input: Input, reason: &str) -> Result<Transition, Denied> {
-        let before = self.state();
-        let transition = lifecycle::next(before, input)?;
-        if transition.next != before {
-            let now = self.clock.wall();
-            self.update(|status| {
-                status.state = transition.next;
-                status.reason = reason.to_owned();
-                status.since = now;
-                if transition.next != State::Backoff {
-                    status.next_attempt = None;
-                }
-            });
-            tracing::info!(instance = %self.instance(), from = %before, to = %transition.next, reason, "channel changed state");
-            self.announce(Happened::State {
-                state: transition.next,
-                reason: reason.to_owned(),
-            });
+    /// Something was observed of the instance. Lets a new state be known, with this reason.
+    pub fn observe(&self, input: Input, reason: &str) -> Result<Step, Denied> {
+        self.steer(
+            |machine, now| machine.observe(input, now),
+            |_| reason.to_owned(),
+        )
+    }
+
+    /// Lets the machine decide. Lets a new state be known, with the reason that `say` gives.
+    pub fn steer(
+        &self,
+        act: impl FnOnce(&mut Machine, MonotonicNs) -> Result<Step, Denied>,
+        say: impl FnOnce(&Step) -> String,
+    ) -> Result<Step, Denied> {
+        let (step, plan) = {
+            let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+            let step = act(&mut machine, self.clock.monotonic())?;
+            (step, Outlook::of(&machine))
+        };
+        let reason = (step.next != step.before).then(|| say(&step));
+        self.show(plan, reason.as_deref().map(|reason| (&step, reason)));
+        Ok(step)
+    }
+
+    /// Lets the machine know the time. `turn` says from when on the host lets one more restart through.
+    pub fn tick(
+        &self,
+        turn: impl FnOnce(MonotonicNs) -> MonotonicNs,
+        say: impl FnOnce(&Step) -> String,
+    ) -> Result<Due, Denied> {
+        let (due, plan) = {
+            let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+            let due = machine.due(self.clock.monotonic(), turn)?;
+            (due, Outlook::of(&machine))
+        };
+        match &due {
+            Due::Launch(step) => self.show(plan, Some((step, &say(step)))),
+            Due::Turn(_) | Due::Forgiven => self.show(plan, None),
+            Due::Nothing | Due::Overdue => {}
         }
-        Ok(transition)
+        Ok(due)
+    }
+
+    /// What the machine says. For what it decides, see [`Shared::steer`].
+    pub fn machine<T>(&self, ask: impl FnOnce(&Machine) -> T) -> T {
+        ask(&self.machine.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts into the status what was decided, and announces a new state.
+    fn show(&self, outlook: Outlook, news: Option<(&Step, &str)>) {
+        let (wall, now) = (self.clock.wall(), self.clock.monotonic());
+        let next_attempt = outlook.retry_at.map(|at| {
+            let wait = u64::try_from(at.since(now).as_nanos()).unwrap_or(u64::MAX);
+            WallNs(wall.0.saturating_add(wait))
+        });
+        self.update(|status| {
+            status.attempts = outlook.attempts;
+            status.next_attempt = next_attempt;
+            if let Some((step, reason)) = news {
+                status.state = step.next;
+                reason.clone_into(&mut status.reason);
+                status.since = wall;
+            }
+        });
+        let Some((step, reason)) = news else { return };
+        let (instance, from, to) = (self.instance(), step.before, step.next);
+        if to == State::Broken {
+            tracing::error!(%instance, %from, %to, reason, "channel is broken");
+        } else {
+            tracing::info!(%instance, %from, %to, reason, "channel changed state");
+        }
+        self.announce(Happened::State {
+            state: to,
+            reason: reason.to_owned(),
+        });
     }
 
     /// An incarnation ended in a fault.

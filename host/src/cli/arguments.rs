@@ -36,7 +36,7 @@ pub(super) enum Command {
     Simulate(Simulate),
     /// Show how a running host is
     Status(Plain),
-    /// List, show, start, stop or restart the channels of a running host
+    /// List, show, start, stop, restart or reset the channels of a running host
     Channel(Channel),
     /// List, show, read, write or watch the tags of a running host
     Tag(Tag),
@@ -161,6 +161,8 @@ pub(super) enum ChannelCommand {
     Stop(NamedChannel),
     /// Replace a channel's instance by a fresh one
     Restart(NamedChannel),
+    /// Forget earlier attempts to restart a channel; start it if it is broken or waits for its next attempt
+    Reset(NamedChannel),
 }
 
 impl ChannelCommand {
@@ -170,7 +172,8 @@ impl ChannelCommand {
             ChannelCommand::Show(named)
             | ChannelCommand::Start(named)
             | ChannelCommand::Stop(named)
-            | ChannelCommand::Restart(named) => &named.api,
+            | ChannelCommand::Restart(named)
+            | ChannelCommand::Reset(named) => &named.api,
         }
     }
 }

@@ -19,6 +19,7 @@ pub(super) fn channel(command: &ChannelCommand) -> Result<(), Failure> {
         ChannelCommand::Start(named) => step(named, "start"),
         ChannelCommand::Stop(named) => step(named, "stop"),
         ChannelCommand::Restart(named) => step(named, "restart"),
+        ChannelCommand::Reset(named) => step(named, "reset"),
     }
 }
 

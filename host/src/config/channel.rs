@@ -44,18 +44,15 @@ pub(super) const RESTART: Keys = Keys {
     known: &[
         "mode",
         "max_attempts",
+        "first_delay",
         "delay",
+        "factor",
         "max_delay",
         "reset_after",
+        "retry_broken",
         "jitter",
     ],
-    later: &[
-        ("factor", "remove it: the delay doubles up to `max_delay`"),
-        (
-            "retry_broken",
-            "remove it: a broken channel waits for `bulkhead channel start`",
-        ),
-    ],
+    later: &[],
 };
 pub(super) const DEVICE: Keys = Keys {
     known: &["name", "address", "settings", "link"],
@@ -200,6 +197,13 @@ fn restart(channel: &Section<'_>) -> Restart {
             format!("`jitter` is `{jitter}`; use 0 to 1, the part of the delay that varies"),
         );
     }
+    let factor = section.number("factor", 2.0);
+    if !(1.0..=10.0).contains(&factor) {
+        section.fault_at(
+            "factor",
+            format!("`factor` is `{factor}`; use 1 to 10, by which each delay is longer than the one before"),
+        );
+    }
     let modes = [
         ("permanent", RestartMode::Permanent),
         ("transient", RestartMode::Transient),
@@ -208,9 +212,16 @@ fn restart(channel: &Section<'_>) -> Restart {
     Restart {
         mode: section.choice("mode", RestartMode::Permanent, &modes),
         max_attempts: section.integer("max_attempts", 3, 0..=1_000) as u32,
+        first_delay: section.duration("first_delay", Duration::ZERO, Duration::ZERO..=HOUR),
         delay,
+        factor,
         max_delay: section.duration("max_delay", delay.max(60 * SECOND), delay..=24 * HOUR),
         reset_after: section.duration("reset_after", 600 * SECOND, SECOND..=7 * 24 * HOUR),
+        retry_broken: section.duration_or_never(
+            "retry_broken",
+            300 * SECOND,
+            100 * MS..=7 * 24 * HOUR,
+        ),
         jitter,
     }
 }

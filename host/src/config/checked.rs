@@ -12,12 +12,23 @@ use crate::ids::{ChannelId, DeviceId, LinkId, TagId};
 pub struct Host {
     /// Where the host keeps its state; locked while it runs. Relative paths are relative to the file's folder.
     pub data_dir: PathBuf,
+    /// How often channels are restarted, all of them together.
+    pub restarts: RestartRate,
     /// The HTTP API; `None` if switched off (`listen = "off"`).
     pub http: Option<Http>,
     /// At least one; their ids differ.
     pub channels: Vec<Channel>,
     /// Where samples go. May be empty.
     pub sinks: Vec<Sink>,
+}
+
+/// How often the host restarts channels by itself. What people start is not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartRate {
+    /// One after the other. Default 100; 1 to 10,000.
+    pub per_second: u32,
+    /// So many may follow at once. Default 200; 1 to 10,000.
+    pub burst: u32,
 }
 
 /// The HTTP API.
@@ -101,10 +112,16 @@ pub struct Restart {
     pub mode: RestartMode,
     /// Attempts before the channel is broken. Default 3; 0 to 1,000.
     pub max_attempts: u32,
-    /// Before the second attempt; the first is at once. Default 5 s; 0 to 1 h.
+    /// Before the first attempt. Default 0 s, which is at once; 0 to 1 h.
+    pub first_delay: Duration,
+    /// Before the second attempt. Default 5 s; 0 to 1 h.
     pub delay: Duration,
+    /// By how much each further delay is longer than the one before. Default 2; 1 to 10.
+    pub factor: f64,
     /// The longest delay. Default 60 s.
     pub max_delay: Duration,
+    /// After which a broken channel is tried again. Default 5 min; 100 ms to 7 d; `None` for never.
+    pub retry_broken: Option<Duration>,
     /// Continuous health after which the attempts count from nothing again. Default 10 min.
     pub reset_after: Duration,
     /// Spread of the delay, as a fraction. Default 0.3; 0 to 1.

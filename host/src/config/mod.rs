@@ -33,7 +33,7 @@ use std::path::PathBuf;
 
 pub use checked::{
     Access, Channel, Connect, Device, DriverPath, Group, Host, Http, Limits, Link, OnRestart,
-    Report, Restart, RestartMode, Sink, SinkKind, Tag,
+    Report, Restart, RestartMode, RestartRate, Sink, SinkKind, Tag,
 };
 pub use fault::{Fault, Faults, Position};
 pub use locations::Locations;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::checked::{Channel, Host, Http};
+use super::checked::{Channel, Host, Http, RestartRate};
 use super::document::Findings;
 use super::fault::quoted;
 use super::names::{Names, called};
@@ -22,7 +22,7 @@ pub(super) const ROOT: Keys = Keys {
     later: &[],
 };
 pub(super) const HOST: Keys = Keys {
-    known: &["data_dir"],
+    known: &["data_dir", "restarts_per_second", "restart_burst"],
     later: &[],
 };
 pub(super) const HTTP: Keys = Keys {
@@ -41,6 +41,10 @@ pub(super) fn host<'r>(tree: &'r DeTable<'r>, origin: &Origin, findings: &'r Fin
     let data_dir = path(&section, "data_dir", "data").unwrap_or("data");
     Host {
         data_dir: origin.folder.join(data_dir),
+        restarts: RestartRate {
+            per_second: section.integer("restarts_per_second", 100, 1..=10_000) as u32,
+            burst: section.integer("restart_burst", 200, 1..=10_000) as u32,
+        },
         http: http(&root),
         channels: channels(&root, &origin.folder),
         sinks: sink::sinks(&root, &origin.folder),

@@ -250,6 +250,19 @@ impl<'r> Section<'r> {
             .unwrap_or(default)
     }
 
+    /// A duration, or the word `never` for none.
+    pub(super) fn duration_or_never(
+        &self,
+        key: &str,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        if self.peek(key) == Some("never") {
+            return None;
+        }
+        Some(self.duration(key, default, range))
+    }
+
     /// A duration; `None` where it is absent or wrong, and reported only if it is wrong.
     fn duration_if_right(
         &self,

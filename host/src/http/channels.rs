@@ -1,4 +1,4 @@
-//! Channels: list, show, start, stop, restart.
+//! Channels: list, show, start, stop, restart, reset.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -80,6 +80,14 @@ pub(super) async fn restart(
 ) -> Result<Json<wire::ChannelDetail>, ApiError> {
     let channel = app.channel(&name)?;
     answered(channel, channel.restart().await)
+}
+
+pub(super) async fn reset(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<wire::ChannelDetail>, ApiError> {
+    let channel = app.channel(&name)?;
+    answered(channel, channel.reset().await)
 }
 
 fn answered(

@@ -40,7 +40,7 @@ pub(super) fn guarded(router: Router, port: u16) -> Router {
                 StatusCode::METHOD_NOT_ALLOWED,
                 "wrong-method",
                 format!("this path does not take {method}"),
-                "use GET to ask, POST for start, stop, restart, read and write",
+                "use GET to ask, POST for start, stop, restart, reset, read and write",
             )
         })
         .layer(middleware::from_fn_with_state(port, check))

@@ -9,7 +9,7 @@
 //! ```text
 //! GET  /api/v1/status
 //! GET  /api/v1/channels?limit=&cursor=              GET  /api/v1/channels/{channel}
-//! POST /api/v1/channels/{channel}/start | stop | restart
+//! POST /api/v1/channels/{channel}/start | stop | restart | reset
 //! GET  /api/v1/tags?channel=&tag=&limit=&cursor=    GET  /api/v1/tags/{channel}/{tag}
 //! POST /api/v1/tags/{channel}/{tag}/read  {"timeout_ms":5000}
 //! POST /api/v1/tags/{channel}/{tag}/write {"value":21.5,"read_back":true,"timeout_ms":5000}
@@ -96,6 +96,7 @@ impl App {
             .route("/channels/{channel}/start", post(channels::start))
             .route("/channels/{channel}/stop", post(channels::stop))
             .route("/channels/{channel}/restart", post(channels::restart))
+            .route("/channels/{channel}/reset", post(channels::reset))
             .route("/tags", get(tags::list))
             .route("/tags/read", post(tags::read_many))
             .route("/tags/{channel}/{tag}", get(tags::show))

@@ -105,7 +105,7 @@ pub struct Channel {
     pub incarnation: u64,
     /// Restarts that its policy has spent.
     pub attempts: u32,
-    /// When the next life begins, in `backoff`.
+    /// When the next life begins by itself, in `backoff` and `broken`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt: Option<String>,
     /// The same, as a number.

@@ -9,19 +9,27 @@
 //!     │              backoff            stopping / restarting ◄───────┘
 //!     │ stop           │                   │            │
 //!     ├────────────────┘            ended  │            └────► starting
-//!     ├────────────────────────────────────┘
-//!     └─────────────── broken ◄── a fault that is one too many, or that no restart can mend
+//!     ├────────────────────────────────────┘            ▲
+//!     └─────────────── broken ──────────────────────────┘ slow retry due, start or reset
+//!                         ▲
+//!                         └── a fault that is one too many, or that no restart can mend
 //! ```
 //!
 //! [`next`] is pure and total: each of the cells is either a [`Transition`] or a [`Denied`] that names the remedy. The
 //! whole of it stands as text in `table.txt`, and a test compares the two, so that a change of behaviour is a
 //! change of that file.
 //!
-//! Whether a fault is one too many is not decided here but in [`crate::restart`], and comes in as one input or another.
+//! Whether a fault is one too many is not decided there but in [`crate::restart`], and comes in as one input or another.
+//! [`Machine`] holds the two together, with the time: everything that is decided about a channel's lives. It does
+//! nothing itself, so a simulation can drive it through years and mishaps (`simulation.rs`), and the supervisor's task only
+//! does what it says.
+//!
 //! The state of links is another table: a device that is away makes a channel degraded and never ends it.
 
+mod machine;
 mod table;
 
+pub use machine::{Cause, Due, End, Machine, Order, Step};
 pub use table::next;
 
 use std::fmt;
@@ -44,8 +52,8 @@ pub enum State {
     Restarting,
     /// No instance; the next begins when the delay of the restart policy is over.
     Backoff,
-    /// No instance; the restart policy has given up, or no restart could help. Goes to `Starting` or `Stopped`
-    /// on request.
+    /// No instance; the attempts are spent, or no restart could help. Goes to `Starting` or `Stopped` on request, and to
+    /// `Starting` by a slow retry, where one is planned.
     Broken,
 }
 
@@ -117,6 +125,8 @@ pub enum Input {
     Stop,
     /// The operator wants a fresh instance.
     Restart,
+    /// The operator wants earlier attempts forgotten, and no more waiting for the next.
+    Reset,
     /// The instance took its configuration and its first turn.
     Started,
     /// A required link went down, or a health check failed.
@@ -133,16 +143,17 @@ pub enum Input {
     FaultBroken,
     /// The component or its configuration was refused: no restart can mend that.
     FaultUnmendable,
-    /// The delay of the restart policy is over.
+    /// The delay of the restart policy is over, and it is the channel's turn.
     RetryDue,
 }
 
 impl Input {
     /// Every input.
-    pub const ALL: [Input; 12] = [
+    pub const ALL: [Input; 13] = [
         Input::Start,
         Input::Stop,
         Input::Restart,
+        Input::Reset,
         Input::Started,
         Input::Impaired,
         Input::Recovered,
@@ -160,6 +171,7 @@ impl Input {
             Input::Start => "start",
             Input::Stop => "stop",
             Input::Restart => "restart",
+            Input::Reset => "reset",
             Input::Started => "started",
             Input::Impaired => "impaired",
             Input::Recovered => "recovered",
@@ -183,6 +195,7 @@ impl Input {
             Input::Start
             | Input::Stop
             | Input::Restart
+            | Input::Reset
             | Input::Started
             | Input::Impaired
             | Input::Recovered
@@ -208,10 +221,13 @@ pub enum Effect {
     Drop,
     /// Drop what is left of the instance; plan the retry.
     Wait,
-    /// Drop what is left of the instance; tell the operators that the channel needs them.
+    /// Drop what is left of the instance; tell the operators that the channel needs them; plan the slow retry, if the
+    /// policy grants one.
     GiveUp,
     /// Let the new state be known; that is all.
     Announce,
+    /// Forget earlier attempts; the state stays as it is.
+    Forget,
     /// Nothing at all: the state stays as it is.
     Nothing,
 }
@@ -226,6 +242,7 @@ impl Effect {
             Effect::Wait => "wait",
             Effect::GiveUp => "give-up",
             Effect::Announce => "announce",
+            Effect::Forget => "forget",
             Effect::Nothing => "nothing",
         }
     }
@@ -242,7 +259,7 @@ pub struct Transition {
 
 /// A cell of the table with no way out.
 ///
-/// For `Start`, `Stop` and `Restart` it is an answer to the operator. For any other input it would be a fault of the
+/// For `Start`, `Stop`, `Restart` and `Reset` it is an answer to the operator. For any other input it would be a fault of the
 /// host, whose own tasks report these; such an input changes nothing and is worth a line in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the channel {why}")]
@@ -255,5 +272,7 @@ pub struct Denied {
     pub why: &'static str,
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ pub fn next(state: State, input: Input) -> Result<Transition, Denied> {
             Input::Start => go(State::Starting, Effect::Launch),
             Input::Stop => deny("is stopped already; nothing needs to be done"),
             Input::Restart => deny("is stopped; start it"),
+            Input::Reset => deny("is stopped, and a start begins with all attempts; start it"),
             Input::Started
             | Input::Impaired
             | Input::Recovered
@@ -31,6 +32,7 @@ pub fn next(state: State, input: Input) -> Result<Transition, Denied> {
             // It has done nothing yet that it could finish in order.
             Input::Stop => go(State::Stopped, Effect::Drop),
             Input::Restart => deny("is starting already; wait for it"),
+            Input::Reset => go(State::Starting, Effect::Forget),
             Input::Started => go(State::Running, Effect::Announce),
             Input::Impaired | Input::Recovered => {
                 deny("has not started yet; its health counts from then on")
@@ -45,6 +47,7 @@ pub fn next(state: State, input: Input) -> Result<Transition, Denied> {
             Input::Start => deny("is running already; restart it for a fresh instance"),
             Input::Stop => go(State::Stopping, Effect::AskToStop),
             Input::Restart => go(State::Restarting, Effect::AskToStop),
+            Input::Reset => go(State::Running, Effect::Forget),
             Input::Started => deny(STARTED_BEFORE),
             Input::Impaired => go(State::Degraded, Effect::Announce),
             Input::Recovered => deny("is well already; nothing needs to be done"),
@@ -60,6 +63,7 @@ pub fn next(state: State, input: Input) -> Result<Transition, Denied> {
             }
             Input::Stop => go(State::Stopping, Effect::AskToStop),
             Input::Restart => go(State::Restarting, Effect::AskToStop),
+            Input::Reset => go(State::Degraded, Effect::Forget),
             Input::Started => deny(STARTED_BEFORE),
             Input::Impaired => go(State::Degraded, Effect::Nothing),
             Input::Recovered => go(State::Running, Effect::Announce),
@@ -72,7 +76,7 @@ pub fn next(state: State, input: Input) -> Result<Transition, Denied> {
         State::Stopping => match input {
             Input::Start => deny("is stopping; start it when it has stopped"),
             Input::Stop => deny("is stopping already; wait for it"),
-            Input::Restart => deny("is stopping; start it when it has stopped"),
+            Input::Restart | Input::Reset => deny("is stopping; start it when it has stopped"),
             Input::Started => deny(STARTED_BEFORE),
             // Links come and go while it finishes; nobody minds any more.
             Input::Impaired | Input::Recovered => go(State::Stopping, Effect::Nothing),
@@ -89,6 +93,7 @@ pub fn next(state: State, input: Input) -> Result<Transition, Denied> {
             // It has been asked to finish; only what comes after is another.
             Input::Stop => go(State::Stopping, Effect::Announce),
             Input::Restart => deny("is restarting already; wait for it"),
+            Input::Reset => deny("is restarting already, with all attempts; wait for it"),
             Input::Started => deny(STARTED_BEFORE),
             Input::Impaired | Input::Recovered => go(State::Restarting, Effect::Nothing),
             Input::Ended
@@ -99,7 +104,9 @@ pub fn next(state: State, input: Input) -> Result<Transition, Denied> {
             Input::RetryDue => deny(NOT_WAITING),
         },
         State::Backoff => match input {
-            Input::Start | Input::Restart | Input::RetryDue => go(State::Starting, Effect::Launch),
+            Input::Start | Input::Restart | Input::Reset | Input::RetryDue => {
+                go(State::Starting, Effect::Launch)
+            }
             Input::Stop => go(State::Stopped, Effect::Drop),
             Input::Started
             | Input::Impaired
@@ -111,7 +118,10 @@ pub fn next(state: State, input: Input) -> Result<Transition, Denied> {
             | Input::FaultUnmendable => deny(NO_INSTANCE),
         },
         State::Broken => match input {
-            Input::Start | Input::Restart => go(State::Starting, Effect::Launch),
+            // The slow retry of one whose attempts are spent. For any other no retry is planned.
+            Input::Start | Input::Restart | Input::Reset | Input::RetryDue => {
+                go(State::Starting, Effect::Launch)
+            }
             Input::Stop => go(State::Stopped, Effect::Drop),
             Input::Started
             | Input::Impaired
@@ -121,7 +131,6 @@ pub fn next(state: State, input: Input) -> Result<Transition, Denied> {
             | Input::FaultRetry
             | Input::FaultBroken
             | Input::FaultUnmendable => deny(NO_INSTANCE),
-            Input::RetryDue => deny(NOT_WAITING),
         },
     }
 }

@@ -44,8 +44,10 @@ fn an_effect_fits_the_instance_that_is_there() {
                 continue;
             };
             let cell = format!("{state} + {input}");
-            assert_eq!(effect == Effect::Nothing, next == state, "{cell}");
-            assert_eq!(effect == Effect::Launch, next == State::Starting, "{cell}");
+            let stays = matches!(effect, Effect::Nothing | Effect::Forget);
+            assert_eq!(stays, next == state, "{cell}");
+            let begins = next == State::Starting && state != State::Starting;
+            assert_eq!(effect == Effect::Launch, begins, "{cell}");
             assert_eq!(effect == Effect::Wait, next == State::Backoff, "{cell}");
             assert_eq!(effect == Effect::GiveUp, next == State::Broken, "{cell}");
             assert_eq!(effect == Effect::Drop, next == State::Stopped, "{cell}");
@@ -117,7 +119,7 @@ proptest! {
                     instances = 0;
                     retry_planned = transition.effect == Effect::Wait;
                 }
-                Effect::AskToStop | Effect::Announce | Effect::Nothing => {}
+                Effect::AskToStop | Effect::Announce | Effect::Forget | Effect::Nothing => {}
             }
             state = transition.next;
             prop_assert_eq!(instances, i32::from(state.has_instance()));

@@ -13,7 +13,7 @@ use crate::channel::{Answer, Ask, ChannelStatus, Mail, Request, RequestError, Sh
 use crate::config;
 use crate::event::{Sample, Value};
 use crate::ids::{ChannelId, RequestId, TagId};
-use crate::lifecycle::{self, Denied, Input};
+use crate::lifecycle::{self, Denied, Order};
 use crate::tags::{self, TagTable};
 
 /// The longest that a request may wait.
@@ -89,29 +89,34 @@ impl ChannelHandle {
 
     /// Starts it.
     pub async fn start(&self) -> Result<(), Denied> {
-        self.command(Input::Start).await
+        self.order(Order::Start).await
     }
 
     /// Asks it to stop. Returns when that is under way.
     pub async fn stop(&self) -> Result<(), Denied> {
-        self.command(Input::Stop).await
+        self.order(Order::Stop).await
     }
 
     /// Asks it to stop, and to begin again then. Returns when that is under way.
     pub async fn restart(&self) -> Result<(), Denied> {
-        self.command(Input::Restart).await
+        self.order(Order::Restart).await
     }
 
-    async fn command(&self, input: Input) -> Result<(), Denied> {
+    /// Forgets earlier attempts to restart it; starts it if it is broken or waits for the next.
+    pub async fn reset(&self) -> Result<(), Denied> {
+        self.order(Order::Reset).await
+    }
+
+    async fn order(&self, order: Order) -> Result<(), Denied> {
         let (reply, answer) = oneshot::channel();
         let gone = |shared: &Shared| Denied {
             state: shared.state(),
-            input,
+            input: order.into(),
             why: "belongs to a host that is stopping; nothing needs to be done",
         };
         if self
             .commands
-            .send(Command::Step { input, reply })
+            .send(Command::Order { order, reply })
             .await
             .is_err()
         {

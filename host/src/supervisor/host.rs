@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -18,7 +18,8 @@ use crate::clock::Clock;
 use crate::config::{self, Checked, Faults};
 use crate::engine::EngineError;
 use crate::event::WallNs;
-use crate::lifecycle::Input;
+use crate::lifecycle::{Machine, Order};
+use crate::restart::Limiter;
 use crate::store::{Store, StoreError};
 
 /// Commands that may wait for a channel.
@@ -54,6 +55,7 @@ struct Inner {
     started_at: WallNs,
     lives: TaskTracker,
     links: TaskTracker,
+    limiter: Arc<Mutex<Limiter>>,
 }
 
 impl Host {
@@ -113,6 +115,7 @@ impl Host {
             started_at: clock.wall(),
             lives: TaskTracker::new(),
             links: TaskTracker::new(),
+            limiter: Arc::new(Mutex::new(Limiter::new(config.value.restarts))),
         };
         let requests = Arc::new(AtomicU64::new(0));
         for (index, channel) in config.value.channels.into_iter().enumerate() {
@@ -218,7 +221,8 @@ impl Inner {
             clock: self.clock,
             store: self.store.clone(),
         }));
-        if enabled && let Err(denied) = shared.step(Input::Start, "the host starts") {
+        let start = |machine: &mut Machine, now| machine.order(Order::Start, now, now);
+        if enabled && let Err(denied) = shared.steer(start, |_| "the host starts".to_owned()) {
             tracing::error!(instance = %shared.instance(), %denied, "the channel cannot start");
         }
         let can = prepared.can.clone();
@@ -228,6 +232,7 @@ impl Inner {
             mailbox,
             connections,
             commands: orders,
+            limiter: self.limiter.clone(),
         };
         self.lives.spawn(life.run());
         self.by_name

@@ -1,16 +1,16 @@
-//! One task per channel: from incarnation to incarnation, by the lifecycle table and the restart policy.
+//! One task per channel: from incarnation to incarnation, as the machine decides.
 //!
 //! ```text
-//!            ┌──────────────── command ────────────────┐
-//!  Stopped ──► Starting ── incarnation under way ── Exit ──► decide ──► Backoff ── due ──► Starting
-//!                                                               └─────► Broken ── command ─┘
+//!            ┌───────────────────────────── order, slow retry ────────────────────────────┐
+//!  Stopped ──► Starting ── incarnation under way ── Exit ──► the machine ──► Backoff ── due ──► Starting
+//!                                                                     └────► Broken ──────────┘
 //! ```
 //!
-//! The table decides every step; this file does what the table says. The incarnation runs inside this very task, so
-//! that two can never run at once, and a panic in it is caught here.
+//! [`Machine`] decides every step; this file does what it says, and brings it orders, ends and the time. The incarnation
+//! runs inside this very task, so that two can never run at once, and a panic in it is caught here.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -20,10 +20,11 @@ use super::prepare::{Prepared, start_budget};
 use crate::bindings::events::StartReason;
 use crate::bus::Happened;
 use crate::channel::{Connections, Incarnation, Mail, Mailbox, Parts, RequestError, Shared};
+use crate::config::Restart;
 use crate::event::{MonotonicNs, Quality};
 use crate::exit::{During, Exit, ExitKind};
-use crate::lifecycle::{Denied, Effect, Input, State};
-use crate::restart::{Decision, ExitClass, History, Why, decide};
+use crate::lifecycle::{Cause, Denied, Due, Effect, End, Machine, Order, State, Step};
+use crate::restart::{Decision, ExitClass, Limiter};
 
 /// How long a driver has to stop when an operator asks.
 pub(super) const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -32,10 +33,10 @@ const ATTRIBUTION: Duration = Duration::from_secs(60);
 
 /// What a door, or the host, wants of a channel.
 pub(super) enum Command {
-    /// A step in the lifecycle.
-    Step {
-        /// `Start`, `Stop` or `Restart`.
-        input: Input,
+    /// From an operator.
+    Order {
+        /// What.
+        order: Order,
         /// Whether the table allows it.
         reply: oneshot::Sender<Result<(), Denied>>,
     },
@@ -50,82 +51,69 @@ pub(super) struct Life {
     pub(super) mailbox: Mailbox,
     pub(super) connections: Connections,
     pub(super) commands: mpsc::Receiver<Command>,
+    /// Of the whole host.
+    pub(super) limiter: Arc<Mutex<Limiter>>,
 }
 
-/// What the task knows between incarnations.
-struct Between {
-    history: History,
-    reason: StartReason,
-    retry_at: Option<MonotonicNs>,
-    /// By when the host wants everything to have stopped.
-    shutdown: Option<MonotonicNs>,
+/// Whether the host stops.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Host {
+    Runs,
+    Stops,
 }
 
 impl Life {
     /// Lives until the host stops.
     pub(super) async fn run(mut self) {
-        let mut between = Between {
-            history: History::default(),
-            reason: StartReason::First,
-            retry_at: None,
-            shutdown: None,
-        };
+        let mut host = Host::Runs;
         loop {
-            match self.shared.state() {
-                State::Starting => self.incarnation(&mut between).await,
-                State::Stopped | State::Broken => {
-                    self.connections.clear();
-                    self.turn_away();
-                    if between.shutdown.is_some() {
-                        return;
-                    }
-                    tokio::select! {
-                        biased;
-                        command = self.commands.recv() => match command {
-                            Some(command) => drop(obey(&self.shared, command, &mut between, None)),
-                            None => return,
-                        },
-                        // From a door that saw the channel run a moment ago.
-                        Some(mail) = self.mailbox.recv() => self.turn_one_away(mail),
-                    }
-                }
-                State::Backoff => {
-                    let clock = self.shared.clock();
-                    let due = between.retry_at.unwrap_or_else(|| clock.monotonic());
-                    tokio::select! {
-                        biased;
-                        command = self.commands.recv() => match command {
-                            Some(command) => drop(obey(&self.shared, command, &mut between, None)),
-                            None => return,
-                        },
-                        () = tokio::time::sleep_until(clock.instant(due)) => {
-                            step(&self.shared, Input::RetryDue, "the delay of the restart policy is over");
+            let state = self.shared.state();
+            match state {
+                State::Starting => self.incarnation(&mut host).await,
+                State::Stopped | State::Broken | State::Backoff => {
+                    let waits = state == State::Backoff;
+                    if !waits {
+                        self.connections.clear();
+                        self.turn_away();
+                        if host == Host::Stops {
+                            return;
                         }
+                    }
+                    tokio::select! {
+                        biased;
+                        command = self.commands.recv() => match command {
+                            Some(command) => {
+                                obey(&self.shared, command, &mut host, None);
+                            }
+                            None => return,
+                        },
+                        () = alarm(&self.shared) => {
+                            let reason = if waits {
+                                "the delay of the restart policy is over"
+                            } else {
+                                "a broken channel is tried again after `restart.retry_broken`"
+                            };
+                            tick(&self.shared, &self.limiter, reason);
+                        }
+                        // From a door that saw the channel run a moment ago.
+                        Some(mail) = self.mailbox.recv(), if !waits => self.turn_one_away(mail),
                     }
                 }
                 // An incarnation is left only by a step out of these states.
                 State::Running | State::Degraded | State::Stopping | State::Restarting => {
-                    step(
-                        &self.shared,
-                        Input::FaultBroken,
-                        "the host lost track of the channel's instance",
-                    );
-                    step(
-                        &self.shared,
-                        Input::Stop,
-                        "the host lost track of the channel's instance",
-                    );
+                    let lost = "the host lost track of the channel's instance";
+                    self.conclude(Exit::new(ExitKind::HostFault, During::Idle, lost));
                 }
             }
         }
     }
 
-    /// Runs one incarnation, then decides what follows.
-    async fn incarnation(&mut self, between: &mut Between) {
+    /// Runs one incarnation, then lets the machine decide what follows.
+    async fn incarnation(&mut self, host: &mut Host) {
         let number = match next_number(&self.shared).await {
             Ok(number) => number,
             Err(exit) => {
-                self.conclude(exit, between);
+                self.conclude(exit);
                 return;
             }
         };
@@ -140,13 +128,14 @@ impl Life {
             connections: &mut self.connections,
             stop: &mut stop_order,
             number,
-            reason: match (number, between.reason) {
+            reason: match (number, self.shared.machine(Machine::cause)) {
                 (1, _) => StartReason::First,
                 // Not the first of the channel, only of this process.
-                (_, StartReason::First) => StartReason::HostRestart,
-                (_, reason) => reason,
+                (_, Cause::First) => StartReason::HostRestart,
+                (_, Cause::Asked) => StartReason::ManualRestart,
+                (_, Cause::Fault) => StartReason::RestartAfterFault,
             },
-            alone: (between.history.attempts() > 0)
+            alone: (self.shared.machine(Machine::attempts) > 0)
                 .then_some(ATTRIBUTION.min(config.restart.reset_after)),
             start: start_budget(&config),
         };
@@ -158,29 +147,27 @@ impl Life {
                 biased;
                 command = self.commands.recv() => {
                     let command = command.unwrap_or(Command::Shutdown(self.shared.clock().monotonic()));
-                    if obey(&self.shared, command, between, Some(&stop)) == Effect::Drop {
+                    if obey(&self.shared, command, host, Some(&stop)) == Effect::Drop {
                         break None;
                     }
                 }
                 exit = &mut running => break Some(exit.unwrap_or_else(|panic| host_fault(&*panic))),
-                Ok(()) = status.changed() => {
-                    let now = self.shared.clock().monotonic();
-                    match status.borrow_and_update().state {
-                        State::Running => between.history.healthy(now),
-                        State::Degraded => between.history.impaired(&config.restart, now),
-                        State::Stopped
-                        | State::Starting
-                        | State::Stopping
-                        | State::Restarting
-                        | State::Backoff
-                        | State::Broken => {}
+                () = alarm(&self.shared) => {
+                    if tick(&self.shared, &self.limiter, "") == Due::Overdue {
+                        break Some(Exit::new(
+                            ExitKind::Stopped,
+                            During::Idle,
+                            "the channel's task did not stop in time, so it was dropped",
+                        ));
                     }
                 }
+                // What the instance is like has a bearing on when the alarm rings.
+                Ok(()) = status.changed() => {}
             }
         };
         drop(running);
         match exit {
-            Some(exit) => self.conclude(exit, between),
+            Some(exit) => self.conclude(exit),
             None => self.clear_up(
                 false,
                 Quality::BadOutOfService,
@@ -189,72 +176,39 @@ impl Life {
         }
     }
 
-    /// An incarnation has ended: says so, and takes the step that the table and the policy ask for.
-    fn conclude(&mut self, exit: Exit, between: &mut Between) {
-        let state = self.shared.state();
+    /// An incarnation has ended: says so, and takes the step that the machine decides on.
+    fn conclude(&mut self, exit: Exit) {
         let sentence = exit.to_string();
-        if state == State::Restarting {
-            // However it ended: the operator wants the next one, with all attempts before it.
-            between.reason = StartReason::ManualRestart;
-            between.history = History::default();
-            self.shared.update(|status| status.attempts = 0);
-        }
-        let Some(class) = exit.kind.class() else {
-            let input = if exit.during == During::Idle {
-                Input::StopOverdue
-            } else {
-                Input::Ended
-            };
-            self.clear_up(input == Input::Ended, Quality::BadOutOfService, &sentence);
-            step(&self.shared, input, &sentence);
-            return;
+        let end = match exit.kind.class() {
+            None if exit.during == During::Idle => End::Overdue,
+            None => End::Stopped,
+            Some(class) => End::Unasked(class),
         };
-        let in_order = class == ExitClass::Finished;
-        self.report(exit, class);
-        self.clear_up(in_order, Quality::BadStale, &sentence);
-        if matches!(state, State::Stopping | State::Restarting) {
-            step(&self.shared, Input::FaultRetry, &sentence);
-            return;
+        match end {
+            End::Stopped | End::Overdue => {
+                self.clear_up(end == End::Stopped, Quality::BadOutOfService, &sentence);
+            }
+            End::Unasked(class) => {
+                self.report(exit, class);
+                let in_order = class == ExitClass::Finished;
+                self.clear_up(in_order, Quality::BadStale, &sentence);
+            }
         }
-        let now = self.shared.clock().monotonic();
         let restart = &self.shared.config().restart;
-        match decide(restart, &mut between.history, class, now, fastrand::u64(..)) {
-            Decision::After(delay) => {
-                between.reason = StartReason::RestartAfterFault;
-                between.retry_at = Some(now.after(delay));
-                let attempts = between.history.attempts();
-                let next = crate::event::WallNs(
-                    self.shared
-                        .clock()
-                        .wall()
-                        .0
-                        .saturating_add(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX)),
-                );
-                let reason = format!(
-                    "{sentence}; attempt {attempts} of {} follows in {delay:.1?}",
-                    restart.max_attempts
-                );
-                self.shared.update(|status| {
-                    status.attempts = attempts;
-                    status.next_attempt = Some(next);
-                });
-                step(&self.shared, Input::FaultRetry, &reason);
-                if delay.is_zero() {
-                    step(&self.shared, Input::RetryDue, &sentence);
-                }
+        let step = self.shared.steer(
+            |machine, now| machine.ended(end, now, fastrand::u64(..)),
+            |step| reason_after(step, restart, &sentence),
+        );
+        match step {
+            // Where there is no delay, there is no wait for the timer either.
+            Ok(Step {
+                decision: Some(Decision::After(delay)),
+                ..
+            }) if delay.is_zero() => {
+                tick(&self.shared, &self.limiter, &sentence);
             }
-            Decision::Broken(why) => {
-                let input = match why {
-                    Why::Unmendable => Input::FaultUnmendable,
-                    Why::BudgetSpent { .. } | Why::Never => Input::FaultBroken,
-                };
-                step(
-                    &self.shared,
-                    input,
-                    &format!("{sentence}; the channel {why}"),
-                );
-            }
-            Decision::Done => step(&self.shared, Input::Ended, &sentence),
+            Ok(_) => {}
+            Err(denied) => lost(&self.shared, &denied),
         }
     }
 
@@ -355,49 +309,35 @@ async fn next_number(shared: &Arc<Shared>) -> Result<u64, Exit> {
 fn obey(
     shared: &Shared,
     command: Command,
-    between: &mut Between,
+    host: &mut Host,
     stop: Option<&mpsc::Sender<MonotonicNs>>,
 ) -> Effect {
-    let now = shared.clock().monotonic();
-    let (input, reply, deadline) = match command {
-        Command::Step { input, reply } => (input, Some(reply), now.after(STOP_GRACE)),
+    let (order, reply, deadline) = match command {
+        Command::Order { order, reply } => {
+            let deadline = shared.clock().monotonic().after(STOP_GRACE);
+            (order, Some(reply), deadline)
+        }
         Command::Shutdown(deadline) => {
-            between.shutdown = Some(deadline);
-            (Input::Stop, None, deadline)
+            *host = Host::Stops;
+            (Order::Stop, None, deadline)
         }
     };
-    let reason = if between.shutdown.is_some() {
-        "the host stops"
-    } else {
-        "an operator asked for it"
+    let reason = match host {
+        Host::Runs => "an operator asked for it",
+        Host::Stops => "the host stops",
     };
-    let answer = shared.step(input, reason);
-    let effect = match &answer {
-        Ok(transition) => {
-            match transition.effect {
-                Effect::AskToStop => {
-                    // Room for one, and asked once: the order is never lost.
-                    if let Some(stop) = stop
-                        && stop.try_send(deadline).is_err()
-                    {
-                        tracing::debug!(instance = %shared.instance(), "it had ended before it was asked to stop");
-                    }
-                }
-                Effect::Launch => {
-                    between.history = History::default();
-                    between.reason = StartReason::ManualRestart;
-                    shared.update(|status| status.attempts = 0);
-                }
-                Effect::Drop
-                | Effect::Wait
-                | Effect::GiveUp
-                | Effect::Announce
-                | Effect::Nothing => {}
-            }
-            transition.effect
-        }
-        Err(_) => Effect::Nothing,
-    };
+    let answer = shared.steer(
+        |machine, now| machine.order(order, now, deadline),
+        |_| reason.to_owned(),
+    );
+    let effect = answer.as_ref().map_or(Effect::Nothing, |step| step.effect);
+    // Room for one, and asked once: the order is never lost.
+    if effect == Effect::AskToStop
+        && let Some(stop) = stop
+        && stop.try_send(deadline).is_err()
+    {
+        tracing::debug!(instance = %shared.instance(), "it had ended before it was asked to stop");
+    }
     if let Some(reply) = reply
         && reply.send(answer.map(drop)).is_err()
     {
@@ -406,10 +346,58 @@ fn obey(
     effect
 }
 
-/// Takes a step that the table cannot deny here; says so in the log if it does.
-fn step(shared: &Shared, input: Input, reason: &str) {
-    if let Err(denied) = shared.step(input, reason) {
-        tracing::error!(instance = %shared.instance(), %denied, "the lifecycle table denied a step of the host itself");
+/// Rings when the machine wants to know the time; never, if it does not.
+async fn alarm(shared: &Shared) {
+    match shared.machine(Machine::wake) {
+        Some(at) => tokio::time::sleep_until(shared.clock().instant(at)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Lets the machine know the time; `reason` is why the next life begins, if it does.
+fn tick(shared: &Shared, limiter: &Mutex<Limiter>, reason: &str) -> Due {
+    let turn = |now| {
+        limiter
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(now)
+    };
+    let due = shared.tick(turn, |_| reason.to_owned());
+    match due {
+        Ok(due) => {
+            if let Due::Turn(at) = due {
+                let wait = at.since(shared.clock().monotonic());
+                tracing::info!(instance = %shared.instance(), ?wait, "many channels restart, so this one waits for its turn");
+            }
+            due
+        }
+        Err(denied) => {
+            lost(shared, &denied);
+            Due::Nothing
+        }
+    }
+}
+
+/// The table denied a step of the host itself.
+fn lost(shared: &Shared, denied: &Denied) {
+    tracing::error!(instance = %shared.instance(), %denied, "the lifecycle table denied a step of the host itself");
+}
+
+/// Why a channel is in the state that the end of its instance led to.
+fn reason_after(step: &Step, restart: &Restart, sentence: &str) -> String {
+    match step.decision {
+        Some(Decision::After(delay)) => format!(
+            "{sentence}; attempt {} of {} follows in {delay:.1?}",
+            step.attempts, restart.max_attempts
+        ),
+        Some(Decision::Broken { why, retry: None }) => format!("{sentence}; the channel {why}"),
+        Some(Decision::Broken {
+            why,
+            retry: Some(delay),
+        }) => {
+            format!("{sentence}; the channel {why}; it is tried again in {delay:.1?}")
+        }
+        Some(Decision::Done) | None => sentence.to_owned(),
     }
 }
 

@@ -255,12 +255,14 @@ fn restart() {
         expect!["4:11: channel a: `restart` is a string; write a table such as `restart = { .. }`"],
     );
     check(
-        &channel("restart = { mode = \"always\", jitter = 2, factor = 2, retry_broken = \"5m\" }"),
+        &channel(
+            "restart = { mode = \"always\", jitter = 2, factor = 0.5, retry_broken = \"1ms\" }",
+        ),
         expect![[r#"
             4:20: channel a, restart: `mode` is `always`; use one of `permanent`, `transient` or `never`
             4:39: channel a, restart: `jitter` is `2`; use 0 to 1, the part of the delay that varies
-            4:42: channel a, restart: `factor` is not supported yet by this version; remove it: the delay doubles up to `max_delay`
-            4:54: channel a, restart: `retry_broken` is not supported yet by this version; remove it: a broken channel waits for `bulkhead channel start`"#]],
+            4:51: channel a, restart: `factor` is `0.5`; use 1 to 10, by which each delay is longer than the one before
+            4:71: channel a, restart: `retry_broken` is `1ms`; use 100ms to 7days"#]],
     );
     check(
         &channel(

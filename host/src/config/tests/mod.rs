@@ -74,6 +74,7 @@ fn the_quickstart_is_in_order() {
 fn what_the_file_leaves_out_has_its_default() {
     let host = good(CHANNEL);
     assert_eq!(host.data_dir, Path::new("/plant/data"));
+    assert_eq!((host.restarts.per_second, host.restarts.burst), (100, 200));
     assert_eq!(host.http.unwrap().listen.to_string(), "127.0.0.1:7070");
     assert_eq!(host.sinks, []);
     expect![[r#"
@@ -99,9 +100,14 @@ fn what_the_file_leaves_out_has_its_default() {
             restart: Restart {
                 mode: Permanent,
                 max_attempts: 3,
+                first_delay: 0ns,
                 delay: 5s,
+                factor: 2.0,
                 max_delay: 60s,
                 reset_after: 600s,
+                retry_broken: Some(
+                    300s,
+                ),
                 jitter: 0.3,
             },
             links: [],
@@ -127,6 +133,8 @@ fn what_the_file_says_is_what_the_host_sees() {
         r#"
         [host]
         data_dir = "/var/lib/bulkhead"
+        restarts_per_second = 5
+        restart_burst = 1
         [http]
         listen = "off"
         [[channel]]
@@ -137,7 +145,7 @@ fn what_the_file_says_is_what_the_host_sees() {
         links.plc = {{ connect = "tcp://[fd00::9]:502", on_restart = "keep", base_delay = "5s" }}
         links.aux = {{ connect = "tcp://plc:1", connect_timeout = "1s", base_delay = "1s", max_delay = "2s" }}
         limits = {{ memory = "1GiB", fuel_per_turn = 10_000, turn_deadline = "60s", mailbox = 16, batch = 1, samples_per_second = 1 }}
-        restart = {{ mode = "transient", max_attempts = 0, delay = "2m", reset_after = "1h", jitter = 1 }}
+        restart = {{ mode = "transient", max_attempts = 0, first_delay = "1s", delay = "2m", factor = 1.5, reset_after = "1h", retry_broken = "never", jitter = 1 }}
         settings = {{ unit_id = 1, big = 18446744073709551615, deep = {{ list = [1.5, true, "x", 2026-01-01] }} }}
         [[channel.device]]
         name = "one"
@@ -178,6 +186,10 @@ fn what_the_file_says_is_what_the_host_sees() {
     expect![[r#"
         Host {
             data_dir: "/var/lib/bulkhead",
+            restarts: RestartRate {
+                per_second: 5,
+                burst: 1,
+            },
             http: None,
             channels: [
                 Channel {
@@ -213,9 +225,12 @@ fn what_the_file_says_is_what_the_host_sees() {
                     restart: Restart {
                         mode: Transient,
                         max_attempts: 0,
+                        first_delay: 1s,
                         delay: 120s,
+                        factor: 1.5,
                         max_delay: 120s,
                         reset_after: 3600s,
+                        retry_broken: None,
                         jitter: 1.0,
                     },
                     links: [
