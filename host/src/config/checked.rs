@@ -120,10 +120,10 @@ pub struct Restart {
     pub factor: f64,
     /// The longest delay. Default 60 s.
     pub max_delay: Duration,
-    /// After which a broken channel is tried again. Default 5 min; 100 ms to 7 d; `None` for never.
-    pub retry_broken: Option<Duration>,
     /// Continuous health after which the attempts count from nothing again. Default 10 min.
     pub reset_after: Duration,
+    /// After which a broken channel is tried again. Default 5 min; 100 ms to 7 d; `None` for never.
+    pub retry_broken: Option<Duration>,
     /// Spread of the delay, as a fraction. Default 0.3; 0 to 1.
     pub jitter: f64,
 }

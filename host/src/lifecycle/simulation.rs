@@ -77,7 +77,6 @@ const MARKS: [Mark; 8] = [
 ];
 
 struct World {
-    seed: u64,
     rng: Rng,
     now: MonotonicNs,
     rate: RestartRate,
@@ -99,7 +98,6 @@ impl World {
         };
         let count = rng.usize(1..=12);
         Self {
-            seed,
             now: MonotonicNs(0),
             rate,
             limiter: Limiter::new(rate),
