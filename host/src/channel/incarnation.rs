@@ -233,7 +233,7 @@ impl<'a> Incarnation<'a> {
         });
         this.turn(begun).await?;
         // Denied only if the operator stopped the channel meanwhile; then the order to stop is on its way.
-        if let Err(denied) = shared.observe(
+        if let Err(denied) = shared.step(
             Input::Started,
             "the driver took its configuration and its first turn",
         ) {

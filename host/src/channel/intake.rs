@@ -322,7 +322,7 @@ impl Incarnation<'_> {
             _ => return,
         };
         let reason = down.map_or("every link is up again", |why| why);
-        if let Err(denied) = self.shared.observe(input, reason) {
+        if let Err(denied) = self.shared.step(input, reason) {
             tracing::debug!(instance = %self.id, %denied, "no change of health");
         }
     }

@@ -276,7 +276,7 @@ impl Shared {
     }
 
     /// Something was observed of the instance. Lets a new state be known, with this reason.
-    pub fn observe(&self, input: Input, reason: &str) -> Result<Step, Denied> {
+    pub fn step(&self, input: Input, reason: &str) -> Result<Step, Denied> {
         self.steer(
             |machine, now| machine.observe(input, now),
             |_| reason.to_owned(),
