@@ -19,7 +19,9 @@ impl BenchHost {
     pub(crate) async fn start(channels: &str) -> Result<Self> {
         let folder = root()?.join("target/bench");
         std::fs::create_dir_all(&folder)?;
-        let text = format!("[host]\ndata_dir = \"data\"\nrestarts_per_second = 10_000\nrestart_burst = 10_000\n[http]\nlisten = \"off\"\n{channels}");
+        let text = format!(
+            "[host]\ndata_dir = \"data\"\nrestarts_per_second = 10_000\nrestart_burst = 10_000\n[http]\nlisten = \"off\"\n{channels}"
+        );
         let origin = Origin {
             name: "bench.toml".into(),
             folder,

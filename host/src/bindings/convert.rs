@@ -5,6 +5,7 @@ use crate::event::{Quality, Sample, Value, WallNs};
 use crate::ids::TagId;
 
 impl From<types::Value> for Value {
+    #[inline]
     fn from(value: types::Value) -> Self {
         match value {
             types::Value::Boolean(v) => Value::Boolean(v),
@@ -22,6 +23,7 @@ impl From<types::Value> for Value {
 }
 
 impl From<Value> for types::Value {
+    #[inline]
     fn from(value: Value) -> Self {
         match value {
             Value::Boolean(v) => types::Value::Boolean(v),
@@ -39,6 +41,7 @@ impl From<Value> for types::Value {
 }
 
 impl From<types::Quality> for Quality {
+    #[inline]
     fn from(quality: types::Quality) -> Self {
         use types::Quality as Abi;
         match quality {
@@ -65,6 +68,7 @@ impl From<types::Quality> for Quality {
 }
 
 impl From<types::Sample> for Sample {
+    #[inline]
     fn from(sample: types::Sample) -> Self {
         Sample {
             tag: TagId(sample.tag),

@@ -7,7 +7,6 @@ use super::incarnation::{Incarnation, Refused};
 use super::intake::Reach;
 use super::mailbox::{Answer, Ask, RequestError};
 use super::shared::raise;
-use super::validate;
 use crate::bindings::actions::{
     Action, DeviceCondition, DeviceState, PollDone, ReadDone, WriteDone,
 };
@@ -105,10 +104,7 @@ impl Incarnation<'_> {
     }
 
     fn publish(&mut self, samples: Vec<types::Sample>, wall: WallNs) {
-        let weight = samples.iter().map(validate::weight).sum();
-        self.sample_tokens = self.sample_tokens.saturating_sub(weight);
         raise(&self.shared.counters.samples, samples.len() as u64);
-        let samples = samples.into_iter().map(Sample::from);
         let gate = Reach { incarnation: self };
         let handed_on = self.shared.tags().take(samples, &gate, wall);
         self.hand_on(handed_on);

@@ -327,14 +327,16 @@ impl<'a> Incarnation<'a> {
         self.refill_samples(now);
         let context = Context {
             config: self.shared.config(),
+            rules: self.shared.tags().rules(),
             connections: self.connections,
             polls: &self.polls,
             pending: &self.pending,
             timers: &self.timers,
             samples_left: self.sample_tokens,
         };
-        validate::validate(&actions, &context)
+        let spent = validate::validate(&actions, &context)
             .map_err(|refusal| Exit::new(ExitKind::Refused, During::Turn, refusal.to_string()))?;
+        self.sample_tokens = self.sample_tokens.saturating_sub(spent);
         let applied = self.apply(actions, now, wall).await;
         self.flush(wall);
         applied

@@ -10,9 +10,10 @@ use super::timers::{MAX_TIMERS, Timers};
 use crate::bindings::actions::Action;
 use crate::bindings::types;
 use crate::config;
-use crate::event::{Scalar, Value};
+use crate::event::Value;
 use crate::ids::{ConnectionId, GroupId, LinkId, RequestId, TagId, TimerId};
 use crate::store::MAX_STATE_BYTES;
+use crate::tags::Rule;
 
 /// The most actions in one turn.
 pub(super) const MAX_ACTIONS: usize = 65_536;
@@ -35,6 +36,8 @@ pub(super) struct Refusal {
 /// What an incarnation has under way, as far as a list of actions can touch it.
 pub(super) struct Context<'a> {
     pub(super) config: &'a config::Channel,
+    /// One for each tag.
+    pub(super) rules: &'a [Rule],
     pub(super) connections: &'a Connections,
     pub(super) polls: &'a Polls,
     pub(super) pending: &'a Pending,
@@ -56,8 +59,8 @@ struct Progress {
     stopped: bool,
 }
 
-/// Checks a whole list.
-pub(super) fn validate(actions: &[Action], context: &Context<'_>) -> Result<(), Refusal> {
+/// Checks a whole list. Gives how much its samples count for under the rate limit.
+pub(super) fn validate(actions: &[Action], context: &Context<'_>) -> Result<u64, Refusal> {
     let mut progress = Progress::default();
     for (index, action) in actions.iter().enumerate() {
         let refuse = |why: String| Refusal {
@@ -78,7 +81,7 @@ pub(super) fn validate(actions: &[Action], context: &Context<'_>) -> Result<(), 
         }
         check(action, context, &mut progress).map_err(refuse)?;
     }
-    Ok(())
+    Ok(progress.samples)
 }
 
 fn check(action: &Action, context: &Context<'_>, progress: &mut Progress) -> Result<(), String> {
@@ -271,31 +274,46 @@ fn check_samples(
     context: &Context<'_>,
     progress: &mut Progress,
 ) -> Result<(), String> {
-    progress.samples += samples.iter().map(weight).sum::<u64>();
+    for sample in samples {
+        progress.samples += weight(sample);
+        let rule = context.rules.get(sample.tag as usize);
+        let fine = match (rule, &sample.value) {
+            (Some(rule), Some(value)) => admits(rule, value),
+            (Some(_), None) => sample.quality as u8 >= types::Quality::Bad as u8,
+            (None, _) => false,
+        };
+        if !fine {
+            return Err(unfit(sample, context));
+        }
+    }
     if progress.samples > context.samples_left {
         return Err(format!(
             "publishes more samples than limits.samples_per_second = {} allows over ten seconds",
             context.config.limits.samples_per_second
         ));
     }
-    for sample in samples {
-        match &sample.value {
-            Some(value) => check_value(TagId(sample.tag), value, context)?,
-            None if (sample.quality as u8) < types::Quality::Bad as u8 => {
-                return Err(format!(
-                    "publishes tag {} with quality {:?}, but without a value",
-                    sample.tag, sample.quality
-                ));
-            }
-            None => check_tag(TagId(sample.tag), context).map(drop)?,
-        }
-    }
     Ok(())
+}
+
+/// Why a sample cannot be meant.
+#[cold]
+fn unfit(sample: &types::Sample, context: &Context<'_>) -> String {
+    match &sample.value {
+        Some(value) => check_value(TagId(sample.tag), value, context).err(),
+        None => check_tag(TagId(sample.tag), context).err(),
+    }
+    .unwrap_or_else(|| {
+        format!(
+            "publishes tag {} with quality {:?}, but without a value",
+            sample.tag, sample.quality
+        )
+    })
 }
 
 /// What a sample counts for under the rate limit: one, and one more for each 64 bytes of a text or an array, so that long
 /// values cannot fill the queues of consumers with gigabytes.
-pub(super) fn weight(sample: &types::Sample) -> u64 {
+#[inline]
+fn weight(sample: &types::Sample) -> u64 {
     use types::Value as Abi;
     let bytes = match &sample.value {
         None | Some(Abi::Boolean(_) | Abi::Int(_) | Abi::Uint(_) | Abi::Float(_)) => return 1,
@@ -309,45 +327,40 @@ pub(super) fn weight(sample: &types::Sample) -> u64 {
     1 + (bytes / 64) as u64
 }
 
-fn check_tag<'a>(tag: TagId, context: &Context<'a>) -> Result<&'a config::Tag, String> {
-    context
-        .config
-        .tags
-        .get(tag.index())
-        .ok_or_else(|| format!("names tag {tag}, which the channel does not have"))
+fn check_tag(tag: TagId, context: &Context<'_>) -> Result<(), String> {
+    match context.rules.get(tag.index()) {
+        Some(_) => Ok(()),
+        None => Err(format!("names tag {tag}, which the channel does not have")),
+    }
 }
 
 fn check_value(id: TagId, value: &types::Value, context: &Context<'_>) -> Result<(), String> {
-    let tag = check_tag(id, context)?;
-    if admits(tag, value) {
-        Ok(())
-    } else {
-        Err(format!(
+    check_tag(id, context)?;
+    match (
+        context.rules.get(id.index()),
+        context.config.tags.get(id.index()),
+    ) {
+        (Some(rule), Some(tag)) if !admits(rule, value) => Err(format!(
             "gives tag {id} ({}) a value that its type {} does not hold",
             tag.name, tag.data_type
-        ))
+        )),
+        _ => Ok(()),
     }
 }
 
 /// As `DataType::admits`, on the ABI's own values, so that nothing is converted before the list is accepted.
-fn admits(tag: &config::Tag, value: &types::Value) -> bool {
+#[inline]
+fn admits(rule: &Rule, value: &types::Value) -> bool {
     use types::Value as Abi;
-    let scalar = tag.data_type.scalar;
-    let length = |length: usize| {
-        tag.data_type
-            .elements
-            .is_some_and(|wanted| wanted as usize == length)
-    };
-    let single = tag.data_type.elements.is_none();
     match value {
-        Abi::Boolean(_) => single && scalar == Scalar::Bool,
-        Abi::Int(_) | Abi::Uint(_) | Abi::Float(_) => single && scalar.is_numeric(),
-        Abi::Text(text) => single && scalar == Scalar::String && text.len() <= Value::MAX_BYTES,
-        Abi::Bytes(bytes) => single && scalar == Scalar::Bytes && bytes.len() <= Value::MAX_BYTES,
-        Abi::Booleans(all) => scalar == Scalar::Bool && length(all.len()),
-        Abi::Ints(all) => scalar.is_numeric() && length(all.len()),
-        Abi::Uints(all) => scalar.is_numeric() && length(all.len()),
-        Abi::Floats(all) => scalar.is_numeric() && length(all.len()),
+        Abi::Boolean(_) => rule.holds_boolean(),
+        Abi::Int(_) | Abi::Uint(_) | Abi::Float(_) => rule.holds_number(),
+        Abi::Text(text) => rule.holds_text() && text.len() <= Value::MAX_BYTES,
+        Abi::Bytes(bytes) => rule.holds_bytes() && bytes.len() <= Value::MAX_BYTES,
+        Abi::Booleans(all) => rule.holds_booleans(all.len()),
+        Abi::Ints(all) => rule.holds_numbers(all.len()),
+        Abi::Uints(all) => rule.holds_numbers(all.len()),
+        Abi::Floats(all) => rule.holds_numbers(all.len()),
     }
 }
 

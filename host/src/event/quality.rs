@@ -69,12 +69,12 @@ qualities! {
 impl Quality {
     /// Whether the value can be used as it is.
     pub const fn is_good(self) -> bool {
-        self.opc_ua_status() >> 30 == 0
+        (self as u8) < Quality::Uncertain as u8
     }
 
     /// Whether the value must not be used.
     pub const fn is_bad(self) -> bool {
-        self.opc_ua_status() >> 30 == 2
+        self as u8 >= Quality::Bad as u8
     }
 }
 

@@ -1,12 +1,15 @@
 //! The tags of a channel: last values, and what happens to a sample between the driver and the sinks.
 //!
-//! - `scaling`: raw to engineering units, and back for a write.
+//! - `rule`: what a sample of each tag may be; raw to engineering units.
+//! - `scaling`: engineering units back to raw, for a write.
 //! - `table`: the last value of each tag with its quality and reason; which samples are handed on.
 //!
 //! The table is locked once per batch by the channel's task and once per question by whoever asks; never across an `.await`.
 
+mod rule;
 mod scaling;
 mod table;
 
+pub use rule::Rule;
 pub use scaling::{BadValue, to_device};
 pub use table::{Gate, TagState, TagTable};

@@ -1,4 +1,4 @@
-//! Raw values to engineering units and back: `value = raw * scale + offset`.
+//! Engineering units back to raw values: `raw = (value - offset) / scale`. The other way is [`super::rule`].
 
 use crate::config::Tag;
 use crate::event::{Scalar, Value};
@@ -57,55 +57,8 @@ pub enum BadValue {
 }
 
 /// Whether a tag's values are scaled at all.
-pub(super) fn is_scaled(tag: &Tag) -> bool {
+fn is_scaled(tag: &Tag) -> bool {
     tag.scale != 1.0 || tag.offset != 0.0
-}
-
-/// From the device's terms to engineering units.
-pub(super) fn from_device(tag: &Tag, value: Value) -> Value {
-    if !is_scaled(tag) {
-        return value;
-    }
-    // A scale of 0.1 is a division by 10, which is exact where a multiplication by the nearest double to 0.1 is not.
-    let divisor = (1.0 / tag.scale).round();
-    let divides = divisor * tag.scale == 1.0;
-    let scale = |raw: f64| {
-        if divides {
-            raw / divisor + tag.offset
-        } else {
-            raw.mul_add(tag.scale, tag.offset)
-        }
-    };
-    match value {
-        Value::Int(v) => Value::Float(scale(v as f64)),
-        Value::Uint(v) => Value::Float(scale(v as f64)),
-        Value::Float(v) => Value::Float(scale(v)),
-        Value::Ints(all) => Value::Floats(all.iter().map(|v| scale(*v as f64)).collect()),
-        Value::Uints(all) => Value::Floats(all.iter().map(|v| scale(*v as f64)).collect()),
-        Value::Floats(all) => Value::Floats(all.iter().map(|v| scale(*v)).collect()),
-        other @ (Value::Boolean(_) | Value::Text(_) | Value::Bytes(_) | Value::Booleans(_)) => {
-            other
-        }
-    }
-}
-
-/// Whether a raw value fits the integer type of its tag.
-pub(super) fn fits(scalar: Scalar, value: &Value) -> bool {
-    let Some((low, high)) = scalar.integer_range() else {
-        return true;
-    };
-    let within = |v: i128| low <= v && v <= high;
-    // The cast saturates far outside every range; NaN has a fraction that is not 0.
-    let whole = |v: f64| v.fract() == 0.0 && within(v as i128);
-    match value {
-        Value::Int(v) => within(i128::from(*v)),
-        Value::Uint(v) => within(i128::from(*v)),
-        Value::Float(v) => whole(*v),
-        Value::Ints(all) => all.iter().all(|v| within(i128::from(*v))),
-        Value::Uints(all) => all.iter().all(|v| within(i128::from(*v))),
-        Value::Floats(all) => all.iter().all(|v| whole(*v)),
-        Value::Boolean(_) | Value::Booleans(_) | Value::Text(_) | Value::Bytes(_) => true,
-    }
 }
 
 /// From engineering units to the device's terms, checked against the tag's type and range.
@@ -271,26 +224,6 @@ pub(in crate::tags) mod tests {
     }
 
     #[test]
-    fn raw_values_are_scaled_by_hand_computed_figures() {
-        let check = |kind: &str, scale, offset, raw: Value, expected: Value| {
-            assert_eq!(from_device(&tag(kind, scale, offset), raw), expected);
-        };
-        check("int16", 1.0, 0.0, Value::Int(-7), Value::Int(-7));
-        check("int16", 0.5, 0.0, Value::Int(-7), Value::Float(-3.5));
-        check("int16", 0.1, 0.0, Value::Int(-131), Value::Float(-13.1));
-        check("uint16", 2.0, -40.0, Value::Uint(100), Value::Float(160.0));
-        check("float32", 10.0, 1.0, Value::Float(2.5), Value::Float(26.0));
-        check(
-            "int16[2]",
-            0.5,
-            1.0,
-            Value::Ints([2, 4].into()),
-            Value::Floats([2.0, 3.0].into()),
-        );
-        check("bool", 0.5, 1.0, Value::Boolean(true), Value::Boolean(true));
-    }
-
-    #[test]
     fn writes_undo_the_scale_and_keep_to_the_type() {
         let check = |kind: &str, scale, offset, value: Value, expected: Result<Value, &str>| {
             let actual = to_device(&tag(kind, scale, offset), value.clone());
@@ -360,17 +293,5 @@ pub(in crate::tags) mod tests {
             Value::Text("x".repeat(70_000).into()),
             Err("64 KiB"),
         );
-    }
-
-    #[test]
-    fn a_raw_value_fits_its_integer_type_or_not() {
-        assert!(fits(Scalar::Int16, &Value::Int(-32768)));
-        assert!(!fits(Scalar::Int16, &Value::Int(32768)));
-        assert!(!fits(Scalar::Uint8, &Value::Ints([0, 256].into())));
-        assert!(fits(Scalar::Float32, &Value::Float(1e300)));
-        assert!(fits(Scalar::Int16, &Value::Float(-7.0)));
-        for bad in [0.5, 40_000.0, 1e300, f64::NAN, f64::INFINITY] {
-            assert!(!fits(Scalar::Int16, &Value::Float(bad)), "{bad}");
-        }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::scaling;
+use super::rule::Rule;
+use crate::bindings::types;
 use crate::config::{Report, Tag};
 use crate::event::{Quality, Sample, Value, WallNs};
 use crate::ids::{DeviceId, TagId};
@@ -34,6 +35,7 @@ pub struct TagState {
 /// The tags of one channel.
 pub struct TagTable {
     tags: Arc<[Tag]>,
+    rules: Box<[Rule]>,
     cells: Mutex<Box<[Cell]>>,
 }
 
@@ -63,6 +65,7 @@ impl TagTable {
         };
         let cells = tags.iter().map(|_| fresh()).collect();
         Self {
+            rules: tags.iter().map(Rule::new).collect(),
             tags,
             cells: Mutex::new(cells),
         }
@@ -73,24 +76,36 @@ impl TagTable {
         &self.tags
     }
 
+    /// What a sample of each tag may be, in their order.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
     /// Takes in samples in the device's terms, all of whose tags exist and whose values have their tags' types. Gives
     /// those to hand on, in engineering units, in their order.
     pub fn take(
         &self,
-        samples: impl ExactSizeIterator<Item = Sample>,
+        samples: Vec<types::Sample>,
         gate: &impl Gate,
         server_time: WallNs,
     ) -> Vec<Sample> {
         let gate = (!gate.is_open()).then_some(gate);
         let mut handed_on = Vec::with_capacity(samples.len());
         let mut cells = self.lock();
-        for mut sample in samples {
-            let index = sample.tag.index();
-            let (Some(tag), Some(cell)) = (self.tags.get(index), cells.get_mut(index)) else {
+        for sample in samples {
+            let index = sample.tag as usize;
+            let (Some(rule), Some(cell)) = (self.rules.get(index), cells.get_mut(index)) else {
                 continue;
             };
-            if take_one(tag, cell, &mut sample, gate, server_time) {
-                handed_on.push(sample);
+            if gate.is_some() || !take_number(rule, cell, &sample, server_time, &mut handed_on) {
+                take_any(
+                    rule,
+                    cell,
+                    Sample::from(sample),
+                    gate,
+                    server_time,
+                    &mut handed_on,
+                );
             }
         }
         handed_on
@@ -159,9 +174,9 @@ impl TagTable {
 
     /// A value in the device's terms, in engineering units. `None` if there is no such tag.
     pub fn to_engineering(&self, tag: TagId, value: Value) -> Option<Value> {
-        self.tags
+        self.rules
             .get(tag.index())
-            .map(|tag| scaling::from_device(tag, value))
+            .map(|rule| rule.from_device(value))
     }
 
     /// What is known of one tag.
@@ -192,28 +207,77 @@ impl TagTable {
     }
 }
 
-/// Takes in one sample; says whether to hand it on.
-fn take_one(
-    tag: &Tag,
+/// Takes in what nearly every sample is: one number or truth value that fits, of whatever quality but a bad one. Says
+/// whether it did. The same as [`take_any`], without moving the value from place to place.
+#[inline]
+fn take_number(
+    rule: &Rule,
     cell: &mut Cell,
-    sample: &mut Sample,
+    sample: &types::Sample,
+    server_time: WallNs,
+    handed_on: &mut Vec<Sample>,
+) -> bool {
+    let quality = Quality::from(sample.quality);
+    if quality.is_bad() {
+        return false;
+    }
+    let mut settle = |value: Value| {
+        cell.state.value = Some(value.clone());
+        cell.state.quality = quality;
+        cell.state.reason = None;
+        cell.state.source_time = sample.source_time_ns.map(WallNs);
+        cell.state.server_time = Some(server_time);
+        let sample = Sample {
+            tag: TagId(sample.tag),
+            value: Some(value),
+            quality,
+            source_time: cell.state.source_time,
+        };
+        if rule.report == Report::Always || take_change(cell, &sample, rule.deadband) {
+            handed_on.push(sample);
+        }
+    };
+    match sample.value {
+        Some(types::Value::Boolean(v)) => settle(Value::Boolean(v)),
+        Some(types::Value::Float(v)) if !rule.is_whole() => match rule.scaled(v) {
+            Some(v) => settle(Value::Float(v)),
+            None => settle(Value::Float(v)),
+        },
+        Some(types::Value::Int(v)) if rule.fits_int(v) => match rule.scaled(v as f64) {
+            Some(v) => settle(Value::Float(v)),
+            None => settle(Value::Int(v)),
+        },
+        Some(types::Value::Uint(v)) if rule.fits_uint(v) => match rule.scaled(v as f64) {
+            Some(v) => settle(Value::Float(v)),
+            None => settle(Value::Uint(v)),
+        },
+        _ => return false,
+    }
+    true
+}
+
+/// Takes in any sample.
+fn take_any(
+    rule: &Rule,
+    cell: &mut Cell,
+    mut sample: Sample,
     gate: Option<&impl Gate>,
     server_time: WallNs,
-) -> bool {
+    handed_on: &mut Vec<Sample>,
+) {
     let mut reason = None;
-    if let Some(value) = sample.value.take() {
-        if !sample.quality.is_bad() && !scaling::fits(tag.data_type.scalar, &value) {
+    if let Some(value) = sample.value.take()
+        && !sample.quality.is_bad()
+    {
+        if rule.fits(&value) {
+            sample.value = Some(rule.from_device(value));
+        } else {
             sample.quality = Quality::BadOutOfRange;
-            reason = Some(Arc::from(format!(
-                "the driver gave {value:?}, which no {} holds",
-                tag.data_type
-            )));
-        } else if !sample.quality.is_bad() {
-            sample.value = Some(scaling::from_device(tag, value));
+            reason = Some(unfit(&value, rule));
         }
     }
     if !sample.quality.is_bad()
-        && let Some((quality, why)) = gate.and_then(|gate| gate.blocks(tag.device))
+        && let Some((quality, why)) = gate.and_then(|gate| gate.blocks(rule.device))
     {
         sample.quality = quality;
         reason = Some(why);
@@ -229,21 +293,30 @@ fn take_one(
     cell.state.quality = sample.quality;
     cell.state.reason = reason;
     cell.state.server_time = Some(server_time);
+    if rule.report == Report::Always || take_change(cell, &sample, rule.deadband) {
+        handed_on.push(sample);
+    }
+}
 
-    let hand_on = match tag.report {
-        Report::Always => true,
-        Report::Change => cell.reported.as_ref().is_none_or(|reported| {
-            reported.quality != sample.quality
-                || differs(&reported.value, &sample.value, tag.deadband)
-        }),
-    };
-    if hand_on && tag.report == Report::Change {
+/// Why a value that its type cannot hold is not good.
+#[cold]
+fn unfit(value: &Value, rule: &Rule) -> Arc<str> {
+    let kind = rule.data_type();
+    format!("the driver gave {value:?}, which no {kind} holds").into()
+}
+
+/// Whether a sample says anything new to consumers who want changes only.
+fn take_change(cell: &mut Cell, sample: &Sample, deadband: f64) -> bool {
+    let new = cell.reported.as_ref().is_none_or(|reported| {
+        reported.quality != sample.quality || differs(&reported.value, &sample.value, deadband)
+    });
+    if new {
         cell.reported = Some(Reported {
             value: sample.value.clone(),
             quality: sample.quality,
         });
     }
-    hand_on
+    new
 }
 
 /// Whether a value differs from the one reported last, by more than the deadband.
@@ -303,6 +376,22 @@ mod tests {
         }
     }
 
+    /// Takes one sample in, as a driver would publish it.
+    fn take(table: &TagTable, sample: Sample, gate: &impl Gate, at: u64) -> Vec<Sample> {
+        let quality = match sample.quality {
+            Quality::Good => types::Quality::Good,
+            Quality::BadTimeout => types::Quality::BadTimeout,
+            other => panic!("{other} is in no test"),
+        };
+        let sample = types::Sample {
+            tag: sample.tag.0,
+            value: sample.value.map(types::Value::from),
+            quality,
+            source_time_ns: sample.source_time.map(|time| time.0),
+        };
+        table.take(vec![sample], gate, WallNs(at))
+    }
+
     fn sample(value: Option<Value>, quality: Quality) -> Sample {
         Sample {
             tag: TagId(0),
@@ -335,7 +424,7 @@ mod tests {
             (10.0, true),
         ];
         for (value, expected) in steps {
-            let handed_on = table.take([good(value)].into_iter(), &Open, WallNs(1));
+            let handed_on = take(&table, good(value), &Open, 1);
             assert_eq!(!handed_on.is_empty(), expected, "{value}");
             assert_eq!(
                 table.state(TagId(0)).unwrap().value,
@@ -348,38 +437,24 @@ mod tests {
     #[test]
     fn a_change_of_quality_is_always_handed_on() {
         let table = table(Report::Change, 100.0);
-        assert_eq!(
-            table.take([good(1.0)].into_iter(), &Open, WallNs(1)).len(),
-            1
-        );
-        let bad = table.take(
-            [sample(None, Quality::BadTimeout)].into_iter(),
-            &Open,
-            WallNs(2),
-        );
+        assert_eq!(take(&table, good(1.0), &Open, 1).len(), 1);
+        let bad = take(&table, sample(None, Quality::BadTimeout), &Open, 2);
         assert_eq!(
             bad,
             [sample(Some(Value::Float(1.0)), Quality::BadTimeout)],
             "with the last known value"
         );
         assert_eq!(
-            table.take(
-                [sample(None, Quality::BadTimeout)].into_iter(),
-                &Open,
-                WallNs(3)
-            ),
+            take(&table, sample(None, Quality::BadTimeout), &Open, 3),
             []
         );
-        assert_eq!(
-            table.take([good(1.0)].into_iter(), &Open, WallNs(4)).len(),
-            1
-        );
+        assert_eq!(take(&table, good(1.0), &Open, 4).len(), 1);
     }
 
     #[test]
     fn nothing_is_good_while_the_gate_is_shut() {
         let table = table(Report::Always, 0.0);
-        let handed_on = table.take([good(1.0)].into_iter(), &Down, WallNs(1));
+        let handed_on = take(&table, good(1.0), &Down, 1);
         assert_eq!(handed_on[0].quality, Quality::BadNotConnected);
         let state = table.state(TagId(0)).unwrap();
         assert_eq!(
@@ -391,7 +466,7 @@ mod tests {
     #[test]
     fn marked_tags_go_bad_at_once_and_come_back_with_a_fresh_sample_only() {
         let table = table(Report::Always, 0.0);
-        table.take([good(1.0)].into_iter(), &Open, WallNs(1));
+        take(&table, good(1.0), &Open, 1);
         let reason: Arc<str> = "the driver trapped".into();
         let changes = table.mark(|_| true, Quality::BadStale, &reason, WallNs(2));
         assert_eq!(
@@ -407,7 +482,7 @@ mod tests {
             table.state(TagId(0)).unwrap().reason.as_deref(),
             Some("the driver trapped")
         );
-        table.take([good(2.0)].into_iter(), &Open, WallNs(4));
+        take(&table, good(2.0), &Open, 4);
         let state = table.state(TagId(0)).unwrap();
         assert_eq!((state.quality, state.reason), (Quality::Good, None));
     }
@@ -415,10 +490,11 @@ mod tests {
     #[test]
     fn a_value_that_its_type_cannot_hold_is_not_good() {
         let table = TagTable::new([tag("int16", 1.0, 0.0)].into());
-        let handed_on = table.take(
-            [sample(Some(Value::Int(40_000)), Quality::Good)].into_iter(),
+        let handed_on = take(
+            &table,
+            sample(Some(Value::Int(40_000)), Quality::Good),
             &Open,
-            WallNs(1),
+            1,
         );
         assert_eq!(handed_on, [sample(None, Quality::BadOutOfRange)]);
     }
@@ -426,25 +502,9 @@ mod tests {
     #[test]
     fn not_a_number_is_reported_once() {
         let table = table(Report::Change, 0.5);
-        assert_eq!(
-            table.take([good(1.0)].into_iter(), &Open, WallNs(1)).len(),
-            1
-        );
-        assert_eq!(
-            table
-                .take([good(f64::NAN)].into_iter(), &Open, WallNs(2))
-                .len(),
-            1
-        );
-        assert_eq!(
-            table
-                .take([good(f64::NAN)].into_iter(), &Open, WallNs(3))
-                .len(),
-            0
-        );
-        assert_eq!(
-            table.take([good(1.0)].into_iter(), &Open, WallNs(4)).len(),
-            1
-        );
+        assert_eq!(take(&table, good(1.0), &Open, 1).len(), 1);
+        assert_eq!(take(&table, good(f64::NAN), &Open, 2).len(), 1);
+        assert_eq!(take(&table, good(f64::NAN), &Open, 3).len(), 0);
+        assert_eq!(take(&table, good(1.0), &Open, 4).len(), 1);
     }
 }
