@@ -196,15 +196,18 @@ fn neighbours_of_failing_drivers_miss_nothing() -> Result<()> {
         "{peak_kib} KiB were resident; {quiet_kib} KiB before, and quotas of {quota_kib} KiB"
     );
 
+    let mut all_retired = Vec::new();
     for unit in 1..=NEIGHBOURS {
-        let retired = neighbour::retire(&host, &mut peer, &machine, unit)?;
+        let retired = neighbour::retire(&host, &mut peer, unit)?;
         recorder.wait("its end is recorded", |seen| {
             states(seen, &neighbour::id(unit))
                 .last()
                 .is_some_and(|state| state.1 == "stopped")
         })?;
         retired.check_published(&recorder.so_far());
+        all_retired.push(retired);
     }
+    neighbour::check_rhythm(&all_retired, &machine, &[pid, peer.process().id()])?;
     let device = peer.stats()?;
     assert_eq!(
         device["connections"], NEIGHBOURS,

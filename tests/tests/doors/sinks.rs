@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use bulkhead_tests::{Bulkhead, Folder, Running};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::SIGNAL;
 
@@ -163,6 +163,13 @@ fn a_line_that_a_crash_has_torn_is_cut_off() -> Result<()> {
     host.get_until("/api/v1/status", |status| {
         let sink = &status["sinks"][0];
         (sink["trouble"].is_null() && sink["written_samples"].as_u64()? > 0).then_some(())
+    })?;
+    // It is read beside the host: once nothing more is written, the last line must be whole.
+    host.post("/api/v1/channels/a/stop", &json!({}))?;
+    host.get_until("/api/v1/status", |_| {
+        let text = fs::read_to_string(&path).ok()?;
+        let last = text.strip_suffix('\n')?.rsplit('\n').next()?;
+        last.contains("bad-out-of-service").then_some(())
     })?;
     assert!(is_complete(&samples(&path)?));
     Ok(())
