@@ -109,11 +109,13 @@ pub trait Driver: Sized + 'static {
         )))
     }
 
-    /// Says whether the driver is well.
+    /// Says whether the driver is well: that it can do its work, as far as it knows. The host asks now and then. A device
+    /// that is away need not be told here: the host knows its links, and [`Context::device_state`] is for the rest.
     ///
     /// # Errors
     ///
-    /// What is the matter.
+    /// What is the matter: the channel is degraded with these words until the next answer. A handler that takes too long is
+    /// cancelled; after a few in a row the host starts a fresh instance.
     async fn health(&self) -> Result<(), Error> {
         Ok(())
     }

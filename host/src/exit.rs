@@ -26,6 +26,8 @@ pub enum ExitKind {
     Refused,
     /// It returned an error from `turn`.
     DriverError,
+    /// It took its turns, and answered no health check.
+    Unresponsive,
     /// It did not take its configuration, or is no driver for this host. No restart can mend that.
     Misconfigured,
     /// The host itself failed in this channel's task.
@@ -43,6 +45,7 @@ impl ExitKind {
         ExitKind::OutOfMemory,
         ExitKind::Refused,
         ExitKind::DriverError,
+        ExitKind::Unresponsive,
         ExitKind::Misconfigured,
         ExitKind::HostFault,
     ];
@@ -58,6 +61,7 @@ impl ExitKind {
             ExitKind::OutOfMemory => "out-of-memory",
             ExitKind::Refused => "refused",
             ExitKind::DriverError => "driver-error",
+            ExitKind::Unresponsive => "unresponsive",
             ExitKind::Misconfigured => "misconfigured",
             ExitKind::HostFault => "host-fault",
         }
@@ -74,6 +78,7 @@ impl ExitKind {
             | ExitKind::OutOfMemory
             | ExitKind::Refused
             | ExitKind::DriverError
+            | ExitKind::Unresponsive
             | ExitKind::HostFault => Some(ExitClass::Faulted),
             ExitKind::Misconfigured => Some(ExitClass::Unmendable),
         }
@@ -99,6 +104,9 @@ impl ExitKind {
             }
             ExitKind::DriverError => {
                 "read the driver's message; report it to the driver's author if it is unclear"
+            }
+            ExitKind::Unresponsive => {
+                "raise health.timeout or health.failures if the driver is only slow, else report it to the driver's author"
             }
             ExitKind::Misconfigured => {
                 "correct the channel's configuration or driver, then start the channel again"

@@ -8,7 +8,7 @@ use super::intake::Reach;
 use super::mailbox::{Answer, Ask, RequestError};
 use super::shared::raise;
 use crate::bindings::actions::{
-    Action, DeviceCondition, DeviceState, PollDone, ReadDone, WriteDone,
+    Action, DeviceCondition, DeviceState, HealthDone, PollDone, ReadDone, WriteDone,
 };
 use crate::bindings::events::ActionKind;
 use crate::bindings::types;
@@ -94,7 +94,8 @@ impl Incarnation<'_> {
                     );
                 }
                 Action::SaveState(state) => self.save_state(state).await?,
-                Action::CommandProgress(_) | Action::CommandDone(_) | Action::HealthDone(_) => {
+                Action::HealthDone(done) => self.health_done(done),
+                Action::CommandProgress(_) | Action::CommandDone(_) => {
                     // `validate` refuses these: this version makes no such request.
                 }
                 Action::Stopped => return Err(self.stopped()),
@@ -193,6 +194,12 @@ impl Incarnation<'_> {
             Err(error) => Err(failed(error)),
         };
         owed.answer(answer);
+    }
+
+    fn health_done(&mut self, done: HealthDone) {
+        let answer = done.answer.map_err(|error| cut(error.message, MAX_TEXT));
+        self.health.answered(RequestId(done.request), answer);
+        self.refresh_health();
     }
 
     fn device_state(&mut self, state: DeviceState, wall: WallNs) {

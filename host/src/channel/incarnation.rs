@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until, timeout_at};
 
 use super::connections::Connections;
+use super::health::HealthChecks;
 use super::intake::Lost;
 use super::mailbox::{Mail, Mailbox};
 use super::pending::Pending;
@@ -69,6 +70,7 @@ pub(crate) struct Incarnation<'a> {
     pub(super) timers: Timers,
     pub(super) polls: Polls,
     pub(super) pending: Pending,
+    pub(super) health: HealthChecks,
     /// The events of the next turn.
     pub(super) batch: Vec<Event>,
     /// At most so many.
@@ -100,7 +102,10 @@ pub(crate) struct Incarnation<'a> {
 impl<'a> Incarnation<'a> {
     /// Lives until something ends it.
     pub(crate) async fn run(parts: Parts<'a>) -> Exit {
-        match Self::live(parts).await {
+        let shared = parts.shared;
+        let lived = Self::live(parts).await;
+        shared.pulse().idle();
+        match lived {
             Ok(never) => match never {},
             Err(exit) => exit,
         }
@@ -123,8 +128,13 @@ impl<'a> Incarnation<'a> {
             if this.stopping.is_some_and(|deadline| now >= deadline) {
                 return Err(overdue());
             }
+            this.shared
+                .pulse()
+                .busy(now.after(this.shared.config().limits.turn_deadline));
+            this.check_health(now)?;
             this.gather(now);
             if this.batch.is_empty() {
+                this.shared.pulse().idle();
                 this.wait().await?;
                 continue;
             }
@@ -165,6 +175,12 @@ impl<'a> Incarnation<'a> {
             },
         };
         let now = || (clock.monotonic(), clock.wall());
+        // It starts, takes its configuration and its first turn.
+        shared.pulse().busy(
+            clock
+                .monotonic()
+                .after(start.deadline * 2 + limits.turn_deadline),
+        );
         let instance = Instance::start(driver, spec, now()).await?;
         let (instance, answer) = instance.configure(config, now()).await?;
         if let Err(faults) = answer {
@@ -194,6 +210,7 @@ impl<'a> Incarnation<'a> {
             timers: Timers::default(),
             polls: Polls::new(&shared.config().groups, shared.index(), begun),
             pending: Pending::default(),
+            health: HealthChecks::new(shared.config().health.clone(), shared.index(), begun),
             // Grows with its use: most channels never see more than a few events at once.
             batch: Vec::new(),
             batch_limit: if alone.is_some() { 1 } else { limits.batch },
@@ -253,6 +270,7 @@ impl<'a> Incarnation<'a> {
             self.pending.next(),
             // Nothing is polled after the order to stop, so what is due then is nothing to wake up for.
             self.polls.next().filter(|_| self.stopping.is_none()),
+            self.health.next().filter(|_| self.stopping.is_none()),
             self.stopping,
         ]
         .into_iter()
@@ -331,6 +349,7 @@ impl<'a> Incarnation<'a> {
             connections: self.connections,
             polls: &self.polls,
             pending: &self.pending,
+            health: &self.health,
             timers: &self.timers,
             samples_left: self.sample_tokens,
         };

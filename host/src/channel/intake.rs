@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::health::Check;
 use super::incarnation::{Incarnation, Refused};
 use super::mailbox::{Ask, Mail, Request, RequestError};
 use super::pending::{MAX_PENDING, Owed};
@@ -9,12 +10,32 @@ use super::shared::raise;
 use crate::bindings::events::{self, Event, Happening};
 use crate::bus::Happened;
 use crate::event::{MonotonicNs, Quality, WallNs};
+use crate::exit::{During, Exit, ExitKind};
 use crate::ids::{ConnectionId, DeviceId, GroupId, LinkId};
 use crate::lifecycle::{Input, State};
 use crate::link::{CloseReason, LinkEvent, LinkMail};
 use crate::tags::Gate;
 
 impl Incarnation<'_> {
+    /// Asks the driver how it is, if it is time; ends the incarnation if it has been silent for too long.
+    pub(super) fn check_health(&mut self, now: MonotonicNs) -> Result<(), Exit> {
+        if self.stopping.is_some() {
+            return Ok(());
+        }
+        match self.health.due(now) {
+            None => {}
+            Some(Check::Ask(request)) => self.push(now, now, Happening::Health(request.0)),
+            Some(Check::Cancel(request)) => {
+                self.push(now, now, Happening::Cancel(request.0));
+                self.refresh_health();
+            }
+            Some(Check::Unresponsive { sentence }) => {
+                return Err(Exit::new(ExitKind::Unresponsive, During::Idle, sentence));
+            }
+        }
+        Ok(())
+    }
+
     /// Fills the batch with what waits, up to its limit.
     pub(super) fn gather(&mut self, now: MonotonicNs) {
         if let (Some(deadline), false) = (self.stopping, self.stop_told) {
@@ -313,15 +334,20 @@ impl Incarnation<'_> {
         }
     }
 
-    /// Degraded while a link that the driver wants is down.
-    fn refresh_health(&mut self) {
+    /// Degraded while a link that the driver wants is down, or the driver is not well.
+    pub(super) fn refresh_health(&mut self) {
         let down = self.links_down.iter().flatten().next();
-        let input = match (self.shared.state(), down) {
+        let trouble = down.or(self.health.unwell());
+        let input = match (self.shared.state(), trouble) {
             (State::Running, Some(_)) => Input::Impaired,
             (State::Degraded, None) => Input::Recovered,
+            (State::Degraded, Some(why)) => {
+                self.shared.explain(why);
+                return;
+            }
             _ => return,
         };
-        let reason = down.map_or("every link is up again", |why| why);
+        let reason = trouble.map_or("every link is up, and the driver is well", |why| why);
         if let Err(denied) = self.shared.step(input, reason) {
             tracing::debug!(instance = %self.id, %denied, "no change of health");
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use super::pulse::Pulse;
 use crate::bus::{Bus, ChannelEvent, Happened, Message};
 use crate::clock::Clock;
 use crate::config;
@@ -139,6 +140,7 @@ pub struct Shared {
     machine: Mutex<Machine>,
     sequence: AtomicU64,
     pub(super) counters: CounterCells,
+    pulse: Pulse,
 }
 
 /// What of the machine stands in the status.
@@ -208,6 +210,7 @@ impl Shared {
             status: watch::Sender::new(status),
             sequence: AtomicU64::new(0),
             counters: CounterCells::default(),
+            pulse: Pulse::default(),
         }
     }
 
@@ -239,6 +242,11 @@ impl Shared {
     /// Where the channel keeps what outlives it.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Whether its task makes progress.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// How the channel is.
@@ -281,6 +289,13 @@ impl Shared {
             |machine, now| machine.observe(input, now),
             |_| reason.to_owned(),
         )
+    }
+
+    /// The state stays, but its reason is another.
+    pub fn explain(&self, reason: &str) {
+        if self.status.borrow().reason != reason {
+            self.update(|status| reason.clone_into(&mut status.reason));
+        }
     }
 
     /// Lets the machine decide. Lets a new state be known, with the reason that `say` gives.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::connections::{Connections, MAX_CONNECTIONS};
+use super::health::HealthChecks;
 use super::mailbox::Ask;
 use super::pending::Pending;
 use super::polls::Polls;
@@ -41,6 +42,7 @@ pub(super) struct Context<'a> {
     pub(super) connections: &'a Connections,
     pub(super) polls: &'a Polls,
     pub(super) pending: &'a Pending,
+    pub(super) health: &'a HealthChecks,
     pub(super) timers: &'a Timers,
     /// Samples that may still be published under the rate limit.
     pub(super) samples_left: u64,
@@ -164,7 +166,16 @@ fn check(action: &Action, context: &Context<'_>, progress: &mut Progress) -> Res
         }
         Action::CommandProgress(progress) => no_such_request(progress.request),
         Action::CommandDone(done) => no_such_request(done.request),
-        Action::HealthDone(done) => no_such_request(done.request),
+        Action::HealthDone(done) => {
+            let owed = context.health.is_owed(RequestId(done.request));
+            if !owed || !progress.answered.insert(done.request) {
+                return Err(format!(
+                    "answers health check {}, which is not under way",
+                    done.request
+                ));
+            }
+            Ok(())
+        }
         Action::DeviceState(state) => check_device(state.device, context),
         Action::Alarm(alarm) => alarm
             .device

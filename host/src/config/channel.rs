@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::checked::{Channel, Device, DriverPath, Limits, Restart, RestartMode};
+use super::checked::{Channel, Device, DriverPath, Health, Limits, Restart, RestartMode};
 use super::fault::quoted;
 use super::names::{Names, called, required_name};
 use super::resolve::required_path;
@@ -18,8 +18,8 @@ pub(super) const MAX_ADDRESS_CHARS: usize = 1_024;
 
 pub(super) const CHANNEL: Keys = Keys {
     known: &[
-        "id", "driver", "sha256", "enabled", "settings", "limits", "restart", "links", "device",
-        "group", "tag",
+        "id", "driver", "sha256", "enabled", "settings", "limits", "restart", "health", "links",
+        "device", "group", "tag",
     ],
     later: &[
         (
@@ -54,6 +54,10 @@ pub(super) const RESTART: Keys = Keys {
     ],
     later: &[],
 };
+pub(super) const HEALTH: Keys = Keys {
+    known: &["interval", "timeout", "failures"],
+    later: &[],
+};
 pub(super) const DEVICE: Keys = Keys {
     known: &["name", "address", "settings", "link"],
     later: &[],
@@ -83,6 +87,7 @@ pub(super) fn channel<'r>(
         settings: section.settings("settings"),
         limits: limits(section),
         restart: restart(section),
+        health: health(section),
         links,
         devices,
         groups,
@@ -224,6 +229,18 @@ fn restart(channel: &Section<'_>) -> Restart {
         ),
         jitter,
     }
+}
+
+fn health(channel: &Section<'_>) -> Option<Health> {
+    let section = channel.part("health", &HEALTH);
+    let timeout = section.duration("timeout", 5 * SECOND, 10 * MS..=600 * SECOND);
+    let failures = section.integer("failures", 3, 1..=1_000) as u32;
+    let interval = section.duration_or_never("interval", 30 * SECOND, 100 * MS..=24 * HOUR)?;
+    Some(Health {
+        interval,
+        timeout,
+        failures,
+    })
 }
 
 fn devices<'r>(

@@ -55,6 +55,8 @@ pub struct Channel {
     pub limits: Limits,
     /// What happens after a fault.
     pub restart: Restart,
+    /// How the driver is asked whether it is well; `None` if it is not (`interval = "never"`).
+    pub health: Option<Health>,
     /// Where [`LinkId`]s point.
     pub links: Vec<Link>,
     /// Where [`DeviceId`]s point. At least one: named after the channel where the file gives none.
@@ -137,6 +139,17 @@ pub enum RestartMode {
     Transient,
     /// None.
     Never,
+}
+
+/// How a driver is asked whether it is well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Between two questions. Default 30 s; 100 ms to 1 d.
+    pub interval: Duration,
+    /// Until when an answer counts. Default 5 s; 10 ms to 10 min.
+    pub timeout: Duration,
+    /// So many silences in a row end the incarnation. Default 3; 1 to 1,000.
+    pub failures: u32,
 }
 
 /// A way to a device, by a name that the driver knows.

@@ -2,11 +2,12 @@
 //!
 //! - `server`: connections: how many, how slow, how they end. `patience`: a peer that does not read is given up.
 //! - `guard`: who may ask at all.
-//! - `status`, `channels`, `tags`, `stream`: the answers. `filter`: which tags are meant.
+//! - `health`, `status`, `channels`, `tags`, `stream`: the answers. `filter`: which tags are meant.
 //! - `wire`: the shapes of the answers, one to one with JSON; `value`: a JSON value as one that a tag takes.
 //! - `error`: what a refusal looks like.
 //!
 //! ```text
+//! GET  /livez                                       GET  /readyz      (also under /api/v1/health/live and /ready)
 //! GET  /api/v1/status
 //! GET  /api/v1/channels?limit=&cursor=              GET  /api/v1/channels/{channel}
 //! POST /api/v1/channels/{channel}/start | stop | restart | reset
@@ -31,6 +32,7 @@ mod channels;
 mod error;
 mod filter;
 mod guard;
+mod health;
 mod patience;
 mod server;
 mod status;
@@ -91,6 +93,8 @@ impl App {
     pub fn router(self, port: u16) -> Router {
         let api = Router::new()
             .route("/status", get(status::show))
+            .route("/health/live", get(health::live))
+            .route("/health/ready", get(health::ready))
             .route("/channels", get(channels::list))
             .route("/channels/{channel}", get(channels::show))
             .route("/channels/{channel}/start", post(channels::start))
@@ -103,8 +107,12 @@ impl App {
             .route("/tags/{channel}/{tag}/read", post(tags::read))
             .route("/tags/{channel}/{tag}/write", post(tags::write))
             .route("/stream", get(stream::open))
+            .with_state(self.clone());
+        let probes = Router::new()
+            .route("/livez", get(health::live))
+            .route("/readyz", get(health::ready))
             .with_state(self);
-        guard::guarded(Router::new().nest("/api/v1", api), port)
+        guard::guarded(probes.nest("/api/v1", api), port)
     }
 
     fn host(&self) -> &Host {

@@ -51,6 +51,56 @@ pub struct Status {
     pub sinks: Vec<Sink>,
 }
 
+/// Whether the host itself is well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Liveness {
+    /// Whether it is.
+    pub live: bool,
+    /// Channels whose task hangs in the host's own code; at most 100.
+    pub hanging: Vec<Hanging>,
+}
+
+/// A channel whose task hangs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hanging {
+    /// The channel.
+    pub channel: String,
+    /// How much longer than it may its work has taken.
+    pub late_ms: u64,
+}
+
+/// Whether every channel that should run does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// Whether they all do.
+    pub ready: bool,
+    /// How many channels are running.
+    pub running: usize,
+    /// The others, in the configuration's order; at most 100.
+    pub not_running: Vec<NotRunning>,
+    /// How many more there are.
+    pub left_off: usize,
+}
+
+/// A channel that is not running.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotRunning {
+    /// The channel.
+    pub channel: String,
+    /// `degraded`, `broken`, ...
+    pub state: String,
+    /// Whether that keeps the host from being ready.
+    pub missing: bool,
+    /// Why it is in that state.
+    pub reason: String,
+    /// When it is tried again by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<String>,
+    /// The same, as a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_ns: Option<u64>,
+}
+
 /// How many tags there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TagCounts {

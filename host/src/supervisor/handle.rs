@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::life::Command;
 use crate::channel::{Answer, Ask, ChannelStatus, Mail, Request, RequestError, Shared};
 use crate::config;
-use crate::event::{Sample, Value};
+use crate::event::{MonotonicNs, Sample, Value};
 use crate::ids::{ChannelId, RequestId, TagId};
 use crate::lifecycle::{self, Denied, Order};
 use crate::tags::{self, TagTable};
@@ -65,6 +65,16 @@ impl ChannelHandle {
     /// How it is.
     pub fn status(&self) -> ChannelStatus {
         self.shared.status()
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> lifecycle::State {
+        self.shared.state()
+    }
+
+    /// For how long its task has made no progress in the host's own code, if it hangs.
+    pub fn late(&self, now: MonotonicNs) -> Option<Duration> {
+        self.shared.pulse().late(now)
     }
 
     /// Follows how it is. Counters stand still in what is seen here.

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::handle::ChannelHandle;
 use super::life::{Command, Life};
 use super::prepare::{self, Prepared, Progress};
+use super::watchdog::Watchdog;
 use crate::bus::Bus;
 use crate::channel::{Connections, Shared, SharedParts, mailbox};
 use crate::clock::Clock;
@@ -56,6 +57,8 @@ struct Inner {
     lives: TaskTracker,
     links: TaskTracker,
     limiter: Arc<Mutex<Limiter>>,
+    /// Watches as long as the host is there.
+    _watchdog: Option<Watchdog>,
 }
 
 impl Host {
@@ -116,6 +119,7 @@ impl Host {
             lives: TaskTracker::new(),
             links: TaskTracker::new(),
             limiter: Arc::new(Mutex::new(Limiter::new(config.value.restarts))),
+            _watchdog: None,
         };
         let requests = Arc::new(AtomicU64::new(0));
         for (index, channel) in config.value.channels.into_iter().enumerate() {
@@ -123,6 +127,9 @@ impl Host {
                 inner.add(index, channel, prepared, &requests);
             }
         }
+        let watched = inner.channels.iter();
+        let watched = watched.map(|channel| Arc::downgrade(&channel.shared));
+        inner._watchdog = Some(Watchdog::start(watched.collect()));
         Ok(Self {
             inner: Arc::new(inner),
         })

@@ -3,6 +3,7 @@
 //! - `prepare`: drivers are loaded once each, their links and settings checked, before anything runs.
 //! - `abi_config`: a channel's configuration as its driver sees it.
 //! - `life`: one task per channel, from incarnation to incarnation, by the lifecycle table and the restart policy.
+//! - `watchdog`: whether those tasks make progress.
 //! - `handle`: how doors speak to a channel.
 //! - `host`: all of it: start, stop, the registry.
 //!
@@ -14,6 +15,7 @@ mod handle;
 mod host;
 mod life;
 mod prepare;
+mod watchdog;
 
 pub use handle::ChannelHandle;
 pub use host::{Host, StartError};

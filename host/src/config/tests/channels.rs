@@ -284,6 +284,18 @@ fn restart() {
 }
 
 #[test]
+fn health() {
+    check(
+        &channel("health = { interval = \"1ms\", timeout = 5, failures = 0, retries = 3 }"),
+        expect![[r#"
+            4:23: channel a, health: `interval` is `1ms`; use 100ms to 1day
+            4:40: channel a, health: `timeout` is an integer; write a duration with its unit such as "5s"
+            4:54: channel a, health: `failures` is `0`; use 1 to 1000
+            4:57: channel a, health: unknown key `retries`; remove it, or use one of `interval`, `timeout` or `failures`"#]],
+    );
+}
+
+#[test]
 fn links() {
     check(
         &channel("links = 1"),

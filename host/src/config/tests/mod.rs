@@ -110,6 +110,13 @@ fn what_the_file_leaves_out_has_its_default() {
                 ),
                 jitter: 0.3,
             },
+            health: Some(
+                Health {
+                    interval: 30s,
+                    timeout: 5s,
+                    failures: 3,
+                },
+            ),
             links: [],
             devices: [
                 Device {
@@ -146,6 +153,7 @@ fn what_the_file_says_is_what_the_host_sees() {
         links.aux = {{ connect = "tcp://plc:1", connect_timeout = "1s", base_delay = "1s", max_delay = "2s" }}
         limits = {{ memory = "1GiB", fuel_per_turn = 10_000, turn_deadline = "60s", mailbox = 16, batch = 1, samples_per_second = 1 }}
         restart = {{ mode = "transient", max_attempts = 0, first_delay = "1s", delay = "2m", factor = 1.5, reset_after = "1h", retry_broken = "never", jitter = 1 }}
+        health = {{ interval = "never" }}
         settings = {{ unit_id = 1, big = 18446744073709551615, deep = {{ list = [1.5, true, "x", 2026-01-01] }} }}
         [[channel.device]]
         name = "one"
@@ -233,6 +241,7 @@ fn what_the_file_says_is_what_the_host_sees() {
                         retry_broken: None,
                         jitter: 1.0,
                     },
+                    health: None,
                     links: [
                         Link {
                             name: "plc",

@@ -7,12 +7,13 @@ const REFERENCE: &str = include_str!("../../../../docs/CONFIG.md");
 
 #[test]
 fn the_reference_lists_every_key_and_no_other() {
-    let chapters: [(&str, &[&Keys]); 10] = [
+    let chapters: [(&str, &[&Keys]); 11] = [
         ("## `[host]`", &[&resolve::HOST]),
         ("## `[http]`", &[&resolve::HTTP]),
         ("## `[[channel]]`", &[&channel::CHANNEL]),
         ("### `limits", &[&channel::LIMITS]),
         ("### `restart", &[&channel::RESTART]),
+        ("### `health", &[&channel::HEALTH]),
         ("### `links", &[&link::LINK]),
         ("### `[[channel.device]]`", &[&channel::DEVICE]),
         ("### `[[channel.group]]`", &[&tag::GROUP]),
