@@ -102,10 +102,9 @@ pub(crate) struct Incarnation<'a> {
 impl<'a> Incarnation<'a> {
     /// Lives until something ends it.
     pub(crate) async fn run(parts: Parts<'a>) -> Exit {
-        let shared = parts.shared;
-        let lived = Self::live(parts).await;
-        shared.pulse().idle();
-        match lived {
+        // Dropped with this future, if it does not end by itself.
+        let _guard = parts.shared.pulse().guard();
+        match Self::live(parts).await {
             Ok(never) => match never {},
             Err(exit) => exit,
         }

@@ -27,6 +27,11 @@ impl Pulse {
             .store(deadline.after(SLACK).0.max(IDLE + 1), Ordering::Relaxed);
     }
 
+    /// Idle at the latest when what is given here is dropped, however the work ends.
+    pub(super) fn guard(&self) -> Guard<'_> {
+        Guard(self)
+    }
+
     /// The work is done.
     pub(super) fn idle(&self) {
         self.until.store(IDLE, Ordering::Relaxed);
@@ -36,6 +41,15 @@ impl Pulse {
     pub fn late(&self, now: MonotonicNs) -> Option<Duration> {
         let until = self.until.load(Ordering::Relaxed);
         (until != IDLE && now.0 > until).then(|| now.since(MonotonicNs(until)))
+    }
+}
+
+/// See [`Pulse::guard`].
+pub(super) struct Guard<'a>(&'a Pulse);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.0.idle();
     }
 }
 
@@ -53,5 +67,9 @@ mod tests {
         assert_eq!(pulse.late(at(31)), Some(Duration::from_secs(1)));
         pulse.idle();
         assert_eq!(pulse.late(at(31)), None);
+        let guard = pulse.guard();
+        pulse.busy(at(20));
+        drop(guard);
+        assert_eq!(pulse.late(at(31)), None, "what was dropped hangs no more");
     }
 }

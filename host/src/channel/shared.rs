@@ -333,6 +333,16 @@ impl Shared {
         Ok(due)
     }
 
+    /// Gives attempts back to the restart budget: what they were spent on is out of the way.
+    pub fn give_back(&self, attempts: u32) {
+        let outlook = {
+            let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+            machine.give_back(attempts);
+            Outlook::of(&machine)
+        };
+        self.show(outlook, None);
+    }
+
     /// What the machine says. For what it decides, see [`Shared::steer`].
     pub fn machine<T>(&self, ask: impl FnOnce(&Machine) -> T) -> T {
         ask(&self.machine.lock().unwrap_or_else(PoisonError::into_inner))
