@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::event::MonotonicNs;
 
 /// How much longer than a guest may take the host's own part of the work may take. Beyond it, something hangs.
-pub const SLACK: Duration = Duration::from_secs(10);
+const SLACK: Duration = Duration::from_secs(10);
 
 const IDLE: u64 = 0;
 
