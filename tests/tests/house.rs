@@ -421,6 +421,7 @@ fn every_guest_is_used() {
                 format!("\"{name}\""),
                 format!("\"guests/{name}\""),
                 format!("guests/{name}.wasm"),
+                format!("$GUESTS/{name}.wasm"),
             ] {
                 *uses += source.matches(&claim).count();
             }
