@@ -156,6 +156,26 @@ pub struct Frame {
     pub source: Option<String>,
 }
 
+/// One event of the turn in which an incarnation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// As the WIT calls it: `poll`, `received`, ...
+    pub kind: &'static str,
+    /// What it was about: a group, a tag, a connection, a timer.
+    pub target: String,
+}
+
+impl Told {
+    /// The most that an exit keeps.
+    pub const MAX: usize = 16;
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.kind, self.target)
+    }
+}
+
 /// The end of one incarnation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exit {
@@ -167,6 +187,10 @@ pub struct Exit {
     pub sentence: String,
     /// The guest's stack, innermost first; empty where it was not running. At most [`Exit::MAX_FRAMES`].
     pub backtrace: Vec<Frame>,
+    /// What the driver was told in that turn, in order; empty where it took none. At most [`Told::MAX`].
+    pub events: Vec<Told>,
+    /// How many more there were.
+    pub events_left_out: usize,
 }
 
 impl Exit {
@@ -180,6 +204,24 @@ impl Exit {
             during,
             sentence: sentence.into(),
             backtrace: Vec::new(),
+            events: Vec::new(),
+            events_left_out: 0,
+        }
+    }
+
+    /// The same, with the driver's stack.
+    #[must_use]
+    pub fn at(self, backtrace: Vec<Frame>) -> Self {
+        Self { backtrace, ..self }
+    }
+
+    /// The same, with what the driver was told in that turn.
+    #[must_use]
+    pub fn in_turn(self, events: Vec<Told>, events_left_out: usize) -> Self {
+        Self {
+            events,
+            events_left_out,
+            ..self
         }
     }
 }

@@ -8,7 +8,7 @@ use super::intake::Reach;
 use super::mailbox::{Answer, Ask, RequestError};
 use super::shared::raise;
 use crate::bindings::actions::{
-    Action, DeviceCondition, DeviceState, HealthDone, PollDone, ReadDone, WriteDone,
+    Action, Alarm, DeviceCondition, DeviceState, HealthDone, PollDone, ReadDone, WriteDone,
 };
 use crate::bindings::events::ActionKind;
 use crate::bindings::types;
@@ -74,11 +74,7 @@ impl Incarnation<'_> {
                     );
                 }
                 Action::DeviceState(state) => self.device_state(state, wall),
-                Action::Alarm(alarm) => self.shared.announce(Happened::Alarm {
-                    code: cut(alarm.code, 64),
-                    active: alarm.active,
-                    message: cut(alarm.message, MAX_TEXT),
-                }),
+                Action::Alarm(alarm) => self.alarm(alarm),
                 Action::Probe(_) => {
                     self.decline(
                         ActionKind::Probe,
@@ -240,6 +236,23 @@ impl Incarnation<'_> {
             condition,
             why,
         });
+    }
+
+    fn alarm(&mut self, alarm: Alarm) {
+        let Alarm {
+            code,
+            active,
+            message,
+            device: _,
+        } = alarm;
+        let message = cut(message, MAX_TEXT);
+        if self.alarms.say(&code, active, &message) {
+            self.shared.announce(Happened::Alarm {
+                code,
+                active,
+                message,
+            });
+        }
     }
 
     /// Durable before this returns, hence before any later `send` of the same list leaves.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until, timeout_at};
 
+use super::alarms::Alarms;
 use super::connections::Connections;
 use super::health::HealthChecks;
 use super::intake::Lost;
@@ -24,6 +25,7 @@ use super::polls::Polls;
 use super::shared::{Shared, raise};
 use super::timers::Timers;
 use super::validate::{self, Context};
+use super::witness;
 use crate::bindings::actions::Action;
 use crate::bindings::config::ChannelConfig;
 use crate::bindings::events::{self, Event, Happening, StartReason};
@@ -90,6 +92,7 @@ pub(crate) struct Incarnation<'a> {
     pub(super) links_down: Vec<Option<Arc<str>>>,
     /// Why each device is down, where the driver has said so.
     pub(super) devices_down: Vec<Option<Arc<str>>>,
+    pub(super) alarms: Alarms,
     /// What was lost in the present batch: those tags go bad when the driver has been told.
     pub(super) just_lost: Vec<Lost>,
     /// What this turn hands on, as one batch: a driver that publishes its samples one by one fills no queue.
@@ -221,6 +224,7 @@ impl<'a> Incarnation<'a> {
             stop_told: false,
             links_down: vec![None; shared.config().links.len()],
             devices_down: vec![None; shared.config().devices.len()],
+            alarms: Alarms::default(),
             just_lost: Vec::new(),
             handed_on: Vec::new(),
             sample_tokens: u64::from(limits.samples_per_second) * SAMPLE_BURST_SECONDS,
@@ -297,8 +301,18 @@ impl<'a> Incarnation<'a> {
         Ok(())
     }
 
-    /// Gives the batch to the driver, and does what it asks for.
+    /// Gives the batch to the driver, and does what it asks for. An end of it says what the driver was told.
     async fn turn(&mut self, now: MonotonicNs) -> Result<(), Exit> {
+        let ended = self.take_turn(now).await;
+        if let Err(exit) = ended {
+            let (told, more) = witness::told(&self.batch, self.shared.config());
+            return Err(exit.in_turn(told, more));
+        }
+        self.batch.clear();
+        Ok(())
+    }
+
+    async fn take_turn(&mut self, now: MonotonicNs) -> Result<(), Exit> {
         let wall = self.shared.clock().wall();
         let Some(instance) = self.instance.take() else {
             return Err(Exit::new(
@@ -318,7 +332,6 @@ impl<'a> Incarnation<'a> {
         raise(&counters.turns, 1);
         raise(&counters.events, self.batch.len() as u64);
         raise(&counters.actions, actions.len() as u64);
-        self.batch.clear();
         let stats = instance.stats();
         counters
             .fuel_last
@@ -350,6 +363,7 @@ impl<'a> Incarnation<'a> {
             pending: &self.pending,
             health: &self.health,
             timers: &self.timers,
+            alarms: &self.alarms,
             samples_left: self.sample_tokens,
         };
         let spent = validate::validate(&actions, &context)

@@ -13,12 +13,15 @@
 //! - `shared`: what everybody may see of the channel while its task works: status by `watch`, tags, counters.
 //! - `incarnation`: the loop. `intake` makes events of what has happened; `validate` checks a whole list of
 //!   actions before any is applied; `apply` does what they say.
-//! - `connections`, `polls`, `timers`, `pending`, `health`: what one incarnation has under way, each in its own file.
+//! - `witness`: what an exit remembers of the turn in which it came.
+//! - `connections`, `polls`, `timers`, `pending`, `alarms`, `health`: what one incarnation has under way, each in its own
+//!   file.
 //! - `pulse`: whether the task makes progress, for the watchdog.
 //!
 //! The invariants: a channel never opens a socket (it asks `link`), never touches a store that trapped (`driver` takes it
 //! away), and answers every request exactly once.
 
+mod alarms;
 mod apply;
 mod connections;
 mod health;
@@ -31,6 +34,7 @@ mod pulse;
 mod shared;
 mod timers;
 mod validate;
+mod witness;
 
 pub use mailbox::{Answer, Ask, Mail, Mailbox, Request, RequestError, mailbox};
 pub use pulse::Pulse;

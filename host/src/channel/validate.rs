@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::alarms::{Alarms, MAX_ALARMS, MAX_CODE_BYTES};
 use super::connections::{Connections, MAX_CONNECTIONS};
 use super::health::HealthChecks;
 use super::mailbox::Ask;
@@ -44,19 +45,21 @@ pub(super) struct Context<'a> {
     pub(super) pending: &'a Pending,
     pub(super) health: &'a HealthChecks,
     pub(super) timers: &'a Timers,
+    pub(super) alarms: &'a Alarms,
     /// Samples that may still be published under the rate limit.
     pub(super) samples_left: u64,
 }
 
 /// What earlier actions of the same list have done.
 #[derive(Default)]
-struct Progress {
+struct Progress<'a> {
     opened: Vec<u32>,
     closed: HashSet<u32>,
     sent: Vec<(u32, usize)>,
     answered: HashSet<u64>,
     polled: HashSet<u32>,
     timers: HashSet<u32>,
+    alarms: HashSet<&'a str>,
     samples: u64,
     stopped: bool,
 }
@@ -86,7 +89,11 @@ pub(super) fn validate(actions: &[Action], context: &Context<'_>) -> Result<u64,
     Ok(progress.samples)
 }
 
-fn check(action: &Action, context: &Context<'_>, progress: &mut Progress) -> Result<(), String> {
+fn check<'a>(
+    action: &'a Action,
+    context: &Context<'_>,
+    progress: &mut Progress<'a>,
+) -> Result<(), String> {
     match action {
         Action::Open(open) => check_open(open.connection, LinkId(open.link), context, progress),
         Action::Close(connection) => {
@@ -177,9 +184,24 @@ fn check(action: &Action, context: &Context<'_>, progress: &mut Progress) -> Res
             Ok(())
         }
         Action::DeviceState(state) => check_device(state.device, context),
-        Action::Alarm(alarm) => alarm
-            .device
-            .map_or(Ok(()), |device| check_device(device, context)),
+        Action::Alarm(alarm) => {
+            if let Some(device) = alarm.device {
+                check_device(device, context)?;
+            }
+            bound(
+                alarm.code.len(),
+                MAX_CODE_BYTES,
+                "bytes are the code of an alarm",
+            )?;
+            if !context.alarms.contains(&alarm.code) {
+                progress.alarms.insert(&alarm.code);
+            }
+            bound(
+                context.alarms.len() + progress.alarms.len(),
+                MAX_ALARMS,
+                "codes of alarms are in use",
+            )
+        }
         Action::Metric(_) => Ok(()),
         Action::SaveState(state) => bound(state.len(), MAX_STATE_BYTES, "bytes of state are saved"),
     }
@@ -189,7 +211,7 @@ fn check_open(
     id: u32,
     link: LinkId,
     context: &Context<'_>,
-    progress: &mut Progress,
+    progress: &mut Progress<'_>,
 ) -> Result<(), String> {
     if !context.connections.has_link(link) {
         return Err(format!(
@@ -218,7 +240,7 @@ fn check_open(
     )
 }
 
-fn check_connection(id: u32, context: &Context<'_>, progress: &Progress) -> Result<(), String> {
+fn check_connection(id: u32, context: &Context<'_>, progress: &Progress<'_>) -> Result<(), String> {
     let known = progress.opened.contains(&id)
         // Open, or gone for good: the driver may not have looked at its `closed` yet.
         || context.connections.was_opened(ConnectionId(id));
@@ -232,7 +254,7 @@ fn check_send(
     id: u32,
     bytes: usize,
     context: &Context<'_>,
-    progress: &mut Progress,
+    progress: &mut Progress<'_>,
 ) -> Result<(), String> {
     bound(bytes, MAX_SEND_BYTES, "bytes are sent at once")?;
     let Some(opened) = context.connections.get(ConnectionId(id)) else {
@@ -265,7 +287,7 @@ fn check_send(
 fn check_request<'a>(
     id: u64,
     context: &Context<'a>,
-    progress: &mut Progress,
+    progress: &mut Progress<'_>,
 ) -> Result<&'a Ask, String> {
     let owed = context.pending.get(RequestId(id));
     match owed {
@@ -283,7 +305,7 @@ fn no_such_request(id: u64) -> Result<(), String> {
 fn check_samples(
     samples: &[types::Sample],
     context: &Context<'_>,
-    progress: &mut Progress,
+    progress: &mut Progress<'_>,
 ) -> Result<(), String> {
     for sample in samples {
         progress.samples += weight(sample);

@@ -192,6 +192,16 @@ fn print(named: &NamedChannel, detail: &wire::ChannelDetail) -> Result<(), Failu
             plain(&exit.message)
         ))?;
         out.line(&format!("          {}", exit.remedy))?;
+        for told in &exit.events {
+            let target = plain(&told.target);
+            out.line(&format!("          upon {} ({target})", told.event))?;
+        }
+        if exit.events_left_out > 0 {
+            out.line(&format!(
+                "          and {} more events",
+                exit.events_left_out
+            ))?;
+        }
         for frame in &exit.backtrace {
             let source = frame
                 .source

@@ -43,7 +43,7 @@ pub(super) fn environment(name: &str) -> Result<Option<String>, Failure> {
     }
 }
 
-/// A level alone means this host's own log; libraries speak up when something is wrong.
+/// A level alone means this host's own log and what its drivers say; libraries speak up when something is wrong.
 fn filter(level: &str) -> Result<EnvFilter, Failure> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let wrong = |why: String| {
@@ -55,7 +55,7 @@ fn filter(level: &str) -> Result<EnvFilter, Failure> {
     let lower = level.to_ascii_lowercase();
     let directives = match lower.as_str() {
         "off" | "error" => lower,
-        known if LEVELS.contains(&known) => format!("warn,bulkhead={known}"),
+        known if LEVELS.contains(&known) => format!("warn,bulkhead={known},driver={known}"),
         word if !word.contains(['=', ',', ':']) => {
             return Err(wrong("there is none of this name".into()));
         }
@@ -77,8 +77,8 @@ mod tests {
             (Err(failure), Err(())) => assert_eq!(failure.code(), super::super::failure::USAGE),
             (other, _) => panic!("{level}: {other:?}"),
         };
-        check("info", Ok("bulkhead=info,warn"));
-        check("DEBUG", Ok("bulkhead=debug,warn"));
+        check("info", Ok("bulkhead=info,driver=info,warn"));
+        check("DEBUG", Ok("bulkhead=debug,driver=debug,warn"));
         check("off", Ok("off"));
         check("bulkhead::link=trace", Ok("bulkhead::link=trace"));
         check("loud", Err(()));

@@ -24,12 +24,7 @@ pub(super) async fn exit(
     limiter: &Limiter,
 ) -> Exit {
     let (kind, sentence) = classify(error, fuel, limiter);
-    Exit {
-        kind,
-        during,
-        sentence,
-        backtrace: backtrace(driver, error).await,
-    }
+    Exit::new(kind, during, sentence).at(backtrace(driver, error).await)
 }
 
 fn classify(error: &wasmtime::Error, fuel: u64, limiter: &Limiter) -> (ExitKind, String) {

@@ -224,10 +224,5 @@ fn driver_error(error: types::Error) -> Exit {
             source: None,
         })
         .collect();
-    Exit {
-        kind: ExitKind::DriverError,
-        during: During::Turn,
-        sentence,
-        backtrace,
-    }
+    Exit::new(ExitKind::DriverError, During::Turn, sentence).at(backtrace)
 }

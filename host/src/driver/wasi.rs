@@ -158,6 +158,9 @@ struct LogLines {
 
 impl LogLines {
     fn write_line(&self, line: &[u8]) {
+        if line.is_empty() {
+            return;
+        }
         let text = String::from_utf8_lossy(line);
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.write(self.time.monotonic(), self.level, &text);

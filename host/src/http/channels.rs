@@ -10,6 +10,7 @@ use super::filter::Parameters;
 use super::{ApiError, App, wire};
 use crate::channel::{ChannelStatus, Counters};
 use crate::exit::Exit;
+use crate::ids::InstanceId;
 use crate::lifecycle::Denied;
 use crate::sink::Time;
 use crate::supervisor::ChannelHandle;
@@ -153,7 +154,13 @@ fn detail(channel: &ChannelHandle) -> wire::ChannelDetail {
             at: Time(at).to_string(),
             at_ns: at.0,
             incarnation,
-            exit: wire_exit(&exit),
+            exit: wire_exit(
+                &exit,
+                &InstanceId {
+                    channel: channel.id().clone(),
+                    incarnation,
+                },
+            ),
         });
     wire::ChannelDetail {
         counters: counters(&status.counters),
@@ -219,8 +226,9 @@ fn counters(counters: &Counters) -> BTreeMap<String, u64> {
 }
 
 /// The end of a life as JSON.
-pub(super) fn wire_exit(exit: &Exit) -> wire::Exit {
+pub(super) fn wire_exit(exit: &Exit, instance: &InstanceId) -> wire::Exit {
     wire::Exit {
+        instance: instance.to_string(),
         exit: exit.kind.to_string(),
         during: exit.during.as_str().to_owned(),
         message: exit.sentence.clone(),
@@ -233,5 +241,14 @@ pub(super) fn wire_exit(exit: &Exit) -> wire::Exit {
                 source: frame.source.clone(),
             })
             .collect(),
+        events: exit
+            .events
+            .iter()
+            .map(|told| wire::Told {
+                event: told.kind.to_owned(),
+                target: told.target.clone(),
+            })
+            .collect(),
+        events_left_out: exit.events_left_out,
     }
 }

@@ -23,7 +23,7 @@ use super::filter::{Parameters, TagFilter};
 use super::{ApiError, App, channels, tags, wire};
 use crate::bus::{ChannelEvent, Happened, Message, Received, Subscription};
 use crate::event::Batch;
-use crate::ids::{ChannelId, TagId};
+use crate::ids::{ChannelId, InstanceId, TagId};
 use crate::sink::{Record, Time};
 
 /// Streams at once.
@@ -224,7 +224,7 @@ impl Reader {
         if !self.wanted.contains_key(&happened.instance.channel) {
             return;
         }
-        let (kind, what) = wire_happened(&happened.what);
+        let (kind, what) = wire_happened(&happened.what, &happened.instance);
         if self.kinds.contains(&kind) {
             let shown = wire::ChannelEvent {
                 channel: happened.instance.channel.to_string(),
@@ -245,7 +245,7 @@ struct Gap {
     server_time_ns: u64,
 }
 
-fn wire_happened(what: &Happened) -> (&'static str, wire::Happened) {
+fn wire_happened(what: &Happened, instance: &InstanceId) -> (&'static str, wire::Happened) {
     match what {
         Happened::State { state, reason } => (
             "state",
@@ -254,7 +254,10 @@ fn wire_happened(what: &Happened) -> (&'static str, wire::Happened) {
                 reason: reason.clone(),
             },
         ),
-        Happened::Exit(exit) => ("exit", wire::Happened::Exit(channels::wire_exit(exit))),
+        Happened::Exit(exit) => (
+            "exit",
+            wire::Happened::Exit(channels::wire_exit(exit, instance)),
+        ),
         Happened::Link { link, up, detail } => (
             "link",
             wire::Happened::Link {

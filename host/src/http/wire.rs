@@ -240,6 +240,8 @@ pub struct LastExit {
 /// How a life ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
+    /// Whose life it was: `wasm/press-3#7`.
+    pub instance: String,
     /// `trapped`, `out-of-fuel`, ...
     pub exit: String,
     /// In which call: `start`, `configure`, `turn` or `idle`.
@@ -250,6 +252,21 @@ pub struct Exit {
     pub remedy: String,
     /// The driver's stack, innermost first.
     pub backtrace: Vec<Frame>,
+    /// What it was told in the turn in which it ended; at most 16.
+    #[serde(default)]
+    pub events: Vec<Told>,
+    /// How many more there were.
+    #[serde(default)]
+    pub events_left_out: usize,
+}
+
+/// One event of a turn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// `poll`, `received`, ...
+    pub event: String,
+    /// What it was about.
+    pub target: String,
 }
 
 /// One function on a driver's stack.
@@ -503,6 +520,7 @@ mod tests {
     #[test]
     fn shapes_are_read_as_they_are_written() {
         let exit = Exit {
+            instance: "wasm/press-3#7".into(),
             exit: "trapped".into(),
             during: "turn".into(),
             message: "unreachable".into(),
@@ -511,6 +529,11 @@ mod tests {
                 function: "poll".into(),
                 source: None,
             }],
+            events: vec![Told {
+                event: "timer".into(),
+                target: "timer 3".into(),
+            }],
+            events_left_out: 2,
         };
         let event = ChannelEvent {
             channel: "press-3".into(),
@@ -521,8 +544,9 @@ mod tests {
         };
         let json = serde_json::to_string(&event).unwrap();
         let expected = "{\"channel\":\"press-3\",\"incarnation\":7,\"at\":\"1970-01-01T00:00:00.000000001Z\",\"at_ns\":1,\
-                        \"kind\":\"exit\",\"exit\":\"trapped\",\"during\":\"turn\",\"message\":\"unreachable\",\
-                        \"remedy\":\"report it\",\"backtrace\":[{\"function\":\"poll\"}]}";
+                        \"kind\":\"exit\",\"instance\":\"wasm/press-3#7\",\"exit\":\"trapped\",\"during\":\"turn\",\"message\":\"unreachable\",\
+                        \"remedy\":\"report it\",\"backtrace\":[{\"function\":\"poll\"}],\
+                        \"events\":[{\"event\":\"timer\",\"target\":\"timer 3\"}],\"events_left_out\":2}";
         assert_eq!(json, expected);
         assert_eq!(serde_json::from_str::<ChannelEvent>(&json).unwrap(), event);
     }

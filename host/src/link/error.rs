@@ -1,7 +1,7 @@
 //! Why a dial failed: for the log, with the remedy. The driver is told no more than the [`CloseReason`].
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::mail::CloseReason;
@@ -18,6 +18,11 @@ pub(super) enum DialError {
         "no address is known for {host} ({cause}); correct the name in `connect`, or write the address"
     )]
     Unresolved { host: String, cause: io::Error },
+    /// The name leads to a place for which no name is leave enough.
+    #[error(
+        "the name {host} leads to {address}, which is not dialled by name; mend the name service, or write the address in `connect` if it is meant"
+    )]
+    LedAstray { host: String, address: IpAddr },
     /// The name service did not answer in time.
     #[error("the name {host} was not resolved within {}; mend the name service, or write the address in `connect`", humantime::format_duration(*within))]
     UnresolvedInTime { host: String, within: Duration },
@@ -42,9 +47,9 @@ impl DialError {
     pub(super) fn reason(&self) -> CloseReason {
         match self {
             DialError::NotGranted { .. } => CloseReason::Denied,
-            DialError::Unresolved { .. } | DialError::UnresolvedInTime { .. } => {
-                CloseReason::Unreachable
-            }
+            DialError::Unresolved { .. }
+            | DialError::UnresolvedInTime { .. }
+            | DialError::LedAstray { .. } => CloseReason::Unreachable,
             DialError::TimedOut { .. } => CloseReason::TimedOut,
             DialError::Failed { cause, .. } => {
                 known_reason(cause).unwrap_or(CloseReason::Unreachable)

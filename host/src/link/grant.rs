@@ -2,9 +2,10 @@
 //!
 //! A transport dials with a permit, and only this file can make one: the operator's file is asked first, then the name
 //! is resolved, and the permit carries the addresses that came out. A transport never sees a name, so what was checked
-//! is what is dialled. Every dial needs a fresh permit; a name that leads elsewhere by then is checked again.
+//! is what is dialled. Every dial needs a fresh permit; a name that leads elsewhere by then is checked again: whoever
+//! rules the name service may move a device, but not lead the host to itself or to what only its own machine reaches.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tokio::time::Instant;
 
@@ -56,9 +57,45 @@ pub(super) async fn permit(
     }
     match &link.connect {
         Connect::Tcp { host, port } => {
-            let addresses = resolve(host, *port, deadline).await?;
+            let found = resolve(host, *port, deadline).await?;
+            let addresses = not_astray(host, found)?;
             Ok(Permit::Tcp(TcpPermit { addresses }))
         }
+    }
+}
+
+/// Those of the addresses to which a name may lead. An address that the operator wrote is itself.
+fn not_astray(host: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, DialError> {
+    if host.parse::<IpAddr>().is_ok() {
+        return Ok(found);
+    }
+    let (good, astray): (Vec<_>, Vec<_>) = found
+        .into_iter()
+        .partition(|address| may_lead_to(host, address.ip().to_canonical()));
+    match astray.first() {
+        Some(address) if good.is_empty() => Err(DialError::LedAstray {
+            host: host.to_owned(),
+            address: address.ip(),
+        }),
+        _ => Ok(good),
+    }
+}
+
+/// Whether a name is leave enough for this address. Loopback is for `localhost` (RFC 6761, 6.3) and link-local for
+/// `.local` (RFC 6762, 3); no device has an address that is nobody's or everybody's.
+fn may_lead_to(host: &str, address: IpAddr) -> bool {
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    let is_link_local = match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    if address.is_loopback() {
+        name == "localhost" || name.ends_with(".localhost")
+    } else if is_link_local {
+        name.ends_with(".local")
+    } else {
+        !address.is_unspecified() && !address.is_multicast() && !is_broadcast
     }
 }
 
@@ -108,6 +145,60 @@ mod tests {
         assert!(is_granted(&link_to("plc.example", 502), "PLC.example:502"));
         assert!(is_granted(&link_to("fe80::1", 502), "[fe80::1]:502"));
         assert!(!is_granted(&link_to("fe80::1", 502), "[fe80::2]:502"));
+    }
+
+    #[test]
+    fn a_granted_name_that_leads_elsewhere_later_is_checked_again() {
+        let look_up = |host: &str, found: &[&str]| {
+            let found = found.iter().map(|address| {
+                let address: IpAddr = address.parse().unwrap();
+                SocketAddr::new(address, 502)
+            });
+            let permitted = not_astray(host, found.collect());
+            permitted.map(|all| {
+                let all = all.iter().map(|address| address.ip().to_string());
+                all.collect::<Vec<_>>()
+            })
+        };
+        let own = ["10.0.0.9", "2001:db8::9"];
+        assert_eq!(look_up("plc.example", &own).unwrap(), own);
+        assert_eq!(
+            look_up("plc.example", &["10.0.0.77"]).unwrap(),
+            ["10.0.0.77"],
+            "it moved"
+        );
+        for astray in [
+            "127.0.0.1",
+            "127.1.2.3",
+            "::1",
+            "::ffff:127.0.0.1",
+            "169.254.169.254",
+            "fe80::1",
+            "0.0.0.0",
+            "::",
+            "255.255.255.255",
+            "224.0.0.1",
+            "ff02::1",
+        ] {
+            let error = look_up("plc.example", &[astray]).unwrap_err();
+            assert_eq!(error.reason(), super::super::mail::CloseReason::Unreachable);
+            let message = error.to_string();
+            assert!(
+                message.starts_with("the name plc.example leads to ") && message.contains("; "),
+                "{message}"
+            );
+            assert_eq!(look_up("plc.example", &[astray, own[0]]).unwrap(), [own[0]]);
+            assert_eq!(look_up(astray, &[astray]).unwrap(), [astray], "written so");
+        }
+        assert_eq!(
+            look_up("LOCALHOST.", &["127.0.0.1"]).unwrap(),
+            ["127.0.0.1"]
+        );
+        assert_eq!(
+            look_up("plc.local", &["169.254.3.4"]).unwrap(),
+            ["169.254.3.4"]
+        );
+        assert!(look_up("notlocalhost", &["127.0.0.1"]).is_err());
     }
 
     #[tokio::test]

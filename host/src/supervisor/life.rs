@@ -224,6 +224,12 @@ impl Life {
             })
             .collect::<Vec<_>>()
             .join(" <- ");
+        let events = exit
+            .events
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ");
         if class == ExitClass::Finished {
             tracing::info!(%instance, kind = %exit.kind, "{}", exit.sentence);
         } else {
@@ -234,6 +240,8 @@ impl Life {
                 during = exit.during.as_str(),
                 remedy = exit.kind.remedy(),
                 backtrace,
+                events,
+                events_left_out = exit.events_left_out,
                 "{}",
                 exit.sentence
             );

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::config::{Channel, Checked, Fault, Faults, Host, Locations};
 use crate::driver::{Budget, Driver, DriverInfo, Instance, InstanceSpec, LoadError};
 use crate::engine::{Engine, EngineError, EngineOptions};
+use crate::exit::Exit;
 use crate::ids::InstanceId;
 
 /// What a start-up is doing.
@@ -164,11 +165,12 @@ async fn load(
         from_cache,
         took: began.elapsed(),
     });
-    let (_, info) = scratch(&driver, &describe_spec())
-        .await?
-        .describe()
-        .await
-        .map_err(|exit| exit.to_string())?;
+    let fault = |exit: Exit| {
+        let path = key.0.display();
+        format!("{path}: {exit}; {}", exit.kind.remedy())
+    };
+    let instance = scratch(&driver, &describe_spec()).await.map_err(fault)?;
+    let (_, info) = instance.describe().await.map_err(fault)?;
     Ok((driver, info))
 }
 
@@ -206,11 +208,9 @@ fn scratch_id() -> InstanceId {
     }
 }
 
-async fn scratch(driver: &Driver, spec: &InstanceSpec) -> Result<Instance, String> {
+async fn scratch(driver: &Driver, spec: &InstanceSpec) -> Result<Instance, Exit> {
     let clock = Clock::start();
-    Instance::start(driver, spec.clone(), (clock.monotonic(), clock.wall()))
-        .await
-        .map_err(|exit| exit.to_string())
+    Instance::start(driver, spec.clone(), (clock.monotonic(), clock.wall())).await
 }
 
 /// Checks the links that the driver wishes for, then lets a scratch instance look at the configuration.

@@ -1,0 +1,61 @@
+//! The alarms that a driver has raised or cleared: a bounded set of codes, each announced when it changes.
+//!
+//! They end with the incarnation, as all that a driver says of itself does: the next one says what still holds.
+
+use std::collections::HashMap;
+
+/// The most codes of one incarnation.
+pub(super) const MAX_ALARMS: usize = 64;
+/// The longest code, in bytes.
+pub(super) const MAX_CODE_BYTES: usize = 64;
+
+/// What one incarnation has said of its alarms.
+#[derive(Default)]
+pub(super) struct Alarms {
+    /// By code: whether it is active, and the message.
+    said: HashMap<String, (bool, String)>,
+}
+
+impl Alarms {
+    pub(super) fn contains(&self, code: &str) -> bool {
+        self.said.contains_key(code)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.said.len()
+    }
+
+    /// Takes over what the driver says; tells whether that is news.
+    pub(super) fn say(&mut self, code: &str, active: bool, message: &str) -> bool {
+        match self.said.get_mut(code) {
+            Some(said) if *said == (active, message.to_owned()) => false,
+            Some(said) => {
+                *said = (active, message.to_owned());
+                true
+            }
+            None => {
+                self.said
+                    .insert(code.to_owned(), (active, message.to_owned()));
+                true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_change_is_news() {
+        let mut alarms = Alarms::default();
+        let say = |alarms: &mut Alarms, active, message| alarms.say("door", active, message);
+        assert!(say(&mut alarms, true, "open"));
+        assert!(!say(&mut alarms, true, "open"));
+        assert!(say(&mut alarms, true, "wide open"));
+        assert!(say(&mut alarms, false, "wide open"));
+        assert!(!say(&mut alarms, false, "wide open"));
+        assert!(alarms.contains("door") && !alarms.contains("lid"));
+        assert_eq!(alarms.len(), 1);
+    }
+}

@@ -1,0 +1,19 @@
+//! What the WIT says of events and actions, sentence by sentence, against a whole host in this process.
+//!
+//! The driver is the guest `puppet`: it does what a test writes to its tag `strings`, and tells in its tag `journal` what it was
+//! told. So a test sees both sides: what came to the driver, and what came of its actions.
+
+mod atomic;
+mod batches;
+mod connections;
+mod lives;
+mod peer;
+mod polls;
+mod quality;
+mod refused;
+mod requests;
+mod stage;
+mod state;
+mod stopping;
+mod streams;
+mod words;
