@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -205,9 +206,21 @@ impl Bulkhead {
     ///
     /// Where the host refuses it.
     pub fn stream(&self, path: &str) -> Result<Stream> {
+        self.stream_for(path, PATIENCE)
+    }
+
+    /// The same, for as long as this.
+    ///
+    /// # Errors
+    ///
+    /// Where the host refuses it.
+    pub fn stream_for(&self, path: &str, at_most: Duration) -> Result<Stream> {
         let response = self
             .agent
             .get(self.at(path))
+            .config()
+            .timeout_global(Some(at_most))
+            .build()
             .call()
             .with_context(|| format!("GET {path}"))?;
         ensure!(
@@ -273,7 +286,7 @@ fn reply(
 
 /// Server-sent events, one after the other: the event's name (`message` where it has none) and its data.
 ///
-/// Ends where the host ends the stream, and with an error once [`PATIENCE`] is over.
+/// Ends where the host ends the stream, and with an error once its time ([`PATIENCE`], if nothing else was said) is over.
 pub struct Stream(BufReader<Box<dyn Read + Send>>);
 
 impl std::fmt::Debug for Stream {

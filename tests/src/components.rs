@@ -159,3 +159,140 @@ impl World {
         sources
     }
 }
+
+/// The size of an `action` in the canonical ABI: 8 for the discriminant, 40 for the largest payload.
+const ACTION_BYTES: usize = 48;
+
+/// A list of actions that lies at 2048, as `(discriminant, payload words)` each: a field of a [`Core`], and how many.
+pub fn returns(actions: &[(u8, &[u32])]) -> (String, u32) {
+    let mut data = String::new();
+    for (discriminant, payload) in actions {
+        let mut bytes = vec![*discriminant, 0, 0, 0, 0, 0, 0, 0];
+        bytes.extend(payload.iter().flat_map(|word| word.to_le_bytes()));
+        bytes.resize(ACTION_BYTES, 0);
+        data += &bytes
+            .iter()
+            .map(|byte| format!("\\{byte:02x}"))
+            .collect::<String>();
+    }
+    (
+        format!("(data (i32.const 2048) \"{data}\")"),
+        actions.len() as u32,
+    )
+}
+
+/// The body of a turn that answers `ok(list)` at 1024, with this pointer and length.
+pub fn list(pointer: u32, length: u32) -> String {
+    format!(
+        "(i32.store (i32.const 1028) (i32.const {pointer})) (i32.store (i32.const 1032) (i32.const {length})) i32.const 1024",
+        pointer = pointer as i32,
+        length = length as i32
+    )
+}
+
+/// A driver with a turn that can call `$subscribe` (nanoseconds to a pollable of `wasi:io`), `$block` and `$drop`.
+pub fn with_pollables(turn: &str) -> Vec<u8> {
+    const IO: &str =
+        "package wasi:io@0.2.0; interface poll { resource pollable { block: func(); } }";
+    const CLOCKS: &str = "package wasi:clocks@0.2.0;
+        interface monotonic-clock { use wasi:io/poll@0.2.0.{pollable}; subscribe-duration: func(nanos: u64) -> pollable; }";
+    let imports = r#"
+        (import "wasi:io/poll@0.2.0" "[resource-drop]pollable" (func $drop (param i32)))
+        (import "wasi:io/poll@0.2.0" "[method]pollable.block" (func $block (param i32)))
+        (import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration" (func $subscribe (param i64) (result i32)))"#;
+    let core = Core {
+        imports,
+        turn,
+        ..Core::default()
+    };
+    World::default()
+        .package(IO)
+        .package(CLOCKS)
+        .edit(
+            "import log;",
+            "import log; import wasi:io/poll@0.2.0; import wasi:clocks/monotonic-clock@0.2.0;",
+        )
+        .component(&core.text())
+}
+
+/// A driver that makes a resource of its own in each turn and drops it. The body is the resource's destructor.
+pub fn with_destructor(body: &str) -> Vec<u8> {
+    const BOMB: &str = "package acme:bomb@1.0.0; interface bomb { resource charge; }";
+    let fields =
+        format!(r#"(func (export "acme:bomb/bomb@1.0.0#[dtor]charge") (param i32) {body})"#);
+    let core = Core {
+        imports: r#"
+            (import "[export]acme:bomb/bomb@1.0.0" "[resource-new]charge" (func $new (param i32) (result i32)))
+            (import "[export]acme:bomb/bomb@1.0.0" "[resource-drop]charge" (func $drop (param i32)))"#,
+        fields: &fields,
+        turn: "(call $drop (call $new (i32.const 7))) i32.const 1024",
+        ..Core::default()
+    };
+    World::default()
+        .package(BOMB)
+        .edit(
+            "export driver;",
+            "export driver; export acme:bomb/bomb@1.0.0;",
+        )
+        .component(&core.text())
+}
+
+/// A component with a further core module, in so many instances.
+pub fn with_module(component: &[u8], module: &str, instances: u8) -> Vec<u8> {
+    const CORE_MODULE: u8 = 1;
+    const CORE_INSTANCE: u8 = 2;
+    let module = wat::parse_str(module).unwrap_or_else(|error| panic!("{error}"));
+    let modules = sections(component)
+        .into_iter()
+        .filter(|(at, _)| component[*at] == CORE_MODULE);
+    let index = modules.count() as u8;
+    let mut list = vec![instances];
+    for _ in 0..instances {
+        // Instantiate; which module; with nothing.
+        list.extend([0, index, 0]);
+    }
+    [
+        component,
+        &section(CORE_MODULE, &module),
+        &section(CORE_INSTANCE, &list),
+    ]
+    .concat()
+}
+
+/// Where each section of a component begins, and whether all from there on are custom ones.
+pub fn sections(component: &[u8]) -> Vec<(usize, bool)> {
+    let mut at = 8;
+    let mut found = Vec::new();
+    while at < component.len() {
+        let custom = component[at] == 0;
+        found.push((at, custom));
+        let (mut size, mut shift, mut next) = (0_usize, 0, at + 1);
+        loop {
+            let byte = component[next];
+            size |= usize::from(byte & 0x7f) << shift;
+            shift += 7;
+            next += 1;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        at = next + size;
+    }
+    assert_eq!(at, component.len());
+    for index in (0..found.len().saturating_sub(1)).rev() {
+        found[index].1 &= found[index + 1].1;
+    }
+    found
+}
+
+fn section(id: u8, content: &[u8]) -> Vec<u8> {
+    let mut section = vec![id];
+    let mut size = content.len();
+    while size > 0x7f {
+        section.push((size & 0x7f) as u8 | 0x80);
+        size >>= 7;
+    }
+    section.push(size as u8);
+    section.extend_from_slice(content);
+    section
+}

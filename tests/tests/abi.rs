@@ -2,7 +2,7 @@
 
 use bulkhead::driver::{Budget, Driver, Instance, InstanceSpec};
 use bulkhead::exit::{During, Exit, ExitKind};
-use bulkhead_tests::components::{Core, World};
+use bulkhead_tests::components::{Core, World, list, returns, with_pollables};
 use bulkhead_tests::guests::{Life, engine, moment, spec, started, ten_tags};
 
 /// A component, loaded.
@@ -45,36 +45,6 @@ async fn check_with(
         exit.sentence.contains(says),
         "{name}: {exit} does not say {says:?}"
     );
-}
-
-/// A guest that returns a list of actions that lies at 2048, as `(discriminant, payload words)` each.
-fn returns(actions: &[(u8, &[u32])]) -> (String, u32) {
-    let mut data = String::new();
-    for (discriminant, payload) in actions {
-        let mut bytes = vec![*discriminant, 0, 0, 0, 0, 0, 0, 0];
-        bytes.extend(payload.iter().flat_map(|word| word.to_le_bytes()));
-        bytes.resize(ACTION_BYTES, 0);
-        data += &bytes
-            .iter()
-            .map(|byte| format!("\\{byte:02x}"))
-            .collect::<String>();
-    }
-    (
-        format!("(data (i32.const 2048) \"{data}\")"),
-        actions.len() as u32,
-    )
-}
-
-/// The size of an `action` in the canonical ABI: 8 for the discriminant, 40 for the largest payload.
-const ACTION_BYTES: usize = 48;
-
-/// The answer `ok(list)` at 1024, with this pointer and length.
-fn list(pointer: u32, length: u32) -> String {
-    format!(
-        "(i32.store (i32.const 1028) (i32.const {pointer})) (i32.store (i32.const 1032) (i32.const {length})) i32.const 1024",
-        pointer = pointer as i32,
-        length = length as i32
-    )
 }
 
 #[tokio::test]
@@ -471,34 +441,6 @@ async fn a_loop_of_huge_fills_ends_with_the_deadline() {
         "longer than 200ms",
     )
     .await;
-}
-
-/// A little of `wasi:io` and `wasi:clocks`.
-const WASI_IO: &str =
-    "package wasi:io@0.2.0; interface poll { resource pollable { block: func(); } }";
-const WASI_CLOCKS: &str = "package wasi:clocks@0.2.0;
-    interface monotonic-clock { use wasi:io/poll@0.2.0.{pollable}; subscribe-duration: func(nanos: u64) -> pollable; }";
-
-fn with_pollables(turn: &str) -> Vec<u8> {
-    let imports = r#"
-        (import "wasi:io/poll@0.2.0" "[resource-drop]pollable" (func $drop (param i32)))
-        (import "wasi:io/poll@0.2.0" "[method]pollable.block" (func $block (param i32)))
-        (import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration" (func $subscribe (param i64) (result i32)))"#;
-    World::default()
-        .package(WASI_IO)
-        .package(WASI_CLOCKS)
-        .edit(
-            "import log;",
-            "import log; import wasi:io/poll@0.2.0; import wasi:clocks/monotonic-clock@0.2.0;",
-        )
-        .component(
-            &Core {
-                imports,
-                turn,
-                ..Core::default()
-            }
-            .text(),
-        )
 }
 
 #[tokio::test]

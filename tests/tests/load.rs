@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bulkhead::driver::{Driver, LoadError, MAX_COMPONENT_BYTES, VerifyError};
-use bulkhead_tests::components::{Core, World};
+use bulkhead_tests::components::{Core, World, sections};
 use bulkhead_tests::guests::{driver_path, engine};
 
 /// Loads a file with this content, under a name of its own.
@@ -212,36 +212,10 @@ fn random_bytes_are_refused() {
     }
 }
 
-/// Where a component ends or a section of it begins, and whether all sections from there on are custom ones.
-fn boundaries(component: &[u8]) -> Vec<(usize, bool)> {
-    let mut at = 8;
-    let mut found = Vec::new();
-    while at < component.len() {
-        let custom = component[at] == 0;
-        found.push((at, custom));
-        let (mut size, mut shift, mut next) = (0_usize, 0, at + 1);
-        loop {
-            let byte = component[next];
-            size |= usize::from(byte & 0x7f) << shift;
-            shift += 7;
-            next += 1;
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
-        at = next + size;
-    }
-    assert_eq!(at, component.len());
-    for index in (0..found.len().saturating_sub(1)).rev() {
-        found[index].1 &= found[index + 1].1;
-    }
-    found
-}
-
 #[test]
 fn a_truncated_driver_is_refused_wherever_it_ends() {
     let whole = Core::default().component();
-    let boundaries = boundaries(&whole);
+    let boundaries = sections(&whole);
     assert!(boundaries.len() > 5, "{boundaries:?}");
     for end in 1..whole.len() {
         let loaded = load("truncated", &whole[..end]);
