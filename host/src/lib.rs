@@ -18,6 +18,7 @@ pub mod bindings;
 pub mod bus;
 pub mod clock;
 pub mod engine;
+pub mod history;
 pub mod store;
 pub mod tags;
 

@@ -95,6 +95,28 @@ impl Bulkhead {
     ///
     /// Where it does not end, ends badly, or does not start again.
     pub fn start_again(self, toml: &str) -> Result<Self> {
+        Self::start_in(self.stop_gently()?, toml, &[])
+    }
+
+    /// Kills it with SIGKILL. Gives its folder, as it left it.
+    ///
+    /// # Errors
+    ///
+    /// Where that fails.
+    pub fn kill(self) -> Result<Folder> {
+        let Self {
+            running, folder, ..
+        } = self;
+        running.kill()?;
+        Ok(folder)
+    }
+
+    /// Ends it with SIGTERM. Gives its folder, as it left it.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not end, or ends badly.
+    pub fn stop_gently(self) -> Result<Folder> {
         let Self {
             running, folder, ..
         } = self;
@@ -105,7 +127,7 @@ impl Bulkhead {
             ended.status,
             ended.err.join("\n")
         );
-        Self::start_in(folder, toml, &[])
+        Ok(folder)
     }
 
     /// Its process: output so far, process id.

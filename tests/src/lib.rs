@@ -5,6 +5,7 @@
 //! Nothing is skipped: what is missing is an error that names the command which installs it.
 
 mod bulkhead;
+mod calls;
 pub mod components;
 mod folder;
 pub mod guests;
@@ -15,14 +16,17 @@ pub mod paths;
 mod peer;
 mod process;
 mod recorder;
+mod rounds;
 mod scripted;
 
 pub use bulkhead::{Bulkhead, Reply, Stream, run};
+pub use calls::Calls;
 pub use folder::Folder;
 pub use machine::Machine;
 pub use peer::{Peer, Requests};
 pub use process::{Ended, Lines, Running};
 pub use recorder::{Recorder, Recording};
+pub use rounds::rounds;
 pub use scripted::{Reading, Scripted, Spoilt};
 
 use std::net::TcpListener;

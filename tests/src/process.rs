@@ -114,6 +114,17 @@ impl Running {
         self.wait()
     }
 
+    /// Kills it, with SIGKILL, and waits until it is gone.
+    ///
+    /// # Errors
+    ///
+    /// Where that fails.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Waits until it ends by itself.
     ///
     /// # Errors

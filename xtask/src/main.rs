@@ -1,4 +1,4 @@
-//! Everything that is done to this repository: `cargo xtask run | test | bench | drivers | check`.
+//! Everything that is done to this repository: `cargo xtask run | test | bench | soak | drivers | check`.
 //!
 //! It calls the tools that everybody has (cargo, rustup, apt-get, python3, gcc), shows each command before it runs,
 //! and says how long it took. It is no build system: cargo decides what is out of date. It depends on little, so
@@ -13,6 +13,7 @@ mod host;
 mod peers;
 mod process;
 mod quickstart;
+mod soak;
 mod suite;
 
 mod workspace;
@@ -39,6 +40,8 @@ enum Command {
     Test(suite::Args),
     /// Measure; every figure beside its floor
     Bench(bench::Args),
+    /// Run the loops of the tests at full length
+    Soak(soak::Args),
     /// Check formatting, lints and documentation
     Check,
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Run(args) => quickstart::run(&args),
         Command::Test(args) => suite::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Soak(args) => soak::run(&args),
         Command::Check => check::run(),
     });
     match (done, process::interrupted()) {

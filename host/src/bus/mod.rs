@@ -73,6 +73,11 @@ pub enum Happened {
         /// In the driver's words.
         message: String,
     },
+    /// The host noticed something that an operator should know.
+    Warning {
+        /// In one sentence.
+        sentence: String,
+    },
     /// Samples over the rate limit, or polls of a group that was still busy, were dropped.
     Dropped {
         /// How many.

@@ -16,6 +16,7 @@ use crate::bus::Happened;
 use crate::event::{MonotonicNs, Quality, Sample, Value, WallNs};
 use crate::exit::{During, Exit, ExitKind};
 use crate::ids::{ConnectionId, DeviceId, GroupId, LinkId, RequestId, TimerId};
+use crate::store::SAVED_STATE;
 
 /// The longest text of a driver that is shown to operators, in bytes.
 const MAX_TEXT: usize = 4096;
@@ -257,14 +258,13 @@ impl Incarnation<'_> {
 
     /// Durable before this returns, hence before any later `send` of the same list leaves.
     async fn save_state(&mut self, state: Vec<u8>) -> Result<(), Exit> {
-        let (store, channel) = (self.shared.store().clone(), self.shared.id().clone());
-        let saved = tokio::task::spawn_blocking(move || store.save_state(&channel, &state)).await;
-        let fault = |sentence: String| Exit::new(ExitKind::HostFault, During::Turn, sentence);
-        match saved {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(fault(error.to_string())),
-            Err(error) => Err(fault(format!("saving the driver's state failed: {error}"))),
-        }
+        let saved = self
+            .shared
+            .store()
+            .put(&SAVED_STATE, self.shared.id(), state);
+        saved
+            .await
+            .map_err(|error| Exit::new(ExitKind::HostFault, During::Turn, error.to_string()))
     }
 
     /// Tells the driver in its next turn. Of several actions of one kind, once: it would learn no more from the others,

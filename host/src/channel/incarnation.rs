@@ -34,6 +34,7 @@ use crate::event::{MonotonicNs, Sample, WallNs};
 use crate::exit::{During, Exit, ExitKind};
 use crate::ids::InstanceId;
 use crate::lifecycle::Input;
+use crate::store::{Found, SAVED_STATE};
 
 /// How many seconds' worth of samples a driver may publish at once.
 const SAMPLE_BURST_SECONDS: u64 = 10;
@@ -100,6 +101,8 @@ pub(crate) struct Incarnation<'a> {
     /// Samples that may be published now; refilled with time.
     pub(super) sample_tokens: u64,
     sample_tokens_at: MonotonicNs,
+    /// When the last turn began, until its end is noted.
+    turn_began: Option<MonotonicNs>,
 }
 
 impl<'a> Incarnation<'a> {
@@ -122,6 +125,7 @@ impl<'a> Incarnation<'a> {
                 this.stopping = Some(deadline);
             }
             let now = this.shared.clock().monotonic();
+            this.note_turn(now);
             if this.alone_until.is_some_and(|until| now >= until) {
                 this.alone_until = None;
                 this.batch_limit = this.shared.config().limits.batch;
@@ -142,6 +146,9 @@ impl<'a> Incarnation<'a> {
             }
             this.turn(now).await?;
             // A turn that never waits would keep its thread for ever under load.
+            if !tokio::task::coop::has_budget_remaining() {
+                this.note_turn(this.shared.clock().monotonic());
+            }
             tokio::task::consume_budget().await;
         }
     }
@@ -199,10 +206,21 @@ impl<'a> Incarnation<'a> {
             ));
         }
         let survivors = connections.begin(number);
-        let state = shared
-            .store()
-            .state(shared.id())
-            .map_err(|error| Exit::new(ExitKind::HostFault, During::Start, error.to_string()))?;
+        let state = match shared.store().slot(&SAVED_STATE, shared.id()) {
+            Ok(Found::Whole(state)) => Some(state),
+            Ok(Found::Nothing) => None,
+            // What cannot be read is as good as never saved.
+            Ok(Found::SetAside(damage)) => {
+                shared.warn(format!(
+                    "the driver's saved state was set aside, and the driver starts without one: {damage}"
+                ));
+                None
+            }
+            Err(error) => {
+                let sentence = error.to_string();
+                return Err(Exit::new(ExitKind::HostFault, During::Start, sentence));
+            }
+        };
         let begun = clock.monotonic();
         let mut this = Self {
             mailbox,
@@ -229,6 +247,7 @@ impl<'a> Incarnation<'a> {
             handed_on: Vec::new(),
             sample_tokens: u64::from(limits.samples_per_second) * SAMPLE_BURST_SECONDS,
             sample_tokens_at: begun,
+            turn_began: None,
             shared,
             connections,
         };
@@ -301,10 +320,12 @@ impl<'a> Incarnation<'a> {
         Ok(())
     }
 
-    /// Gives the batch to the driver, and does what it asks for. An end of it says what the driver was told.
+    /// Gives the batch to the driver, does what it asks for, and sees to it that it is noted how long that takes. An
+    /// end of it says what the driver was told.
     async fn turn(&mut self, now: MonotonicNs) -> Result<(), Exit> {
-        let ended = self.take_turn(now).await;
-        if let Err(exit) = ended {
+        self.turn_began = Some(now);
+        if let Err(exit) = self.take_turn(now).await {
+            self.note_turn(self.shared.clock().monotonic());
             let (told, more) = witness::told(&self.batch, self.shared.config());
             return Err(exit.in_turn(told, more));
         }
@@ -336,9 +357,16 @@ impl<'a> Incarnation<'a> {
         counters
             .fuel_last
             .store(stats.fuel, std::sync::atomic::Ordering::Relaxed);
-        counters
-            .peak_memory
-            .fetch_max(stats.peak_memory, std::sync::atomic::Ordering::Relaxed);
+        if stats.peak_memory
+            > counters
+                .peak_memory
+                .load(std::sync::atomic::Ordering::Relaxed)
+        {
+            counters
+                .peak_memory
+                .store(stats.peak_memory, std::sync::atomic::Ordering::Relaxed);
+        }
+        self.shared.chronicle().spent(stats.fuel, stats.peak_memory);
         self.instance = Some(instance);
         self.take_actions(actions, now, wall).await?;
         self.mark_lost_links(wall);
@@ -372,6 +400,14 @@ impl<'a> Incarnation<'a> {
         let applied = self.apply(actions, now, wall).await;
         self.flush(wall);
         applied
+    }
+
+    /// Notes how long the last turn took, once. The loop reads the clock anyway after a turn; it is read for this alone only
+    /// where others get to run before that, or the turn was the last.
+    fn note_turn(&mut self, now: MonotonicNs) {
+        if let Some(began) = self.turn_began.take() {
+            self.shared.chronicle().took(now.since(began));
+        }
     }
 
     fn refill_samples(&mut self, now: MonotonicNs) {

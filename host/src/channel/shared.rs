@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::event::{Batch, MonotonicNs, Sample, WallNs};
 use crate::exit::Exit;
+use crate::history::Chronicle;
 use crate::ids::{ChannelId, DeviceId, InstanceId, LinkId, TagId};
 use crate::lifecycle::{Denied, Due, Input, Machine, State, Step};
 use crate::store::Store;
@@ -139,6 +140,7 @@ pub struct Shared {
     /// Decides; the status shows what it decided. Only the channel's task and the start of the host step it.
     machine: Mutex<Machine>,
     sequence: AtomicU64,
+    chronicle: Arc<Chronicle>,
     pub(super) counters: CounterCells,
     pulse: Pulse,
 }
@@ -170,6 +172,8 @@ pub struct SharedParts {
     pub clock: Clock,
     /// Where it keeps what outlives it.
     pub store: Store,
+    /// What it has gone through.
+    pub chronicle: Arc<Chronicle>,
 }
 
 impl Shared {
@@ -209,6 +213,7 @@ impl Shared {
             store: parts.store,
             status: watch::Sender::new(status),
             sequence: AtomicU64::new(0),
+            chronicle: parts.chronicle,
             counters: CounterCells::default(),
             pulse: Pulse::default(),
         }
@@ -247,6 +252,11 @@ impl Shared {
     /// Whether its task makes progress.
     pub fn pulse(&self) -> &Pulse {
         &self.pulse
+    }
+
+    /// What the channel has gone through.
+    pub fn chronicle(&self) -> &Arc<Chronicle> {
+        &self.chronicle
     }
 
     /// How the channel is.
@@ -366,6 +376,8 @@ impl Shared {
         });
         let Some((step, reason)) = news else { return };
         let (instance, from, to) = (self.instance(), step.before, step.next);
+        self.chronicle
+            .stepped((wall, now), instance.incarnation, (from, to), reason);
         if to == State::Broken {
             tracing::error!(%instance, %from, %to, reason, "channel is broken");
         } else {
@@ -382,13 +394,30 @@ impl Shared {
         raise(&self.counters.faults, 1);
     }
 
-    /// Puts an event on the bus.
+    /// Tells operators of something that the host noticed: in the log, in the history, on the bus.
+    pub fn warn(&self, sentence: String) {
+        tracing::warn!(instance = %self.instance(), "{sentence}");
+        self.announce(Happened::Warning { sentence });
+    }
+
+    /// Puts an event on the bus, and into the history what belongs there.
     pub fn announce(&self, what: Happened) {
         let event = ChannelEvent {
             instance: self.instance(),
             at: self.clock.wall(),
             what,
         };
+        let (at, incarnation) = (event.at, event.instance.incarnation);
+        match &event.what {
+            Happened::Exit(exit) => self.chronicle.exited(at, incarnation, exit),
+            Happened::Warning { sentence } => self.chronicle.warned(at, incarnation, sentence),
+            // A step is told by whoever takes it; the rest comes and goes too often for a history.
+            Happened::State { .. }
+            | Happened::Link { .. }
+            | Happened::Device { .. }
+            | Happened::Alarm { .. }
+            | Happened::Dropped { .. } => {}
+        }
         self.bus.publish(&Message::Event(Arc::new(event)));
     }
 

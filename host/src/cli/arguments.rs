@@ -155,6 +155,8 @@ pub(super) enum ChannelCommand {
     List(Plain),
     /// Show everything that is known of a channel
     Show(NamedChannel),
+    /// Show the last 100 things that happened to a channel, over restarts of the host
+    History(NamedChannel),
     /// Start a channel that is stopped, broken or waiting for its next attempt
     Start(NamedChannel),
     /// Stop a channel; it stays stopped until it is started
@@ -170,6 +172,7 @@ impl ChannelCommand {
         match self {
             ChannelCommand::List(plain) => &plain.api,
             ChannelCommand::Show(named)
+            | ChannelCommand::History(named)
             | ChannelCommand::Start(named)
             | ChannelCommand::Stop(named)
             | ChannelCommand::Restart(named)

@@ -6,6 +6,7 @@ use super::arguments::{ChannelCommand, NamedChannel, Plain};
 use super::client::{Client, encoded, query};
 use super::failure::Failure;
 use super::output::{Cell, Output, Tone, plain, short_time, state_tone, time_of_day};
+use super::past;
 use crate::http::wire;
 
 pub(super) fn channel(command: &ChannelCommand) -> Result<(), Failure> {
@@ -16,6 +17,7 @@ pub(super) fn channel(command: &ChannelCommand) -> Result<(), Failure> {
                 Client::new(&named.api)?.get(&format!("/channels/{}", encoded(&named.channel)))?;
             print(named, &channel)
         }
+        ChannelCommand::History(named) => past::history(named),
         ChannelCommand::Start(named) => step(named, "start"),
         ChannelCommand::Stop(named) => step(named, "stop"),
         ChannelCommand::Restart(named) => step(named, "restart"),
@@ -211,6 +213,7 @@ fn print(named: &NamedChannel, detail: &wire::ChannelDetail) -> Result<(), Failu
             out.line(&format!("          at {}{source}", plain(&frame.function)))?;
         }
     }
+    past::statistics(&mut out, &detail.statistics)?;
     out.line("")?;
     let rows: Vec<Vec<Cell>> = detail
         .counters

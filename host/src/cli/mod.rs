@@ -3,7 +3,7 @@
 //! - `arguments`: what can be typed. `failure`: how a command ends that does not do what it was asked.
 //! - `run`, `check`, `inspect`: commands that are a host, or look at what one would run. `logs`, `progress`: what these
 //!   say while they work.
-//! - `client`: how the others ask a running host; `status`, `channel`, `tag` and `watch` are these others. They go through the
+//! - `client`: how the others ask a running host; `status`, `channel`, `past`, `tag` and `watch` are these others. They go through the
 //!   HTTP API and nothing else.
 //! - `output`: tables, JSON lines, colours; `typed`: what was typed as the value of a tag.
 //!
@@ -20,6 +20,7 @@ mod failure;
 mod inspect;
 mod logs;
 mod output;
+mod past;
 mod progress;
 mod run;
 mod status;

@@ -230,6 +230,13 @@ impl Printer {
                 let active = if *active { "raised" } else { "cleared" };
                 format!("alarm {} {active}: {}", plain(code), plain(message))
             }
+            wire::Happened::Warning { message } => {
+                format!(
+                    "{}: {}",
+                    self.out.paint(Tone::Doubtful, "warning"),
+                    plain(message)
+                )
+            }
             wire::Happened::Dropped { count, what } => format!("{count} dropped: {}", plain(what)),
         };
         format!("{time}  {}#{} {what}", event.channel, event.incarnation)

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 
 use super::filter::Parameters;
-use super::{ApiError, App, wire};
+use super::{ApiError, App, past, wire};
 use crate::channel::{ChannelStatus, Counters};
 use crate::exit::Exit;
 use crate::ids::InstanceId;
@@ -163,6 +163,7 @@ fn detail(channel: &ChannelHandle) -> wire::ChannelDetail {
             ),
         });
     wire::ChannelDetail {
+        statistics: past::statistics(&channel.statistics(), status.counters.fuel_last),
         counters: counters(&status.counters),
         last_exit,
         devices: devices

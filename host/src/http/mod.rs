@@ -2,7 +2,7 @@
 //!
 //! - `server`: connections: how many, how slow, how they end. `patience`: a peer that does not read is given up.
 //! - `guard`: who may ask at all.
-//! - `health`, `status`, `channels`, `tags`, `stream`: the answers. `filter`: which tags are meant.
+//! - `health`, `status`, `channels`, `past`, `tags`, `stream`: the answers. `filter`: which tags are meant.
 //! - `wire`: the shapes of the answers, one to one with JSON; `value`: a JSON value as one that a tag takes.
 //! - `error`: what a refusal looks like.
 //!
@@ -10,6 +10,7 @@
 //! GET  /livez                                       GET  /readyz      (also under /api/v1/health/live and /ready)
 //! GET  /api/v1/status
 //! GET  /api/v1/channels?limit=&cursor=              GET  /api/v1/channels/{channel}
+//! GET  /api/v1/channels/{channel}/history
 //! POST /api/v1/channels/{channel}/start | stop | restart | reset
 //! GET  /api/v1/tags?channel=&tag=&limit=&cursor=    GET  /api/v1/tags/{channel}/{tag}
 //! POST /api/v1/tags/{channel}/{tag}/read  {"timeout_ms":5000}
@@ -33,6 +34,7 @@ mod error;
 mod filter;
 mod guard;
 mod health;
+mod past;
 mod patience;
 mod server;
 mod status;
@@ -97,6 +99,7 @@ impl App {
             .route("/health/ready", get(health::ready))
             .route("/channels", get(channels::list))
             .route("/channels/{channel}", get(channels::show))
+            .route("/channels/{channel}/history", get(past::history))
             .route("/channels/{channel}/start", post(channels::start))
             .route("/channels/{channel}/stop", post(channels::stop))
             .route("/channels/{channel}/restart", post(channels::restart))

@@ -1,6 +1,6 @@
 //! `GET /stream`: samples and events as they come, as server-sent events.
 //!
-//! Each event has a name (`sample`, `state`, `exit`, `link`, `device`, `alarm`, `dropped`, `gap`, `end`) and one JSON object.
+//! Each event has a name (`sample`, `state`, `exit`, `link`, `device`, `alarm`, `warning`, `dropped`, `gap`, `end`) and one JSON object.
 //! With `snapshot=true` the last known value of every tag that is meant comes first, as `snapshot` events.
 //!
 //! A reader that is slower than the channels misses messages: a `gap` event says how many, before what comes next. A
@@ -35,8 +35,8 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Tags of a snapshot that are sent at once.
 const SNAPSHOT_PIECE: u32 = 512;
 
-const KINDS: [&str; 7] = [
-    "sample", "state", "exit", "link", "device", "alarm", "dropped",
+const KINDS: [&str; 8] = [
+    "sample", "state", "exit", "link", "device", "alarm", "warning", "dropped",
 ];
 
 pub(super) async fn open(
@@ -288,6 +288,12 @@ fn wire_happened(what: &Happened, instance: &InstanceId) -> (&'static str, wire:
                 code: code.clone(),
                 active: *active,
                 message: message.clone(),
+            },
+        ),
+        Happened::Warning { sentence } => (
+            "warning",
+            wire::Happened::Warning {
+                message: sentence.clone(),
             },
         ),
         Happened::Dropped { count, what } => (

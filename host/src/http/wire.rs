@@ -182,6 +182,117 @@ pub struct ChannelDetail {
     pub last_exit: Option<LastExit>,
     /// What it has done since the host started.
     pub counters: BTreeMap<String, u64>,
+    /// What it has done since it was first seen, over restarts of the host.
+    pub statistics: Statistics,
+}
+
+/// What a channel has done since it was first seen. After a crash of the host the last minute may be missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statistics {
+    /// When it was first seen.
+    pub since: String,
+    /// The same, as a number.
+    pub since_ns: u64,
+    /// Lives that have begun.
+    pub lives: u64,
+    /// How many of them ended how. Kinds that never came are left out.
+    pub exits: BTreeMap<String, u64>,
+    /// For how long it was `running` or `degraded`.
+    pub running_ms: u64,
+    /// Fuel of all turns.
+    pub fuel: u64,
+    /// Fuel of the last turn since the host started.
+    pub fuel_last_turn: u64,
+    /// The most fuel of one turn.
+    pub fuel_max_turn: u64,
+    /// The most memory that a life held.
+    pub peak_memory_bytes: u64,
+    /// How long turns took.
+    pub turn_latency: Latency,
+}
+
+/// How long turns took, as far as buckets know it that are each twice as wide as the one before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Latency {
+    /// How many turns.
+    pub turns: u64,
+    /// Half of them were shorter than this; `null` without turns, or where it is longer than the longest bucket.
+    pub p50_ns: Option<u64>,
+    /// 99 % of them were shorter than this.
+    pub p99_ns: Option<u64>,
+    /// 99.9 % of them were shorter than this.
+    pub p999_ns: Option<u64>,
+    /// Those that are not empty, the shortest first.
+    pub buckets: Vec<Bucket>,
+}
+
+/// Turns of about the same length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// They were shorter than this, and not shorter than half of it; `null` for all that were longer than that.
+    pub below_ns: Option<u64>,
+    /// How many.
+    pub turns: u64,
+}
+
+/// The last things that happened to a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// The channel.
+    pub channel: String,
+    /// The oldest first; at most 100.
+    pub events: Vec<Past>,
+    /// Older ones that made room.
+    pub dropped: u64,
+    /// Those that were found damaged, and were set aside.
+    pub unreadable: u64,
+    /// Whether everything that has happened is on the disk, and therefore here. False where the disk is too slow or away.
+    pub durable: bool,
+}
+
+/// Something that happened to a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// Ascends from 1.
+    pub number: u64,
+    /// When.
+    pub at: String,
+    /// The same, as a number.
+    pub at_ns: u64,
+    /// In which of its lives.
+    pub incarnation: u64,
+    /// What.
+    #[serde(flatten)]
+    pub what: PastWhat,
+}
+
+/// What happened to a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum PastWhat {
+    /// Its running state changed.
+    State {
+        /// The state before.
+        from: String,
+        /// The state since.
+        state: String,
+        /// The cause.
+        reason: String,
+    },
+    /// A life ended that nobody had asked to.
+    Exit {
+        /// `trapped`, `out-of-fuel`, ...
+        exit: String,
+        /// In which call.
+        during: String,
+        /// What happened, in one sentence.
+        message: String,
+    },
+    /// The host noticed something that an operator should know.
+    Warning {
+        /// In one sentence.
+        message: String,
+    },
 }
 
 /// A link of a channel.
@@ -502,6 +613,11 @@ pub enum Happened {
         /// Raised, or cleared.
         active: bool,
         /// In the driver's words.
+        message: String,
+    },
+    /// The host noticed something that an operator should know.
+    Warning {
+        /// In one sentence.
         message: String,
     },
     /// Samples or polls were dropped.

@@ -1,67 +1,83 @@
 //! What outlives the process: one redb database in `data_dir`, and the lock that keeps a second host out.
 //!
-//! Holds the incarnation numbers and the saved states of drivers. Every write is durable when its function
-//! returns, and blocks for as long as that takes: callers on the runtime go through `spawn_blocking`.
+//! - `keep`: what is kept: records in slots (the saved states of drivers, statistics) and in bounded lists (histories). A
+//!   [`Slot`] or a [`List`] is a constant of whoever has something to keep; the store knows none of them but one, [`SAVED_STATE`].
+//! - `record`: each record is versioned and checksummed; a damaged one is set aside when it is met, and nothing else suffers.
+//! - `writer`: one thread writes, in groups. What returns a future is durable when that is done; whoever need not wait
+//!   is a [`Ledger`]. Reading never waits for a write.
+//! - `numbers`: incarnation numbers, reserved in blocks.
+//! - `database`, `lock`: the file and the folder. A damaged file is set aside, and the host starts with an empty one.
 //!
-//! Incarnation numbers are reserved in blocks ahead of use, so that a restart after a trap waits for no disk. After
-//! a crash of the host the numbers go on at the next block: they may skip, they never repeat.
+//! What can go wrong: the disk. A write that fails fails for who waits for it; histories and statistics stay in memory, as
+//! far as they have room, and are tried again.
 
+mod database;
+mod error;
+mod keep;
 mod lock;
+mod numbers;
+mod record;
+mod writer;
 
-use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadTransaction, ReadableDatabase, TableError};
 
 use crate::ids::ChannelId;
+use keep::{Head, Unreadable};
 use lock::Lock;
+use numbers::{Floor, Numbers};
+use record::Place;
+use writer::{Refused, Writer};
 
-const INCARNATIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("incarnation_high_water");
-const STATES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("saved_state_v1");
-
-/// Incarnation numbers that are reserved at once.
-const BLOCK: u64 = 256;
+pub use error::StoreError;
+pub use keep::{Keep, Ledger, List, Slot};
 
 /// The largest saved state, in bytes.
 pub const MAX_STATE_BYTES: usize = 1024 * 1024;
 
-/// What went wrong with `data_dir`.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another host has it.
-    #[error(
-        "{path} is in use by another host (process {holder}); stop that one, or give this one a data_dir of its own"
-    )]
-    Locked {
-        /// The folder.
-        path: PathBuf,
-        /// Who holds it, as far as it said.
-        holder: String,
-    },
-    /// The folder cannot be used.
-    #[error(
-        "data_dir {path} cannot be used: {reason}; make it a folder that this user may write to"
-    )]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// What the system says.
-        reason: String,
-    },
-    /// The database cannot be read or written.
-    #[error(
-        "the database {path} failed: {reason}; check the disk, or move the file away to begin anew"
-    )]
-    Database {
-        /// The file.
-        path: PathBuf,
-        /// What it says.
-        reason: String,
-    },
+/// What a driver asked to be kept for its next incarnation.
+pub static SAVED_STATE: Slot = Slot {
+    table: "slot:saved_state",
+    version: 1,
+    max_bytes: MAX_STATE_BYTES,
+};
+
+/// What was found in a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing was kept there.
+    Nothing,
+    /// The payload.
+    Whole(Vec<u8>),
+    /// Something that cannot be read; it is being set aside. Why, in words that follow "the record was set aside: ".
+    SetAside(String),
 }
 
-/// The store. Cheap to clone; the lock is held until the last clone is dropped.
+/// A record of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number: ascends from 1 for each owner, and is never used again.
+    pub number: u64,
+    /// Its payload.
+    pub payload: Vec<u8>,
+}
+
+/// A list as it was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// The oldest first.
+    pub entries: Vec<Entry>,
+    /// How many were dropped since the list began, because it was full.
+    pub dropped: u64,
+    /// How many of those that were found could not be read, and are being set aside.
+    pub set_aside: u64,
+}
+
+/// The store. Cheap to clone; the lock is held until the last clone is dropped, which waits for what is still to be
+/// written.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
@@ -69,221 +85,286 @@ pub struct Store {
 
 struct Inner {
     path: PathBuf,
-    database: Database,
-    /// Per channel: the next number, and the first one that is not reserved.
-    numbers: Mutex<HashMap<ChannelId, Numbers>>,
+    // Before the database and the lock: its thread ends first.
+    writer: Writer,
+    database: Arc<Database>,
+    numbers: Numbers,
+    floor: Arc<Floor>,
+    aside: Option<PathBuf>,
     _lock: Lock,
 }
 
-#[derive(Clone, Copy)]
-struct Numbers {
-    next: u64,
-    reserved_until: u64,
-}
-
 impl Store {
-    /// Makes the folder if need be, locks it, opens the database.
+    /// Makes the folder if need be, locks it, opens the database. Sets a damaged one aside and begins anew.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let lock = Lock::take(data_dir)?;
         let path = data_dir.join("bulkhead.redb");
-        let fault = |reason: String| StoreError::Database {
-            path: path.clone(),
-            reason,
+        let (database, aside) = database::open(&path)?;
+        let database = Arc::new(database);
+        let fault = {
+            let path = path.clone();
+            move |reason| StoreError::Database {
+                path: path.clone(),
+                reason,
+            }
         };
-        let database = Database::create(&path).map_err(|error| fault(error.to_string()))?;
+        let writer = Writer::start(database.clone(), fault.clone())
+            .map_err(|error| fault(error.to_string()))?;
         Ok(Self {
             inner: Arc::new(Inner {
-                path: path.clone(),
+                path,
+                writer,
                 database,
-                numbers: Mutex::default(),
+                numbers: Numbers::default(),
+                floor: Arc::new(Floor::read(data_dir)),
+                aside,
                 _lock: lock,
             }),
         })
     }
 
-    /// Reserves a block of numbers for each of these channels, in one step.
-    pub fn reserve_incarnations(&self, channels: &[&ChannelId]) -> Result<(), StoreError> {
-        let mut all = self
-            .inner
-            .numbers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        self.write(|transaction| {
-            let mut table = transaction.open_table(INCARNATIONS)?;
-            for channel in channels {
-                let next = match all.get(*channel) {
-                    Some(numbers) => numbers.next,
-                    None => table.get(channel.as_str())?.map_or(0, |last| last.value()) + 1,
-                };
-                let reserved_until = next + BLOCK;
-                table.insert(channel.as_str(), reserved_until - 1)?;
-                all.insert(
-                    (*channel).clone(),
-                    Numbers {
-                        next,
-                        reserved_until,
-                    },
-                );
+    /// Where the damaged database is that was set aside when this one was opened.
+    pub fn set_aside(&self) -> Option<&Path> {
+        self.inner.aside.as_deref()
+    }
+
+    /// Puts a payload into a slot, in place of what was there. Durable when this is done.
+    pub async fn put(
+        &self,
+        slot: &'static Slot,
+        owner: &ChannelId,
+        payload: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.fits(slot.table, payload.len(), slot.max_bytes)?;
+        let owner = owner.clone();
+        self.write(move |transaction| keep::put(transaction, slot, &owner, &payload))
+            .await
+    }
+
+    /// Empties a slot; says whether there was something. Durable when this is done.
+    pub async fn clear(&self, slot: &'static Slot, owner: &ChannelId) -> Result<bool, StoreError> {
+        let owner = owner.clone();
+        self.write(move |transaction| keep::clear(transaction, slot, &owner))
+            .await
+    }
+
+    /// What is in a slot. Something that is damaged is set aside.
+    pub fn slot(&self, slot: &'static Slot, owner: &ChannelId) -> Result<Found, StoreError> {
+        let found = self.read(|transaction| {
+            let Some(table) = existing(transaction.open_table(keep::slot_table(slot)))? else {
+                return Ok(Found::Nothing);
+            };
+            let Some(sealed) = table.get(owner.as_str())? else {
+                return Ok(Found::Nothing);
+            };
+            let place = keep::slot_place(slot, owner);
+            Ok(match record::unseal(place, slot.version, sealed.value()) {
+                Ok(payload) => Found::Whole(payload.to_vec()),
+                Err(damage) => Found::SetAside(damage.to_string()),
+            })
+        })?;
+        if let Found::SetAside(damage) = &found {
+            tracing::warn!(channel = %owner, kind = slot.table, damage, "a damaged record was set aside");
+            self.move_aside(Unreadable::Slot(slot, owner.clone()));
+        }
+        Ok(found)
+    }
+
+    /// Appends a record to a list; gives its number. Durable when this is done.
+    pub async fn append(
+        &self,
+        list: &'static List,
+        owner: &ChannelId,
+        payload: Vec<u8>,
+    ) -> Result<u64, StoreError> {
+        self.fits(list.table, payload.len(), list.max_bytes)?;
+        let owner = owner.clone();
+        self.write(move |transaction| keep::append(transaction, list, &owner, &payload))
+            .await
+    }
+
+    /// Takes a record out of a list; says whether it was there. Durable when this is done.
+    pub async fn remove(
+        &self,
+        list: &'static List,
+        owner: &ChannelId,
+        number: u64,
+    ) -> Result<bool, StoreError> {
+        let owner = owner.clone();
+        self.write(move |transaction| keep::remove(transaction, list, &owner, number))
+            .await
+    }
+
+    /// The whole list of one owner. Records that are damaged are set aside.
+    pub fn list(&self, list: &'static List, owner: &ChannelId) -> Result<Listed, StoreError> {
+        let mut damaged = Vec::new();
+        let listed = self.read(|transaction| {
+            let mut listed = Listed {
+                dropped: Head::of(transaction, list, owner)?.dropped,
+                ..Listed::default()
+            };
+            let Some(table) = existing(transaction.open_table(keep::list_table(list)))? else {
+                return Ok(listed);
+            };
+            for record in table.range((owner.as_str(), 0)..=(owner.as_str(), u64::MAX))? {
+                let (key, sealed) = record?;
+                let number = key.value().1;
+                match unsealed(list, owner, number, sealed.value()) {
+                    Ok(payload) => listed.entries.push(Entry { number, payload }),
+                    Err(damage) => damaged.push((number, damage)),
+                }
             }
-            Ok(())
+            listed.set_aside = damaged.len() as u64;
+            Ok(listed)
+        })?;
+        for (number, damage) in damaged {
+            self.damaged_entry(list, owner, number, &damage);
+        }
+        Ok(listed)
+    }
+
+    /// One record of a list, if it is there and whole.
+    pub fn entry(
+        &self,
+        list: &'static List,
+        owner: &ChannelId,
+        number: u64,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let found = self.read(|transaction| {
+            let Some(table) = existing(transaction.open_table(keep::list_table(list)))? else {
+                return Ok(None);
+            };
+            let sealed = table.get((owner.as_str(), number))?;
+            Ok(sealed.map(|sealed| unsealed(list, owner, number, sealed.value())))
+        })?;
+        Ok(match found {
+            None => None,
+            Some(Ok(payload)) => Some(payload),
+            Some(Err(damage)) => {
+                self.damaged_entry(list, owner, number, &damage);
+                None
+            }
         })
     }
 
-    /// The number of the channel's next incarnation. Waits for the disk once in a block of numbers.
-    pub fn next_incarnation(&self, channel: &ChannelId) -> Result<u64, StoreError> {
-        loop {
-            if let Some(number) = self.reserved_incarnation(channel) {
-                return Ok(number);
-            }
-            self.reserve_incarnations(&[channel])?;
+    /// Asks the ledger soon for what it has to keep. It must be asked for once only until it has given it.
+    pub fn ask(&self, ledger: Arc<dyn Ledger>) {
+        self.inner.writer.ask(ledger);
+    }
+
+    /// Waits until everything is durable that was given to the store before, ledgers included. Fails where a ledger
+    /// could not be rid of what it has.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        let outcome = self.inner.writer.flush().await;
+        outcome.unwrap_or_else(|| Err(self.closed()))
+    }
+
+    /// Reserves a block of incarnation numbers for each of these channels, where none are left, in one step.
+    pub async fn reserve_incarnations(&self, channels: Vec<ChannelId>) -> Result<(), StoreError> {
+        let floor = self.inner.floor.clone();
+        let of = channels.clone();
+        let firsts = self
+            .write(move |transaction| numbers::reserve(transaction, &of, &floor))
+            .await?;
+        for (channel, first) in channels.into_iter().zip(firsts) {
+            self.inner.numbers.take(channel, first);
         }
-    }
-
-    /// As [`Store::next_incarnation`], from the numbers that are reserved already; waits for no disk. `None` if there
-    /// are none left.
-    pub fn reserved_incarnation(&self, channel: &ChannelId) -> Option<u64> {
-        let mut all = self
-            .inner
-            .numbers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let numbers = all
-            .get_mut(channel)
-            .filter(|numbers| numbers.next < numbers.reserved_until)?;
-        numbers.next += 1;
-        Some(numbers.next - 1)
-    }
-
-    /// Gives back the numbers that were reserved and not used, so that the next run of the host goes on without a
-    /// gap.
-    pub fn settle(&self) -> Result<(), StoreError> {
-        let mut all = self
-            .inner
-            .numbers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        self.write(|transaction| {
-            let mut table = transaction.open_table(INCARNATIONS)?;
-            for (channel, numbers) in all.iter() {
-                table.insert(channel.as_str(), numbers.next - 1)?;
-            }
-            Ok(())
-        })?;
-        all.clear();
         Ok(())
     }
 
-    /// Keeps a driver's state for its next incarnation.
-    pub fn save_state(&self, channel: &ChannelId, state: &[u8]) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            transaction
-                .open_table(STATES)?
-                .insert(channel.as_str(), state)?;
-            Ok(())
-        })
+    /// The number of the channel's next incarnation, from the numbers that are reserved. `None` if there are none left:
+    /// then a block must be reserved first.
+    pub fn reserved_incarnation(&self, channel: &ChannelId) -> Option<u64> {
+        self.inner.numbers.next(channel)
     }
 
-    /// The state that the channel's driver saved last.
-    pub fn state(&self, channel: &ChannelId) -> Result<Option<Vec<u8>>, StoreError> {
-        self.read(|transaction| {
-            let table = match transaction.open_table(STATES) {
-                Ok(table) => table,
-                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
-            Ok(table
-                .get(channel.as_str())?
-                .map(|value| value.value().to_vec()))
-        })
+    /// Gives back the incarnation numbers that were reserved and not used, so that the next run of the host goes on without
+    /// a gap; waits until everything is durable.
+    pub async fn settle(&self) -> Result<(), StoreError> {
+        let used = self.inner.numbers.give_back();
+        self.write(move |transaction| numbers::settle(transaction, &used))
+            .await?;
+        self.flush().await
+    }
+
+    /// The records that were set aside: what each was and why it stands there, and its bytes.
+    pub fn records_aside(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.read(keep::aside)
+    }
+
+    fn fits(&self, kind: &'static str, bytes: usize, most: usize) -> Result<(), StoreError> {
+        if bytes <= most {
+            return Ok(());
+        }
+        Err(StoreError::TooLarge { kind, bytes, most })
+    }
+
+    fn damaged_entry(&self, list: &'static List, owner: &ChannelId, number: u64, damage: &str) {
+        tracing::warn!(channel = %owner, kind = list.table, number, damage, "a damaged record was set aside");
+        self.move_aside(Unreadable::List(list, owner.clone(), number));
+    }
+
+    /// Nobody waits: a record that stays where it is is found again.
+    fn move_aside(&self, unreadable: Unreadable) {
+        let moved = move |transaction: &_| unreadable.set_aside(transaction);
+        match self.inner.writer.submit(moved) {
+            Ok(_answer) => {}
+            Err(Refused::Full | Refused::Closed) => {
+                tracing::debug!("the damaged record stays where it is for now");
+            }
+        }
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&redb::WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let outcome = self.inner.writer.write(work).await;
+        outcome.unwrap_or_else(|| Err(self.closed()))
+    }
+
+    fn closed(&self) -> StoreError {
+        StoreError::Closed {
+            path: self.inner.path.clone(),
+        }
     }
 
     fn read<T>(
         &self,
-        work: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
+        work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        let whole = || work(&self.inner.database.begin_read()?);
-        whole().map_err(|error: redb::Error| self.fault(&error))
-    }
-
-    fn write(
-        &self,
-        work: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
-    ) -> Result<(), StoreError> {
-        let whole = || {
-            let transaction = self.inner.database.begin_write()?;
-            work(&transaction)?;
-            transaction.commit()?;
-            Ok(())
-        };
-        whole().map_err(|error: redb::Error| self.fault(&error))
-    }
-
-    fn fault(&self, error: &redb::Error) -> StoreError {
-        StoreError::Database {
+        let fault = |reason| StoreError::Database {
             path: self.inner.path.clone(),
-            reason: error.to_string(),
+            reason,
+        };
+        let whole = || work(&self.inner.database.begin_read()?);
+        match catch_unwind(AssertUnwindSafe(whole)) {
+            Ok(done) => done.map_err(|error: redb::Error| fault(error.to_string())),
+            Err(panic) => Err(fault(database::said(&*panic))),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn folder(name: &str) -> PathBuf {
-        let path =
-            std::env::temp_dir().join(format!("bulkhead-store-{name}-{}", std::process::id()));
-        drop(std::fs::remove_dir_all(&path));
-        path
-    }
-
-    #[test]
-    fn numbers_never_repeat_and_go_on_without_a_gap_after_an_orderly_stop() {
-        let path = folder("numbers");
-        let channel = ChannelId::new("a").unwrap();
-        let store = Store::open(&path).unwrap();
-        assert_eq!(
-            [1, 2, 3].map(|_| store.next_incarnation(&channel).unwrap()),
-            [1, 2, 3]
-        );
-        store.settle().unwrap();
-        assert_eq!(store.next_incarnation(&channel).unwrap(), 4);
-        drop(store); // as after a crash: nothing was settled
-        let store = Store::open(&path).unwrap();
-        assert_eq!(store.next_incarnation(&channel).unwrap(), 4 + BLOCK);
-        drop(store);
-        std::fs::remove_dir_all(&path).unwrap();
-    }
-
-    #[test]
-    fn a_second_host_is_kept_out_and_told_who_is_in() {
-        let path = folder("lock");
-        let store = Store::open(&path).unwrap();
-        let error = Store::open(&path).err().unwrap().to_string();
-        assert!(
-            error.contains(&format!("process {}", std::process::id())),
-            "{error}"
-        );
-        drop(store);
-        drop(Store::open(&path).unwrap());
-        std::fs::remove_dir_all(&path).unwrap();
-    }
-
-    #[test]
-    fn a_saved_state_is_there_again() {
-        let path = folder("state");
-        let channel = ChannelId::new("a").unwrap();
-        let store = Store::open(&path).unwrap();
-        assert_eq!(store.state(&channel).unwrap(), None);
-        store.save_state(&channel, b"one").unwrap();
-        store.save_state(&channel, b"two").unwrap();
-        drop(store);
-        let store = Store::open(&path).unwrap();
-        assert_eq!(
-            store.state(&channel).unwrap().as_deref(),
-            Some(b"two".as_slice())
-        );
-        drop(store);
-        std::fs::remove_dir_all(&path).unwrap();
+/// A table that nobody has written to yet is as good as an empty one.
+fn existing<T>(table: Result<T, TableError>) -> Result<Option<T>, redb::Error> {
+    match table {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
+
+fn unsealed(list: &List, owner: &ChannelId, number: u64, sealed: &[u8]) -> Result<Vec<u8>, String> {
+    let place = Place {
+        kind: list.table,
+        owner: owner.as_str(),
+        number,
+    };
+    match record::unseal(place, list.version, sealed) {
+        Ok(payload) => Ok(payload.to_vec()),
+        Err(damage) => Err(damage.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

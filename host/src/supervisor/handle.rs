@@ -12,12 +12,17 @@ use super::life::Command;
 use crate::channel::{Answer, Ask, ChannelStatus, Mail, Request, RequestError, Shared};
 use crate::config;
 use crate::event::{MonotonicNs, Sample, Value};
+use crate::history::{History, Statistics};
 use crate::ids::{ChannelId, RequestId, TagId};
 use crate::lifecycle::{self, Denied, Order};
+use crate::store::StoreError;
 use crate::tags::{self, TagTable};
 
 /// The longest that a request may wait.
 const MAX_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long a reader of a history waits for the newest events to be on the disk.
+const FLUSH: Duration = Duration::from_secs(5);
 
 /// A channel, as doors see it.
 pub struct ChannelHandle {
@@ -95,6 +100,25 @@ impl ChannelHandle {
     /// Why a tag is as it is: from the channel down to the tag.
     pub fn reasons(&self, tag: TagId) -> Vec<String> {
         self.shared.reasons(tag)
+    }
+
+    /// What it has done since it was first seen.
+    pub fn statistics(&self) -> Statistics {
+        self.shared.chronicle().statistics()
+    }
+
+    /// What has happened to it, and whether all of that is on the disk: what is not is not told yet.
+    pub async fn history(&self) -> Result<(History, bool), StoreError> {
+        // Asked again, since what could not be kept before must not be taken for kept.
+        self.shared.chronicle().ask();
+        let flushed = tokio::time::timeout(FLUSH, self.shared.store().flush()).await;
+        let durable = matches!(flushed, Ok(Ok(())));
+        let chronicle = self.shared.chronicle().clone();
+        let history = tokio::task::spawn_blocking(move || chronicle.history()).await;
+        let history = history.map_err(|error| StoreError::Task {
+            reason: error.to_string(),
+        })??;
+        Ok((history, durable))
     }
 
     /// Starts it.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::handle::ChannelHandle;
@@ -19,12 +20,15 @@ use crate::clock::Clock;
 use crate::config::{self, Checked, Faults};
 use crate::engine::EngineError;
 use crate::event::WallNs;
+use crate::history::Chronicle;
 use crate::lifecycle::{Machine, Order};
 use crate::restart::Limiter;
 use crate::store::{Store, StoreError};
 
 /// Commands that may wait for a channel.
 const COMMANDS: usize = 16;
+/// How often statistics go to the disk where nothing else happens.
+const KEEP_STATISTICS: Duration = Duration::from_secs(60);
 
 /// Why a host does not start.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +63,8 @@ struct Inner {
     limiter: Arc<Mutex<Limiter>>,
     /// Watches as long as the host is there.
     _watchdog: Option<Watchdog>,
+    /// Ends what goes on beside the channels.
+    stopping: CancellationToken,
 }
 
 impl Host {
@@ -97,15 +103,7 @@ impl Host {
             .iter()
             .map(|channel| channel.id.clone())
             .collect();
-        let reserving = store.clone();
-        tokio::task::spawn_blocking(move || {
-            reserving.reserve_incarnations(&ids.iter().collect::<Vec<_>>())
-        })
-        .await
-        .map_err(|error| StoreError::Folder {
-            path: config.value.data_dir.clone(),
-            reason: error.to_string(),
-        })??;
+        store.reserve_incarnations(ids).await?;
 
         let clock = Clock::start();
         let mut inner = Inner {
@@ -120,6 +118,7 @@ impl Host {
             links: TaskTracker::new(),
             limiter: Arc::new(Mutex::new(Limiter::new(config.value.restarts))),
             _watchdog: None,
+            stopping: CancellationToken::new(),
         };
         let requests = Arc::new(AtomicU64::new(0));
         for (index, channel) in config.value.channels.into_iter().enumerate() {
@@ -130,6 +129,16 @@ impl Host {
         let watched = inner.channels.iter();
         let watched = watched.map(|channel| Arc::downgrade(&channel.shared));
         inner._watchdog = Some(Watchdog::start(watched.collect()));
+        let chronicles: Vec<_> = inner
+            .channels
+            .iter()
+            .map(|channel| channel.shared.chronicle().clone())
+            .collect();
+        let stopping = inner.stopping.clone();
+        inner.lives.spawn(async move {
+            let keeping = keep_statistics(&chronicles);
+            stopping.run_until_cancelled(keeping).await;
+        });
         Ok(Self {
             inner: Arc::new(inner),
         })
@@ -167,6 +176,7 @@ impl Host {
     pub async fn stop(&self, grace: Duration) {
         let clock = self.inner.clock;
         let deadline = clock.monotonic().after(grace);
+        self.inner.stopping.cancel();
         for commands in &self.inner.commands {
             // A full queue means that the task is busy with commands; a closed one that it has ended.
             drop(
@@ -199,11 +209,11 @@ impl Host {
                 "connections did not close in time"
             );
         }
-        let store = self.inner.store.clone();
-        match tokio::task::spawn_blocking(move || store.settle()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the store could not be settled"),
-            Err(error) => tracing::error!(%error, "the store could not be settled"),
+        for channel in &self.inner.channels {
+            channel.shared.chronicle().ask();
+        }
+        if let Err(error) = self.inner.store.settle().await {
+            tracing::error!(%error, "the store could not be settled");
         }
     }
 }
@@ -227,7 +237,15 @@ impl Inner {
             bus: self.bus.clone(),
             clock: self.clock,
             store: self.store.clone(),
+            chronicle: Chronicle::open(config.id.clone(), self.store.clone(), self.clock),
         }));
+        if let Some(aside) = self.store.set_aside() {
+            let sentence = format!(
+                "the host's database was damaged: what was known of this channel, its saved state included, was set aside with it in {}",
+                aside.display()
+            );
+            shared.chronicle().warned(self.started_at, 0, &sentence);
+        }
         let start = |machine: &mut Machine, now| machine.order(Order::Start, now, now);
         if enabled && let Err(denied) = shared.steer(start, |_| "the host starts".to_owned()) {
             tracing::error!(instance = %shared.instance(), %denied, "the channel cannot start");
@@ -252,5 +270,15 @@ impl Inner {
             commands,
             requests.clone(),
         )));
+    }
+}
+
+/// Has the store take the statistics of all channels, now and then.
+async fn keep_statistics(chronicles: &[Arc<Chronicle>]) {
+    loop {
+        tokio::time::sleep(KEEP_STATISTICS).await;
+        for chronicle in chronicles {
+            chronicle.ask();
+        }
     }
 }

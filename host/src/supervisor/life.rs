@@ -186,6 +186,7 @@ impl Life {
         };
         match end {
             End::Stopped | End::Overdue => {
+                self.shared.chronicle().stopped();
                 self.clear_up(end == End::Stopped, Quality::BadOutOfService, &sentence);
             }
             End::Unasked(class) => {
@@ -296,21 +297,19 @@ impl Life {
 }
 
 /// The number of the next incarnation. Waits for the disk now and then only.
-async fn next_number(shared: &Arc<Shared>) -> Result<u64, Exit> {
-    if let Some(number) = shared.store().reserved_incarnation(shared.id()) {
+async fn next_number(shared: &Shared) -> Result<u64, Exit> {
+    let fault = |sentence: String| Exit::new(ExitKind::HostFault, During::Start, sentence);
+    let (store, id) = (shared.store(), shared.id());
+    if let Some(number) = store.reserved_incarnation(id) {
         return Ok(number);
     }
-    let shared = shared.clone();
-    let reserved =
-        tokio::task::spawn_blocking(move || shared.store().next_incarnation(shared.id())).await;
-    let fault = |sentence: String| Exit::new(ExitKind::HostFault, During::Start, sentence);
-    match reserved {
-        Ok(Ok(number)) => Ok(number),
-        Ok(Err(error)) => Err(fault(error.to_string())),
-        Err(error) => Err(fault(format!(
-            "reserving an incarnation number failed: {error}"
-        ))),
-    }
+    store
+        .reserve_incarnations(vec![id.clone()])
+        .await
+        .map_err(|error| fault(error.to_string()))?;
+    store
+        .reserved_incarnation(id)
+        .ok_or_else(|| fault("no incarnation number is left".to_owned()))
 }
 
 /// Does what a command says, as far as the table allows. Gives the effect that is left for the caller.

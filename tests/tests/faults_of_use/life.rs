@@ -85,7 +85,10 @@ fn a_data_dir_that_cannot_be() -> Result<()> {
         &["mine/cache", "data_dir"],
     )?;
     std::fs::remove_file(folder.path().join("mine/cache"))?;
-    folder.write("mine/bulkhead.redb", "no database")?;
+    // A damaged database is set aside; one that cannot be had at all may be whole.
+    let database = folder.path().join("mine/bulkhead.redb");
+    std::fs::remove_file(&database)?;
+    std::fs::create_dir(&database)?;
     check(
         &folder,
         &["run", Folder::CONFIG],
