@@ -195,7 +195,9 @@ pub struct Exit {
 
 impl Exit {
     /// The longest backtrace.
-    pub const MAX_FRAMES: usize = 32;
+    pub const MAX_FRAMES: usize = crate::limits::FRAMES;
+    /// The longest name of a function or place, in bytes.
+    pub const MAX_NAME_BYTES: usize = 512;
 
     /// An end without a backtrace.
     pub fn new(kind: ExitKind, during: During, sentence: impl Into<String>) -> Self {

@@ -10,8 +10,10 @@ pub mod event;
 pub mod exit;
 pub mod ids;
 pub mod lifecycle;
+pub mod limits;
 pub mod restart;
 pub mod schedule;
+pub mod text;
 
 // 1, mechanism.
 pub mod bindings;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bulkhead::config::{self, Origin};
+use bulkhead::engine::Compiler;
 use bulkhead::lifecycle::State;
 use bulkhead::supervisor::{ChannelHandle, Host};
 
@@ -27,9 +28,11 @@ impl BenchHost {
             folder,
         };
         let config = config::parse(&text, &origin).map_err(|faults| anyhow::anyhow!("{faults}"))?;
-        let host = Host::start(config, |_| {}).await?;
+        let host = Host::start(config, Compiler::InProcess, |_| {}).await?;
         for channel in host.channels() {
-            running(channel, 0).await?;
+            if channel.config().enabled {
+                running(channel, 0).await?;
+            }
         }
         Ok(Self { host })
     }

@@ -28,7 +28,7 @@ pub(crate) fn run(channels: usize) -> Result<()> {
 
 /// A figure of this process in KiB (proc(5), `smaps_rollup`). `Pss` is what it really holds: a page that stands in a
 /// thousand instances, such as one of the driver's constants, counts once. `Rss` counts it a thousand times.
-fn rollup_kib(key: &str) -> Result<u64> {
+pub(crate) fn rollup_kib(key: &str) -> Result<u64> {
     let rollup = std::fs::read_to_string("/proc/self/smaps_rollup")?;
     let line = rollup
         .lines()

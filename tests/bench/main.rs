@@ -4,6 +4,8 @@
 //! fails here because it was slow.
 
 mod bare;
+mod containment;
+mod density;
 mod host;
 mod idle;
 mod report;
@@ -31,6 +33,16 @@ struct Arguments {
 enum Bench {
     /// What a turn, a sample, a restart and an idle channel cost
     Turn,
+    /// What a driver that misbehaves costs the others
+    Containment,
+    /// What five thousand channels cost, beside fifty
+    Density,
+    /// For `density`: so many channels in a process of their own, which prints its figures
+    #[command(hide = true)]
+    Populated {
+        /// How many.
+        channels: usize,
+    },
     /// For `turn`: a host of so many idle channels in a process of its own, which prints its memory
     #[command(hide = true)]
     Idle {
@@ -41,9 +53,11 @@ enum Bench {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = match arguments.bench.unwrap_or(Bench::Turn) {
-        Bench::Turn => turn::run(arguments.json),
-        Bench::Idle { channels } => idle::run(channels),
+    let done = match arguments.bench {
+        None => [Bench::Turn, Bench::Density, Bench::Containment]
+            .into_iter()
+            .try_for_each(|bench| run(bench, arguments.json)),
+        Some(bench) => run(bench, arguments.json),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,5 +65,15 @@ fn main() -> ExitCode {
             eprintln!("bench: {error:#}");
             ExitCode::from(3)
         }
+    }
+}
+
+fn run(bench: Bench, json: bool) -> anyhow::Result<()> {
+    match bench {
+        Bench::Turn => turn::run(json),
+        Bench::Containment => containment::run(json),
+        Bench::Density => density::run(json),
+        Bench::Populated { channels } => density::populated(channels),
+        Bench::Idle { channels } => idle::run(channels),
     }
 }

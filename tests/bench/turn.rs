@@ -7,7 +7,8 @@ use bulkhead::bindings::config::{ChannelConfig, Device, Tag};
 use bulkhead::bindings::events::{Event, Happening, Start, StartReason, Write};
 use bulkhead::bindings::types::Value as AbiValue;
 use bulkhead::channel::{Answer, Ask};
-use bulkhead::engine::{Engine, EngineOptions};
+use bulkhead::config::CompileLimits;
+use bulkhead::engine::{Compiler, Engine, EngineOptions, Pool};
 use bulkhead::event::Value;
 use bulkhead::ids::TagId;
 use bulkhead::supervisor::ChannelHandle;
@@ -60,9 +61,10 @@ pub(crate) fn run(json: bool) -> Result<()> {
 async fn measure() -> Result<Figures> {
     progress("a bare call of signal, and an instantiation");
     let engine = Engine::new(&EngineOptions {
-        instances: 64,
-        max_memory: 64 << 20,
-        cache_dir: Some(root()?.join("target/bench/data/cache")),
+        pool: Pool::even(64, 64 << 20),
+        cache_dir: root()?.join("target/bench/data/cache"),
+        compiler: Compiler::InProcess,
+        compile: CompileLimits::default(),
     })?;
     let signal = Bare::load(&engine, &driver("signal")?)?;
     let publishes = Bare::load(&engine, &driver("guests/publishes")?)?;
@@ -159,7 +161,7 @@ fn channel(name: &str, limits: &str, address: &str, tags: usize, more: &str) -> 
     ))
 }
 
-fn tag(id: u32, address: &str) -> Tag {
+pub(crate) fn tag(id: u32, address: &str) -> Tag {
     Tag {
         id,
         device: 0,
@@ -201,7 +203,7 @@ fn started() -> Event {
     }
 }
 
-fn write(request: u64) -> Event {
+pub(crate) fn write(request: u64) -> Event {
     let write = Write {
         request,
         tag: 0,
@@ -216,7 +218,7 @@ fn write(request: u64) -> Event {
 }
 
 /// A bare instance that has been configured and started.
-async fn begun(bare: &Bare, tags: &[Tag]) -> Result<BareInstance> {
+pub(crate) async fn begun(bare: &Bare, tags: &[Tag]) -> Result<BareInstance> {
     let mut instance = bare.instantiate().await?;
     instance.configure(&config(tags)).await?;
     instance.turn(0, &[started()]).await?;

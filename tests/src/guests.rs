@@ -10,8 +10,9 @@ use bulkhead::bindings::actions::Action;
 use bulkhead::bindings::config::{ChannelConfig, Device, Group, Link, Tag};
 use bulkhead::bindings::events::{Event, Happening, Poll, Start, StartReason};
 use bulkhead::bindings::types::Value;
+use bulkhead::config::CompileLimits;
 use bulkhead::driver::{Budget, Driver, Instance, InstanceSpec};
-use bulkhead::engine::{Engine, EngineOptions};
+use bulkhead::engine::{Compiler, Engine, EngineOptions, Pool};
 use bulkhead::event::{MonotonicNs, WallNs};
 use bulkhead::exit::Exit;
 use bulkhead::ids::{ChannelId, InstanceId};
@@ -42,9 +43,10 @@ pub fn engine() -> &'static Engine {
     ENGINE.get_or_init(|| {
         let cache = paths::root().join("target/test-cache");
         Engine::new(&EngineOptions {
-            instances: 64,
-            max_memory: 512 << 20,
-            cache_dir: Some(cache),
+            pool: Pool::even(64, 512 << 20),
+            cache_dir: cache,
+            compiler: Compiler::InProcess,
+            compile: CompileLimits::default(),
         })
         .expect("an engine for the tests")
     })

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use bulkhead::driver::{Driver, LoadError, MAX_COMPONENT_BYTES, VerifyError};
+use bulkhead::driver::{Driver, LoadError, VerifyError};
+use bulkhead::limits::COMPONENT_BYTES;
 use bulkhead_tests::components::{Core, World, sections};
 use bulkhead_tests::guests::{driver_path, engine};
 
@@ -57,6 +58,9 @@ fn kind_of(error: &LoadError) -> &'static str {
         LoadError::Verify(VerifyError::TooManyInstances { .. }) => "too many instances",
         LoadError::Verify(VerifyError::Invalid { .. }) => "invalid",
         LoadError::Compile { .. } => "compile",
+        LoadError::CompileLimit { .. } => "compile limit",
+        LoadError::CompilerBroke { .. } => "compiler broke",
+        LoadError::Host { .. } => "host",
         LoadError::WrongVersion { .. } => "wrong version",
         LoadError::NoDriver { .. } => "no driver",
         LoadError::UnknownImport { .. } => "unknown import",
@@ -166,7 +170,7 @@ fn a_file_over_the_limit_is_refused() {
     let path = file("vast");
     std::fs::File::create(&path)
         .unwrap()
-        .set_len(MAX_COMPONENT_BYTES + 1)
+        .set_len(COMPONENT_BYTES + 1)
         .unwrap();
     let error = Driver::load(engine(), &path, None).err().unwrap();
     std::fs::remove_file(&path).unwrap();

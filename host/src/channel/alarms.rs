@@ -4,11 +4,6 @@
 
 use std::collections::HashMap;
 
-/// The most codes of one incarnation.
-pub(super) const MAX_ALARMS: usize = 64;
-/// The longest code, in bytes.
-pub(super) const MAX_CODE_BYTES: usize = 64;
-
 /// What one incarnation has said of its alarms.
 #[derive(Default)]
 pub(super) struct Alarms {

@@ -16,10 +16,9 @@ use crate::bus::Happened;
 use crate::event::{MonotonicNs, Quality, Sample, Value, WallNs};
 use crate::exit::{During, Exit, ExitKind};
 use crate::ids::{ConnectionId, DeviceId, GroupId, LinkId, RequestId, TimerId};
+use crate::limits::TEXT_BYTES;
 use crate::store::SAVED_STATE;
-
-/// The longest text of a driver that is shown to operators, in bytes.
-const MAX_TEXT: usize = 4096;
+use crate::text::{shown, shown_lines};
 
 impl Incarnation<'_> {
     /// Applies a whole list.
@@ -194,7 +193,9 @@ impl Incarnation<'_> {
     }
 
     fn health_done(&mut self, done: HealthDone) {
-        let answer = done.answer.map_err(|error| cut(error.message, MAX_TEXT));
+        let answer = done
+            .answer
+            .map_err(|error| shown(&error.message, TEXT_BYTES));
         self.health.answered(RequestId(done.request), answer);
         self.refresh_health();
     }
@@ -205,7 +206,7 @@ impl Incarnation<'_> {
             DeviceCondition::Down => "down",
             DeviceCondition::Unknown => "unknown",
         };
-        let why = cut(state.why, MAX_TEXT);
+        let why = shown(&state.why, TEXT_BYTES);
         let mut device_name = None;
         self.shared.update(|status| {
             if let Some(device) = status.devices.get_mut(state.device as usize)
@@ -246,7 +247,8 @@ impl Incarnation<'_> {
             message,
             device: _,
         } = alarm;
-        let message = cut(message, MAX_TEXT);
+        let code = shown(&code, TEXT_BYTES);
+        let message = shown(&message, TEXT_BYTES);
         if self.alarms.say(&code, active, &message) {
             self.shared.announce(Happened::Alarm {
                 code,
@@ -305,29 +307,7 @@ impl Incarnation<'_> {
 fn failed(error: types::Error) -> RequestError {
     RequestError::Failed {
         code: error.code,
-        message: cut(error.message, MAX_TEXT),
-        trace: error.trace.map(|trace| cut(trace, 64 * 1024)),
-    }
-}
-
-fn cut(mut text: String, most: usize) -> String {
-    if text.len() > most {
-        let end = (0..=most)
-            .rev()
-            .find(|at| text.is_char_boundary(*at))
-            .unwrap_or(0);
-        text.truncate(end);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_is_cut_between_characters() {
-        assert_eq!(cut("äöü".into(), 3), "ä");
-        assert_eq!(cut("abc".into(), 3), "abc");
+        message: shown(&error.message, TEXT_BYTES),
+        trace: error.trace.map(|trace| shown_lines(&trace, 64 * 1024)),
     }
 }

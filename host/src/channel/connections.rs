@@ -13,10 +13,10 @@ use super::mailbox::Mail;
 use crate::clock::Clock;
 use crate::config::{self, OnRestart};
 use crate::ids::{ChannelId, ConnectionId, LinkId};
-use crate::link::{Connection, DEFAULT_SEND_WINDOW, OpenOptions, StreamId};
+use crate::link::{Connection, DEFAULT_SEND_WINDOW, OpenOptions, Room, StreamId};
 
 /// The most connections that one channel may have open at once.
-pub(super) const MAX_CONNECTIONS: usize = 256;
+pub(super) const MAX_CONNECTIONS: usize = crate::limits::CONNECTIONS;
 /// The most ranges of used ids that are told apart. A driver that counts has one.
 const MAX_USED_RANGES: usize = 64;
 
@@ -42,6 +42,7 @@ pub(crate) struct Connections {
     links: Vec<Arc<config::Link>>,
     clock: Clock,
     mailbox: mpsc::Sender<Mail>,
+    room: Room,
     tracker: TaskTracker,
     incarnation: u64,
     /// The ids that this incarnation has used: ascending, without overlap, at most [`MAX_USED_RANGES`].
@@ -61,6 +62,7 @@ impl Connections {
             links: config.links.iter().cloned().map(Arc::new).collect(),
             clock,
             mailbox,
+            room: Room::new(crate::limits::MAILBOX_BYTES),
             tracker,
             incarnation: 0,
             used: Vec::new(),
@@ -167,6 +169,7 @@ impl Connections {
             link: config.clone(),
             target,
             send_window: DEFAULT_SEND_WINDOW,
+            room: self.room.clone(),
             clock: self.clock,
             incarnation: self.incarnation,
             seed: fastrand::u64(..),

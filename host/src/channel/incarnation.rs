@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until, timeout_at};
 
 use super::alarms::Alarms;
+use super::allowance::Allowance;
 use super::connections::Connections;
 use super::health::HealthChecks;
 use super::intake::Lost;
@@ -34,10 +35,9 @@ use crate::event::{MonotonicNs, Sample, WallNs};
 use crate::exit::{During, Exit, ExitKind};
 use crate::ids::InstanceId;
 use crate::lifecycle::Input;
+use crate::limits::{NOTICES, TEXT_BYTES};
 use crate::store::{Found, SAVED_STATE};
-
-/// How many seconds' worth of samples a driver may publish at once.
-const SAMPLE_BURST_SECONDS: u64 = 10;
+use crate::text::shown;
 
 /// What an incarnation is made of.
 pub(crate) struct Parts<'a> {
@@ -78,6 +78,8 @@ pub(crate) struct Incarnation<'a> {
     pub(super) batch: Vec<Event>,
     /// At most so many.
     pub(super) batch_limit: usize,
+    /// What they carry, in bytes: bounded too.
+    pub(super) batch_bytes: usize,
     /// Until when it is one.
     alone_until: Option<MonotonicNs>,
     /// Kinds of actions to be declined in the next turn, each once.
@@ -98,9 +100,10 @@ pub(crate) struct Incarnation<'a> {
     pub(super) just_lost: Vec<Lost>,
     /// What this turn hands on, as one batch: a driver that publishes its samples one by one fills no queue.
     pub(super) handed_on: Vec<Sample>,
-    /// Samples that may be published now; refilled with time.
-    pub(super) sample_tokens: u64,
-    sample_tokens_at: MonotonicNs,
+    /// Samples that may be published now.
+    pub(super) samples: Allowance,
+    /// Alarms and device states that may be given now.
+    pub(super) notices: Allowance,
     /// When the last turn began, until its end is noted.
     turn_began: Option<MonotonicNs>,
 }
@@ -198,7 +201,8 @@ impl<'a> Incarnation<'a> {
                 .take(20)
                 .map(|fault| format!("{}: {}", fault.at, fault.message))
                 .collect();
-            let sentence = format!("the driver refuses its configuration: {}", all.join("; "));
+            let said = format!("the driver refuses its configuration: {}", all.join("; "));
+            let sentence = shown(&said, TEXT_BYTES);
             return Err(Exit::new(
                 ExitKind::Misconfigured,
                 During::Configure,
@@ -233,6 +237,7 @@ impl<'a> Incarnation<'a> {
             health: HealthChecks::new(shared.config().health.clone(), shared.index(), begun),
             // Grows with its use: most channels never see more than a few events at once.
             batch: Vec::new(),
+            batch_bytes: 0,
             batch_limit: if alone.is_some() { 1 } else { limits.batch },
             alone_until: alone.map(|alone| begun.after(alone)),
             declined: VecDeque::new(),
@@ -245,8 +250,8 @@ impl<'a> Incarnation<'a> {
             alarms: Alarms::default(),
             just_lost: Vec::new(),
             handed_on: Vec::new(),
-            sample_tokens: u64::from(limits.samples_per_second) * SAMPLE_BURST_SECONDS,
-            sample_tokens_at: begun,
+            samples: Allowance::new(u64::from(limits.samples_per_second), begun),
+            notices: Allowance::new(NOTICES, begun),
             turn_began: None,
             shared,
             connections,
@@ -330,6 +335,7 @@ impl<'a> Incarnation<'a> {
             return Err(exit.in_turn(told, more));
         }
         self.batch.clear();
+        self.batch_bytes = 0;
         Ok(())
     }
 
@@ -353,6 +359,7 @@ impl<'a> Incarnation<'a> {
         raise(&counters.turns, 1);
         raise(&counters.events, self.batch.len() as u64);
         raise(&counters.actions, actions.len() as u64);
+
         let stats = instance.stats();
         counters
             .fuel_last
@@ -382,7 +389,6 @@ impl<'a> Incarnation<'a> {
         if actions.is_empty() {
             return Ok(());
         }
-        self.refill_samples(now);
         let context = Context {
             config: self.shared.config(),
             rules: self.shared.tags().rules(),
@@ -392,11 +398,13 @@ impl<'a> Incarnation<'a> {
             health: &self.health,
             timers: &self.timers,
             alarms: &self.alarms,
-            samples_left: self.sample_tokens,
+            samples_left: self.samples.left(now),
+            notices_left: self.notices.left(now),
         };
         let spent = validate::validate(&actions, &context)
             .map_err(|refusal| Exit::new(ExitKind::Refused, During::Turn, refusal.to_string()))?;
-        self.sample_tokens = self.sample_tokens.saturating_sub(spent);
+        self.samples.spend(spent.samples);
+        self.notices.spend(spent.notices);
         let applied = self.apply(actions, now, wall).await;
         self.flush(wall);
         applied
@@ -407,19 +415,6 @@ impl<'a> Incarnation<'a> {
     fn note_turn(&mut self, now: MonotonicNs) {
         if let Some(began) = self.turn_began.take() {
             self.shared.chronicle().took(now.since(began));
-        }
-    }
-
-    fn refill_samples(&mut self, now: MonotonicNs) {
-        let rate = u64::from(self.shared.config().limits.samples_per_second);
-        let passed = now.since(self.sample_tokens_at).as_micros();
-        let earned = u64::try_from(passed * u128::from(rate) / 1_000_000).unwrap_or(u64::MAX);
-        if earned > 0 {
-            self.sample_tokens = self
-                .sample_tokens
-                .saturating_add(earned)
-                .min(rate * SAMPLE_BURST_SECONDS);
-            self.sample_tokens_at = now;
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::event::{MonotonicNs, Quality, WallNs};
 use crate::exit::{During, Exit, ExitKind};
 use crate::ids::{ConnectionId, DeviceId, GroupId, LinkId};
 use crate::lifecycle::{Input, State};
+use crate::limits::BATCH_BYTES;
 use crate::link::{CloseReason, LinkEvent, LinkMail};
 use crate::tags::Gate;
 
@@ -70,10 +71,11 @@ impl Incarnation<'_> {
     }
 
     fn has_room(&self) -> bool {
-        self.batch.len() < self.batch_limit
+        self.batch.len() < self.batch_limit && self.batch_bytes < BATCH_BYTES
     }
 
     fn push(&mut self, at: MonotonicNs, now: MonotonicNs, what: Happening) {
+        self.batch_bytes += carried(&what);
         self.batch.push(Event {
             at_ns: at.min(now).0,
             what,
@@ -393,6 +395,26 @@ impl Incarnation<'_> {
                 }
             }
         }
+    }
+}
+
+/// What an event hands to the driver besides itself, in bytes.
+fn carried(what: &Happening) -> usize {
+    use crate::bindings::types::Value;
+    match what {
+        Happening::Received(received) => received.bytes.len(),
+        Happening::Read(read) => size_of_val(read.tags.as_slice()),
+        Happening::Write(write) => match &write.value {
+            Value::Text(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            Value::Booleans(all) => all.len(),
+            Value::Ints(all) => size_of_val(all.as_slice()),
+            Value::Uints(all) => size_of_val(all.as_slice()),
+            Value::Floats(all) => size_of_val(all.as_slice()),
+            Value::Boolean(_) | Value::Int(_) | Value::Uint(_) | Value::Float(_) => 0,
+        },
+        Happening::Command(command) => command.payload.len(),
+        _ => 0,
     }
 }
 

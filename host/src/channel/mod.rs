@@ -22,6 +22,7 @@
 //! away), and answers every request exactly once.
 
 mod alarms;
+mod allowance;
 mod apply;
 mod connections;
 mod health;

@@ -14,7 +14,7 @@ use crate::event::MonotonicNs;
 use crate::ids::RequestId;
 
 /// The most requests that a driver may owe answers to.
-pub(super) const MAX_PENDING: usize = 4096;
+pub(super) const MAX_PENDING: usize = crate::limits::PENDING;
 
 /// The requests of one incarnation.
 #[derive(Default)]

@@ -7,9 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::event::MonotonicNs;
-
-/// How much longer than a guest may take the host's own part of the work may take. Beyond it, something hangs.
-const SLACK: Duration = Duration::from_secs(10);
+use crate::limits::HOST_PART;
 
 const IDLE: u64 = 0;
 
@@ -24,7 +22,7 @@ impl Pulse {
     /// Work begins in which the guest may take until `deadline`.
     pub(super) fn busy(&self, deadline: MonotonicNs) {
         self.until
-            .store(deadline.after(SLACK).0.max(IDLE + 1), Ordering::Relaxed);
+            .store(deadline.after(HOST_PART).0.max(IDLE + 1), Ordering::Relaxed);
     }
 
     /// Idle at the latest when what is given here is dropped, however the work ends.

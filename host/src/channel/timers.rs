@@ -7,7 +7,7 @@ use crate::event::MonotonicNs;
 use crate::ids::TimerId;
 
 /// The most timers that may be set at once.
-pub(super) const MAX_TIMERS: usize = 4096;
+pub(super) const MAX_TIMERS: usize = crate::limits::TIMERS;
 /// The least time from setting to ringing: a driver that sets a timer of nothing in each turn does not spin.
 const LEAST: Duration = Duration::from_millis(1);
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::alarms::{Alarms, MAX_ALARMS, MAX_CODE_BYTES};
+use super::alarms::Alarms;
 use super::connections::{Connections, MAX_CONNECTIONS};
 use super::health::HealthChecks;
 use super::mailbox::Ask;
@@ -14,13 +14,10 @@ use crate::bindings::types;
 use crate::config;
 use crate::event::Value;
 use crate::ids::{ConnectionId, GroupId, LinkId, RequestId, TagId, TimerId};
+use crate::limits::{ACTIONS, ALARM_CODE_BYTES, ALARMS, NOTICES, RATE_SECONDS, SEND_BYTES};
 use crate::store::MAX_STATE_BYTES;
 use crate::tags::Rule;
 
-/// The most actions in one turn.
-pub(super) const MAX_ACTIONS: usize = 65_536;
-/// The most bytes in one `send` or in one answer to a command.
-pub(super) const MAX_SEND_BYTES: usize = 1024 * 1024;
 /// The first connection id that belongs to the host.
 const FIRST_HOST_CONNECTION: u32 = 1 << 31;
 
@@ -48,6 +45,8 @@ pub(super) struct Context<'a> {
     pub(super) alarms: &'a Alarms,
     /// Samples that may still be published under the rate limit.
     pub(super) samples_left: u64,
+    /// Alarms and device states that may still be given under theirs.
+    pub(super) notices_left: u64,
 }
 
 /// What earlier actions of the same list have done.
@@ -61,11 +60,21 @@ struct Progress<'a> {
     timers: HashSet<u32>,
     alarms: HashSet<&'a str>,
     samples: u64,
+    notices: u64,
     stopped: bool,
 }
 
-/// Checks a whole list. Gives how much its samples count for under the rate limit.
-pub(super) fn validate(actions: &[Action], context: &Context<'_>) -> Result<u64, Refusal> {
+/// What a list takes of what comes back with time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spent {
+    /// What its samples count for.
+    pub(super) samples: u64,
+    /// Its alarms and device states.
+    pub(super) notices: u64,
+}
+
+/// Checks a whole list.
+pub(super) fn validate(actions: &[Action], context: &Context<'_>) -> Result<Spent, Refusal> {
     let mut progress = Progress::default();
     for (index, action) in actions.iter().enumerate() {
         let refuse = |why: String| Refusal {
@@ -74,9 +83,9 @@ pub(super) fn validate(actions: &[Action], context: &Context<'_>) -> Result<u64,
             kind: kind(action),
             why,
         };
-        if index >= MAX_ACTIONS {
+        if index >= ACTIONS {
             return Err(refuse(format!(
-                "is one too many: a turn may ask for {MAX_ACTIONS}"
+                "is one too many: a turn may ask for {ACTIONS}"
             )));
         }
         if progress.stopped {
@@ -86,7 +95,10 @@ pub(super) fn validate(actions: &[Action], context: &Context<'_>) -> Result<u64,
         }
         check(action, context, &mut progress).map_err(refuse)?;
     }
-    Ok(progress.samples)
+    Ok(Spent {
+        samples: progress.samples,
+        notices: progress.notices,
+    })
 }
 
 fn check<'a>(
@@ -183,14 +195,18 @@ fn check<'a>(
             }
             Ok(())
         }
-        Action::DeviceState(state) => check_device(state.device, context),
+        Action::DeviceState(state) => {
+            check_notice(context, progress)?;
+            check_device(state.device, context)
+        }
         Action::Alarm(alarm) => {
+            check_notice(context, progress)?;
             if let Some(device) = alarm.device {
                 check_device(device, context)?;
             }
             bound(
                 alarm.code.len(),
-                MAX_CODE_BYTES,
+                ALARM_CODE_BYTES,
                 "bytes are the code of an alarm",
             )?;
             if !context.alarms.contains(&alarm.code) {
@@ -198,7 +214,7 @@ fn check<'a>(
             }
             bound(
                 context.alarms.len() + progress.alarms.len(),
-                MAX_ALARMS,
+                ALARMS,
                 "codes of alarms are in use",
             )
         }
@@ -256,7 +272,7 @@ fn check_send(
     context: &Context<'_>,
     progress: &mut Progress<'_>,
 ) -> Result<(), String> {
-    bound(bytes, MAX_SEND_BYTES, "bytes are sent at once")?;
+    bound(bytes, SEND_BYTES, "bytes are sent at once")?;
     let Some(opened) = context.connections.get(ConnectionId(id)) else {
         return Ok(());
     };
@@ -341,6 +357,16 @@ fn unfit(sample: &types::Sample, context: &Context<'_>) -> String {
             sample.tag, sample.quality
         )
     })
+}
+
+fn check_notice(context: &Context<'_>, progress: &mut Progress<'_>) -> Result<(), String> {
+    progress.notices += 1;
+    if progress.notices > context.notices_left {
+        return Err(format!(
+            "is one too many: a driver may give {NOTICES} alarms and device states a second, over {RATE_SECONDS} seconds"
+        ));
+    }
+    Ok(())
 }
 
 /// What a sample counts for under the rate limit: one, and one more for each 64 bytes of a text or an array, so that long

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::config::CompileLimits;
+use crate::engine::Order;
 use crate::simulate;
 
 /// A host for device-protocol drivers, each a WebAssembly component in a sandbox of its own.
@@ -40,6 +42,9 @@ pub(super) enum Command {
     Channel(Channel),
     /// List, show, read, write or watch the tags of a running host
     Tag(Tag),
+    /// Compile the component on standard input into the cache of the host that started this
+    #[command(hide = true)]
+    CompileComponent(CompileComponent),
 }
 
 impl Command {
@@ -49,7 +54,7 @@ impl Command {
             Command::Run(arguments) => arguments.json,
             Command::Check(arguments) => arguments.json,
             Command::Inspect(arguments) => arguments.json,
-            Command::Simulate(_) => false,
+            Command::Simulate(_) | Command::CompileComponent(_) => false,
             Command::Status(arguments) => arguments.api.json,
             Command::Channel(arguments) => arguments.command.api().json,
             Command::Tag(arguments) => arguments.command.api().json,
@@ -311,6 +316,41 @@ pub(super) struct TagWatch {
     pub(super) api: Api,
 }
 
+/// What the host passes on when it starts itself anew to compile; nobody types it.
+#[derive(Debug, Args)]
+pub(super) struct CompileComponent {
+    #[arg(long)]
+    parent: u32,
+    #[arg(long)]
+    cache_dir: PathBuf,
+    #[arg(long)]
+    workshop: PathBuf,
+    #[arg(long)]
+    max_memory: u64,
+    #[arg(long)]
+    memory: u64,
+    #[arg(long)]
+    processor_seconds: u64,
+    #[arg(long)]
+    milliseconds: u64,
+}
+
+impl CompileComponent {
+    pub(super) fn order(self) -> Order {
+        Order {
+            parent: self.parent,
+            cache_dir: self.cache_dir,
+            workshop: self.workshop,
+            max_memory: self.max_memory,
+            limits: CompileLimits {
+                memory: self.memory,
+                processor_time: Duration::from_secs(self.processor_seconds),
+                time: Duration::from_millis(self.milliseconds),
+            },
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -340,6 +380,19 @@ mod tests {
         check("bulkhead --help", 0, "Exit codes");
         check("bulkhead run --help", 0, "SIGTERM");
         check("bulkhead tag write --help", 0, "0x2a");
+    }
+
+    #[test]
+    fn the_command_of_the_compile_child_is_known_and_not_shown() {
+        let mut command = Arguments::command();
+        let child = command.find_subcommand(crate::engine::COMPILE_COMMAND);
+        assert!(child.is_some_and(clap::Command::is_hide_set));
+        assert!(
+            !command
+                .render_long_help()
+                .to_string()
+                .contains("compile-component")
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::failure::{FAULT, Failure};
 use super::output::{Output, say};
 use super::progress::Progress;
 use crate::config::{self, Checked, Faults, Origin};
+use crate::engine::Compiler;
 use crate::supervisor;
 
 /// The largest configuration, in bytes. The parser knows the same bound.
@@ -29,7 +30,10 @@ pub(super) async fn check(arguments: Check) -> Result<(), Failure> {
     let faults = match read(&arguments.config) {
         Ok(config) => {
             let progress = Progress::new();
-            let found = supervisor::preflight(&config, |now| progress.report(now)).await;
+            let found = supervisor::preflight(&config, Compiler::this_program(), |now| {
+                progress.report(now);
+            })
+            .await;
             let found = found.map_err(|error| Failure::host(error.to_string()))?;
             drop(progress);
             let (channels, tags) = count(&config.value);

@@ -1,12 +1,38 @@
-//! The log, on standard error.
+//! The log, on standard error, through a thread that nobody waits for.
 
 use std::io;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
 use super::arguments::{Log, LogFormat};
 use super::failure::Failure;
+use super::log_writer::LogWriter;
 use super::output;
+
+/// What writes to standard error, once a log has been started.
+static WRITER: OnceLock<LogWriter> = OnceLock::new();
+/// How long the end of a command waits for the last lines.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// Says a line in the order of the log, if there is one. Gives whether there is.
+pub(super) fn say(line: &str) -> bool {
+    match WRITER.get() {
+        Some(writer) => {
+            writer.line(format!("{line}\n").as_bytes());
+            true
+        }
+        None => false,
+    }
+}
+
+/// Waits a little until what was logged is written.
+pub(super) fn finish() {
+    if let Some(writer) = WRITER.get() {
+        writer.flush(LAST_LINES);
+    }
+}
 
 /// The log of a command. `--log-level` counts before BULKHEAD_LOG.
 pub(super) fn start(log: &Log) -> Result<(), Failure> {
@@ -17,9 +43,16 @@ pub(super) fn start(log: &Log) -> Result<(), Failure> {
         .or(from_environment)
         .unwrap_or_else(|| "info".to_owned());
     let filter = filter(&level)?;
+    let notice = match log.log_format {
+        LogFormat::Text => dropped_text,
+        LogFormat::Json => dropped_json,
+    };
+    let writer = LogWriter::start(io::stderr(), notice)
+        .map_err(|error| Failure::host(format!("the log cannot be started: {error}")))?;
+    let writer = WRITER.get_or_init(|| writer).clone();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr);
+        .with_writer(writer);
     let started = match log.log_format {
         LogFormat::Text => builder
             .with_ansi(output::colours(&io::stderr()))
@@ -28,6 +61,17 @@ pub(super) fn start(log: &Log) -> Result<(), Failure> {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     started.map_err(|error| Failure::host(format!("the log cannot be started: {error}")))
+}
+
+const DROPPED: &str = "log lines were dropped, since nobody read standard error fast enough";
+
+fn dropped_text(count: u64) -> String {
+    format!("{count} {DROPPED}\n")
+}
+
+fn dropped_json(count: u64) -> String {
+    let line = serde_json::json!({ "level": "WARN", "message": DROPPED, "dropped": count });
+    format!("{line}\n")
 }
 
 /// A variable of the environment, if it is set to something.

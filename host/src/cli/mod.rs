@@ -1,8 +1,8 @@
 //! The command line: `bulkhead ...`.
 //!
 //! - `arguments`: what can be typed. `failure`: how a command ends that does not do what it was asked.
-//! - `run`, `check`, `inspect`: commands that are a host, or look at what one would run. `logs`, `progress`: what these
-//!   say while they work.
+//! - `run`, `check`, `inspect`: commands that are a host, or look at what one would run. `logs` (through `log_writer`),
+//!   `progress`: what these say while they work.
 //! - `client`: how the others ask a running host; `status`, `channel`, `past`, `tag` and `watch` are these others. They go through the
 //!   HTTP API and nothing else.
 //! - `output`: tables, JSON lines, colours; `typed`: what was typed as the value of a tag.
@@ -18,6 +18,7 @@ mod check;
 mod client;
 mod failure;
 mod inspect;
+mod log_writer;
 mod logs;
 mod output;
 mod past;
@@ -54,7 +55,10 @@ pub fn main() -> ExitCode {
         }
     };
     let json = arguments.command.is_json();
-    match dispatch(arguments.command, began) {
+    let done = dispatch(arguments.command, began);
+    // What is said last comes after the log.
+    logs::finish();
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(json),
     }
@@ -69,6 +73,10 @@ fn dispatch(command: Command, began: Instant) -> Result<(), Failure> {
         Command::Status(arguments) => status::status(&arguments),
         Command::Channel(arguments) => channel::channel(&arguments.command),
         Command::Tag(arguments) => tag::tag(arguments.command),
+        // No runtime: the process must limit itself before it starts threads.
+        Command::CompileComponent(arguments) => {
+            crate::engine::run_child(&arguments.order()).map_err(Failure::from)
+        }
     }
 }
 

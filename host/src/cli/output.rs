@@ -121,9 +121,12 @@ pub(super) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Says something on standard error. Where that is gone nobody is left to be told.
+/// Says something on standard error, in the order of the log where there is one. Where standard error is gone nobody is left
+/// to be told.
 pub(super) fn say(text: &str) {
-    drop(writeln!(io::stderr().lock(), "{text}"));
+    if !super::logs::say(text) {
+        drop(writeln!(io::stderr().lock(), "{text}"));
+    }
 }
 
 fn width(text: &str) -> usize {

@@ -1,9 +1,8 @@
 //! What a start-up says while drivers compile: a spinner on a terminal, a line each elsewhere.
 
 use std::io::{self, IsTerminal as _};
-use std::path::Path;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -16,14 +15,21 @@ const WORTH_A_LINE: Duration = Duration::from_millis(250);
 
 /// The progress of a start-up, on standard error.
 pub(super) struct Progress {
-    bar: Mutex<Option<ProgressBar>>,
+    now: Mutex<Now>,
     terminal: bool,
+}
+
+#[derive(Default)]
+struct Now {
+    bar: Option<ProgressBar>,
+    /// The drivers that are being loaded.
+    loading: Vec<PathBuf>,
 }
 
 impl Progress {
     pub(super) fn new() -> Self {
         Self {
-            bar: Mutex::new(None),
+            now: Mutex::default(),
             terminal: io::stderr().is_terminal(),
         }
     }
@@ -32,21 +38,39 @@ impl Progress {
     pub(super) fn report(&self, progress: supervisor::Progress) {
         match progress {
             supervisor::Progress::Compiling { driver, index, of } => {
-                self.begin(&format!("loading {} ({index} of {of})", name(&driver)));
+                let names = {
+                    let mut now = self.now();
+                    now.loading.push(driver);
+                    now.names()
+                };
+                self.begin(&format!("loading {names} ({index} of {of})"));
             }
             supervisor::Progress::Compiled {
                 driver,
                 from_cache,
                 took,
             } => {
+                let others = {
+                    let mut now = self.now();
+                    if let Some(at) = now.loading.iter().position(|path| *path == driver) {
+                        now.loading.remove(at);
+                    }
+                    now.names()
+                };
                 self.end();
-                if !from_cache || took >= WORTH_A_LINE {
-                    let how = if from_cache { "loaded" } else { "compiled" };
+                if let Some(how) = match from_cache {
+                    Some(false) => Some("compiled"),
+                    Some(true) if took >= WORTH_A_LINE => Some("loaded"),
+                    Some(true) | None => None,
+                } {
                     say(&format!(
                         "{how} {} in {:.1} s",
                         name(&driver),
                         took.as_secs_f64()
                     ));
+                }
+                if !others.is_empty() {
+                    self.begin(&format!("loading {others}"));
                 }
             }
             supervisor::Progress::Starting { channels } => {
@@ -59,30 +83,39 @@ impl Progress {
         }
     }
 
-    /// Shows that something goes on.
+    /// Shows that something goes on, in place of what was shown before.
     pub(super) fn begin(&self, what: &str) {
         if !self.terminal {
             return;
         }
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
-            bar.set_style(style);
-        }
+        let mut now = self.now();
+        let bar = now.bar.get_or_insert_with(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
         bar.set_message(what.to_owned());
-        bar.enable_steady_tick(Duration::from_millis(100));
-        *self.bar.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);
     }
 
     /// Takes it away.
     pub(super) fn end(&self) {
-        if let Some(bar) = self
-            .bar
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
+        if let Some(bar) = self.now().bar.take() {
             bar.finish_and_clear();
         }
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Now {
+    fn names(&self) -> String {
+        let names: Vec<String> = self.loading.iter().map(|path| name(path)).collect();
+        names.join(", ")
     }
 }
 

@@ -23,6 +23,7 @@ use super::{check, logs};
 use crate::bus::{Bus, Message, Received, Subscription};
 use crate::clock::Clock;
 use crate::config;
+use crate::engine::Compiler;
 use crate::http::{App, ListenError, Listener};
 use crate::sink::{Catalogue, Look, Sinks, TextStyle};
 use crate::store::{Store, StoreError};
@@ -59,7 +60,7 @@ pub(super) async fn run(arguments: Run, began: Instant) -> Result<(), Failure> {
 
     let progress = Progress::new();
     let started = tokio::select! {
-        started = Host::start_with_bus(config, bus, |now| progress.report(now)) => started,
+        started = Host::start_with_bus(config, Compiler::this_program(), bus, |now| progress.report(now)) => started,
         () = signals.next() => return Ok(()),
     };
     drop(progress);

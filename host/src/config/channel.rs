@@ -10,6 +10,9 @@ use super::resolve::required_path;
 use super::section::{Keys, Section};
 use super::{link, tag};
 use crate::ids::{ChannelId, LinkId};
+use crate::limits::{
+    BATCH, HEALTH_FAILURES, HEALTH_TIMEOUT, MAILBOX, MEMORY, SAMPLES, TURN_FUEL, TURN_TIME,
+};
 
 /// The most devices in one channel.
 const MAX_DEVICES: usize = 4_096;
@@ -183,12 +186,13 @@ fn hex32(text: &str) -> Option<[u8; 32]> {
 fn limits(channel: &Section<'_>) -> Limits {
     let section = channel.part("limits", &LIMITS);
     Limits {
-        memory: section.size("memory", 32 << 20, 1 << 20..=1 << 30),
-        fuel_per_turn: section.integer("fuel_per_turn", 50_000_000, 10_000..=10_000_000_000),
-        turn_deadline: section.duration("turn_deadline", 500 * MS, MS..=60 * SECOND),
-        mailbox: section.integer("mailbox", 1_024, 16..=65_536) as usize,
-        batch: section.integer("batch", 256, 1..=256) as usize,
-        samples_per_second: section.integer("samples_per_second", 100_000, 1..=100_000_000) as u32,
+        memory: section.size("memory", MEMORY.default, MEMORY.range()),
+        fuel_per_turn: section.integer("fuel_per_turn", TURN_FUEL.default, TURN_FUEL.range()),
+        turn_deadline: section.duration("turn_deadline", TURN_TIME.default, TURN_TIME.range()),
+        mailbox: section.integer("mailbox", MAILBOX.default, MAILBOX.range()) as usize,
+        batch: section.integer("batch", BATCH.default, BATCH.range()) as usize,
+        samples_per_second: section.integer("samples_per_second", SAMPLES.default, SAMPLES.range())
+            as u32,
     }
 }
 
@@ -233,8 +237,9 @@ fn restart(channel: &Section<'_>) -> Restart {
 
 fn health(channel: &Section<'_>) -> Option<Health> {
     let section = channel.part("health", &HEALTH);
-    let timeout = section.duration("timeout", 5 * SECOND, 10 * MS..=600 * SECOND);
-    let failures = section.integer("failures", 3, 1..=1_000) as u32;
+    let timeout = section.duration("timeout", HEALTH_TIMEOUT.default, HEALTH_TIMEOUT.range());
+    let failures =
+        section.integer("failures", HEALTH_FAILURES.default, HEALTH_FAILURES.range()) as u32;
     let interval = section.duration_or_never("interval", 30 * SECOND, 100 * MS..=24 * HOUR)?;
     Some(Health {
         interval,

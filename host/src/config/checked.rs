@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::event::DataType;
 use crate::ids::{ChannelId, DeviceId, LinkId, TagId};
+use crate::limits;
 
 /// A whole file.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +15,8 @@ pub struct Host {
     pub data_dir: PathBuf,
     /// How often channels are restarted, all of them together.
     pub restarts: RestartRate,
+    /// What compiling one driver may take.
+    pub compile: CompileLimits,
     /// The HTTP API; `None` if switched off (`listen = "off"`).
     pub http: Option<Http>,
     /// At least one; their ids differ.
@@ -29,6 +32,27 @@ pub struct RestartRate {
     pub per_second: u32,
     /// So many may follow at once. Default 200; 1 to 10,000.
     pub burst: u32,
+}
+
+/// What compiling one driver may take, in a process of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// Bytes. Default 2 GiB; 256 MiB to 64 GiB.
+    pub memory: u64,
+    /// Processor time of all threads together. Default 4 min; 1 s to 4 h.
+    pub processor_time: Duration,
+    /// Time on the clock. Default 2 min; 1 s to 1 h.
+    pub time: Duration,
+}
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        Self {
+            memory: limits::COMPILE_MEMORY.default,
+            processor_time: limits::COMPILE_PROCESSOR_TIME.default,
+            time: limits::COMPILE_TIME.default,
+        }
+    }
 }
 
 /// The HTTP API.

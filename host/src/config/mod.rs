@@ -32,8 +32,8 @@ mod units;
 use std::path::PathBuf;
 
 pub use checked::{
-    Access, Channel, Connect, Device, DriverPath, Group, Health, Host, Http, Limits, Link,
-    OnRestart, Report, Restart, RestartMode, RestartRate, Sink, SinkKind, Tag,
+    Access, Channel, CompileLimits, Connect, Device, DriverPath, Group, Health, Host, Http, Limits,
+    Link, OnRestart, Report, Restart, RestartMode, RestartRate, Sink, SinkKind, Tag,
 };
 pub use fault::{Fault, Faults, Position};
 pub use locations::Locations;

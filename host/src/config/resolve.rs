@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::checked::{Channel, Host, Http, RestartRate};
+use super::checked::{Channel, CompileLimits, Host, Http, RestartRate};
 use super::document::Findings;
 use super::fault::quoted;
 use super::names::{Names, called};
@@ -22,7 +22,16 @@ pub(super) const ROOT: Keys = Keys {
     later: &[],
 };
 pub(super) const HOST: Keys = Keys {
-    known: &["data_dir", "restarts_per_second", "restart_burst"],
+    known: &[
+        "data_dir",
+        "compile",
+        "restarts_per_second",
+        "restart_burst",
+    ],
+    later: &[],
+};
+pub(super) const COMPILE: Keys = Keys {
+    known: &["memory", "processor_time", "time"],
     later: &[],
 };
 pub(super) const HTTP: Keys = Keys {
@@ -45,9 +54,22 @@ pub(super) fn host<'r>(tree: &'r DeTable<'r>, origin: &Origin, findings: &'r Fin
             per_second: section.integer("restarts_per_second", 100, 1..=10_000) as u32,
             burst: section.integer("restart_burst", 200, 1..=10_000) as u32,
         },
+        compile: compile(&section),
         http: http(&root),
         channels: channels(&root, &origin.folder),
         sinks: sink::sinks(&root, &origin.folder),
+    }
+}
+
+fn compile(host: &Section<'_>) -> CompileLimits {
+    use crate::limits::{COMPILE_MEMORY, COMPILE_PROCESSOR_TIME, COMPILE_TIME};
+
+    let section = host.part("compile", &COMPILE);
+    let (memory, processor, time) = (COMPILE_MEMORY, COMPILE_PROCESSOR_TIME, COMPILE_TIME);
+    CompileLimits {
+        memory: section.size("memory", memory.default, memory.range()),
+        processor_time: section.duration("processor_time", processor.default, processor.range()),
+        time: section.duration("time", time.default, time.range()),
     }
 }
 

@@ -1,7 +1,8 @@
-//! How many instances a component is made of, counted before it is compiled.
+//! What a component is made of, counted before it is compiled: instances, memories, tables.
 //!
 //! A component may instantiate one within it many times, and that one another: a few hundred bytes can stand for
-//! millions of instances. The compiler lays all of them out one by one, so the count comes first.
+//! millions of instances. The compiler lays all of them out one by one, so the count comes first. Memories and tables are
+//! slots of the engine's pool, which is made as large as the configured drivers need.
 //!
 //! The file has been validated before.
 
@@ -10,8 +11,7 @@ use wasmparser::{
     ComponentOuterAliasKind, ComponentTypeRef, Encoding, Instance, Parser, Payload,
 };
 
-/// The most instances, of components and of core modules, that a driver may be made of.
-pub(super) const MAX_INSTANCES: u64 = 1000;
+use crate::limits::{MEMORIES, TABLES};
 
 /// Why there is no count.
 #[derive(Debug, thiserror::Error)]
@@ -24,25 +24,58 @@ pub(super) enum CensusError {
     Malformed(#[from] BinaryReaderError),
 }
 
-/// A component or module that is being read.
-#[derive(Default)]
-struct Level {
-    is_component: bool,
-    /// For each component that can be named here: how many instances one of it is made of, itself included.
-    known: Vec<Option<u64>>,
-    instances: u64,
+/// What one instance of a component or module is made of, what is within it included. Each stops at its type's end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Instances of components and of core modules.
+    pub instances: u64,
+    /// Memories that they define.
+    pub memories: u64,
+    /// Tables that they define.
+    pub tables: u64,
 }
 
-/// Counts the instances of a component, itself included; stops at `u64::MAX`.
-pub(super) fn count(bytes: &[u8]) -> Result<u64, CensusError> {
+impl Census {
+    const ONE: Self = Self {
+        instances: 1,
+        memories: 0,
+        tables: 0,
+    };
+    /// A module from elsewhere, which could be anything: as much as a whole component may have.
+    const ANY_MODULE: Self = Self {
+        instances: 1,
+        memories: MEMORIES as u64,
+        tables: TABLES as u64,
+    };
+
+    fn add(&mut self, other: Self) {
+        self.instances = self.instances.saturating_add(other.instances);
+        self.memories = self.memories.saturating_add(other.memories);
+        self.tables = self.tables.saturating_add(other.tables);
+    }
+}
+
+/// A component or module that is being read.
+struct Level {
+    is_component: bool,
+    /// For each component that can be named here, what one of it is made of.
+    components: Vec<Option<Census>>,
+    /// For each core module that can be named here.
+    modules: Vec<Census>,
+    made_of: Census,
+}
+
+/// Counts what a component is made of, itself included.
+pub(super) fn count(bytes: &[u8]) -> Result<Census, CensusError> {
     let mut levels: Vec<Level> = Vec::new();
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload?;
         if let Payload::Version { encoding, .. } = payload {
             levels.push(Level {
                 is_component: encoding == Encoding::Component,
-                instances: 1,
-                ..Level::default()
+                components: Vec::new(),
+                modules: Vec::new(),
+                made_of: Census::ONE,
             });
             continue;
         }
@@ -52,44 +85,29 @@ pub(super) fn count(bytes: &[u8]) -> Result<u64, CensusError> {
         match payload {
             Payload::ComponentImportSection(imports) => {
                 for import in imports {
-                    if matches!(import?.ty, ComponentTypeRef::Component(_)) {
-                        level.known.push(None);
+                    match import?.ty {
+                        ComponentTypeRef::Component(_) => level.components.push(None),
+                        ComponentTypeRef::Module(_) => level.modules.push(Census::ANY_MODULE),
+                        _ => {}
                     }
                 }
             }
             Payload::ComponentAliasSection(aliases) => {
                 for alias in aliases {
-                    match alias? {
-                        ComponentAlias::Outer {
-                            kind: ComponentOuterAliasKind::Component,
-                            count,
-                            index,
-                        } => {
-                            let found = match (count as usize).checked_sub(1) {
-                                None => level.find(index),
-                                Some(up) => outer
-                                    .iter()
-                                    .rev()
-                                    .nth(up)
-                                    .and_then(|level| level.find(index)),
-                            };
-                            level.known.push(found);
-                        }
-                        ComponentAlias::InstanceExport {
-                            kind: ComponentExternalKind::Component,
-                            ..
-                        } => {
-                            level.known.push(None);
-                        }
-                        _ => {}
-                    }
+                    level.alias(&alias?, outer);
                 }
             }
             Payload::ComponentExportSection(exports) => {
                 for export in exports {
                     let export = export?;
-                    if export.kind == ComponentExternalKind::Component {
-                        level.known.push(level.find(export.index));
+                    match export.kind {
+                        ComponentExternalKind::Component => {
+                            level.components.push(level.component(export.index));
+                        }
+                        ComponentExternalKind::Module => {
+                            level.modules.push(level.module(export.index));
+                        }
+                        _ => {}
                     }
                 }
             }
@@ -99,25 +117,29 @@ pub(super) fn count(bytes: &[u8]) -> Result<u64, CensusError> {
                         component_index, ..
                     } = instance?
                     {
-                        let within = level.find(component_index).ok_or(CensusError::Unknown)?;
-                        level.instances = level.instances.saturating_add(within);
+                        let within = level.component(component_index);
+                        level.made_of.add(within.ok_or(CensusError::Unknown)?);
                     }
                 }
             }
             Payload::InstanceSection(instances) => {
                 for instance in instances {
-                    if let Instance::Instantiate { .. } = instance? {
-                        level.instances = level.instances.saturating_add(1);
+                    if let Instance::Instantiate { module_index, .. } = instance? {
+                        level.made_of.add(level.module(module_index));
                     }
                 }
             }
+            Payload::MemorySection(memories) => {
+                level.made_of.memories += u64::from(memories.count());
+            }
+            Payload::TableSection(tables) => level.made_of.tables += u64::from(tables.count()),
             Payload::End(_) => {
-                let (is_component, instances) = (level.is_component, level.instances);
+                let (is_component, made_of) = (level.is_component, level.made_of);
                 levels.pop();
                 match levels.last_mut() {
-                    Some(outer) if is_component => outer.known.push(Some(instances)),
-                    Some(_) => {}
-                    None => return Ok(instances),
+                    Some(outer) if is_component => outer.components.push(Some(made_of)),
+                    Some(outer) => outer.modules.push(made_of),
+                    None => return Ok(made_of),
                 }
             }
             _ => {}
@@ -128,7 +150,111 @@ pub(super) fn count(bytes: &[u8]) -> Result<u64, CensusError> {
 }
 
 impl Level {
-    fn find(&self, index: u32) -> Option<u64> {
-        self.known.get(index as usize).copied().flatten()
+    fn component(&self, index: u32) -> Option<Census> {
+        self.components.get(index as usize).copied().flatten()
+    }
+
+    fn module(&self, index: u32) -> Census {
+        let found = self.modules.get(index as usize).copied();
+        found.unwrap_or(Census::ANY_MODULE)
+    }
+
+    fn alias(&mut self, alias: &ComponentAlias<'_>, outer: &[Level]) {
+        match *alias {
+            ComponentAlias::Outer { kind, count, index } => {
+                let from = match (count as usize).checked_sub(1) {
+                    None => Some(&*self),
+                    Some(up) => outer.iter().rev().nth(up),
+                };
+                match kind {
+                    ComponentOuterAliasKind::Component => {
+                        let found = from.and_then(|level| level.component(index));
+                        self.components.push(found);
+                    }
+                    ComponentOuterAliasKind::CoreModule => {
+                        let found = from.map_or(Census::ANY_MODULE, |level| level.module(index));
+                        self.modules.push(found);
+                    }
+                    _ => {}
+                }
+            }
+            ComponentAlias::InstanceExport { kind, .. } => match kind {
+                ComponentExternalKind::Component => self.components.push(None),
+                ComponentExternalKind::Module => self.modules.push(Census::ANY_MODULE),
+                _ => {}
+            },
+            ComponentAlias::CoreInstanceExport { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, instances: u64, memories: u64, tables: u64) {
+        let found = count(&wat::parse_str(text).unwrap()).unwrap();
+        let expected = Census {
+            instances,
+            memories,
+            tables,
+        };
+        assert_eq!(found, expected, "{text}");
+    }
+
+    #[test]
+    fn what_is_instantiated_counts_as_often_as_it_is() {
+        check("(component)", 1, 0, 0);
+        let module = "(core module $m (memory 1) (memory 1) (table 1 funcref))";
+        check(&format!("(component {module})"), 1, 0, 0);
+        let twice = "(core instance (instantiate $m)) (core instance (instantiate $m))";
+        check(&format!("(component {module} {twice})"), 3, 4, 2);
+        check(
+            &format!(
+                "(component (component $c {module} {twice}) (instance (instantiate $c)) (instance (instantiate $c)))"
+            ),
+            7,
+            8,
+            4,
+        );
+    }
+
+    #[test]
+    fn modules_are_known_by_other_names_too() {
+        let module = r#"(core module $m (memory 1) (table 1 funcref))"#;
+        check(
+            &format!(
+                "(component {module} (component $c (alias outer 1 $m (core module $n)) (core instance (instantiate $n))) (instance (instantiate $c)))"
+            ),
+            3,
+            1,
+            1,
+        );
+        check(
+            &format!(
+                r#"(component {module} (export $e "e" (core module $m)) (core instance (instantiate $e)))"#
+            ),
+            2,
+            1,
+            1,
+        );
+        // What is handed in could be anything that a component may have.
+        check(
+            &format!(
+                r#"(component {module} (component $c (import "m" (core module $n)) (core instance (instantiate $n)))
+                    (instance (instantiate $c (with "m" (core module $m)))))"#
+            ),
+            3,
+            u64::from(MEMORIES),
+            u64::from(TABLES),
+        );
+        // Imported ones belong to whoever defines them.
+        check(
+            r#"(component (core module $a (memory (export "m") 1)) (core instance $i (instantiate $a))
+                (core module $b (import "i" "m" (memory 1))) (core instance (instantiate $b (with "i" (instance $i)))))"#,
+            3,
+            1,
+            0,
+        );
     }
 }

@@ -9,6 +9,8 @@ use super::load::Driver;
 use super::symbols::demangle;
 use super::wasi::WouldWait;
 use crate::exit::{During, Exit, ExitKind, Frame};
+use crate::limits::TEXT_BYTES;
+use crate::text::shown;
 
 /// The deadline of a call has passed.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +68,10 @@ fn classify(error: &wasmtime::Error, fuel: u64, limiter: &Limiter) -> (ExitKind,
     // not UTF-8, an unknown variant, more data than may cross).
     (
         ExitKind::Refused,
-        format!("the driver broke the ABI: {}", error.root_cause()),
+        shown(
+            &format!("the driver broke the ABI: {}", error.root_cause()),
+            TEXT_BYTES,
+        ),
     )
 }
 

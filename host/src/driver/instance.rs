@@ -18,9 +18,8 @@ use crate::bindings::{DriverWorld, types};
 use crate::event::{MonotonicNs, WallNs};
 use crate::exit::{During, Exit, ExitKind};
 use crate::ids::InstanceId;
-
-/// The most data that one call may hand to the host, in bytes.
-const MAX_CROSSING_BYTES: usize = 32 * 1024 * 1024;
+use crate::limits::{CROSSING_BYTES, TEXT_BYTES};
+use crate::text::shown;
 
 /// What one call may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +76,7 @@ impl Instance {
         let state = State::new(&spec.instance, spec.memory, spec.seed);
         let mut store = Store::new(driver.engine().wasmtime(), state);
         store.limiter(|state| &mut state.limiter);
-        store.set_hostcall_fuel(MAX_CROSSING_BYTES);
+        store.set_hostcall_fuel(CROSSING_BYTES);
         store.epoch_deadline_callback(on_tick);
         store.data().time.set(now.0, now.1);
         prepare(&mut store, spec.start)?;
@@ -210,7 +209,7 @@ fn on_tick(store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline
 }
 
 fn driver_error(error: types::Error) -> Exit {
-    let mut sentence: String = error.message.chars().take(4096).collect();
+    let mut sentence = shown(&error.message, TEXT_BYTES);
     if error.code != 0 {
         sentence = format!("{sentence} (code {})", error.code);
     }
@@ -220,7 +219,7 @@ fn driver_error(error: types::Error) -> Exit {
         .flat_map(|trace| trace.lines())
         .take(Exit::MAX_FRAMES)
         .map(|line| crate::exit::Frame {
-            function: line.chars().take(512).collect(),
+            function: shown(line, Exit::MAX_NAME_BYTES),
             source: None,
         })
         .collect();

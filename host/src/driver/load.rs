@@ -9,14 +9,18 @@ use wasmtime::component::types::ComponentItem;
 
 use super::state::State;
 use super::symbols::Symbols;
-use super::verify::{self, VerifyError};
+use super::verify::{self, MAX_REASON, Verified, VerifyError};
 use super::wasi;
 use crate::bindings::{DriverWorld, DriverWorldPre, actions, config, events, types};
-use crate::engine::Engine;
+use crate::engine::{CompileError, CompileLimit, Compiled, Engine};
 use crate::exit::Frame;
+use crate::text::{shown, shown_lines};
 
 /// The interface that a driver exports.
 const DRIVER_EXPORT: &str = "bulkhead:channel/driver@0.1.0";
+
+/// The longest name of an interface that is handed on, in bytes.
+const MAX_NAME: usize = 256;
 
 /// A compiled driver, ready to be instantiated as often as wanted. Cheap to clone.
 #[derive(Clone)]
@@ -31,6 +35,7 @@ struct Inner {
     imports: Vec<String>,
     engine: Engine,
     symbols: Symbols,
+    from_cache: bool,
     pre: DriverWorldPre<State>,
 }
 
@@ -82,6 +87,36 @@ pub enum LoadError {
         /// What the compiler says.
         reason: String,
     },
+    /// It takes more to compile than it may.
+    #[error(
+        "{path} takes more than {limit} to compile; build it smaller (strip it, leave out what it does not need), or raise \
+         {} if the driver is worth it", .limit.key()
+    )]
+    CompileLimit {
+        /// The file.
+        path: PathBuf,
+        /// Which limit.
+        limit: CompileLimit,
+    },
+    /// The compiler broke down over it.
+    #[error(
+        "{path} cannot be compiled: the compiler {how}; report it to Bulkhead's developers with the file, and use another build \
+         of the driver until then"
+    )]
+    CompilerBroke {
+        /// The file.
+        path: PathBuf,
+        /// How the compiler ended.
+        how: String,
+    },
+    /// The host cannot have anything compiled, or does not find what it had compiled. No fault of the file.
+    #[error("{path} cannot be loaded, by a fault of the host: {reason}")]
+    Host {
+        /// The file.
+        path: PathBuf,
+        /// What failed, and what to do.
+        reason: String,
+    },
     /// It is a driver for another version of this host.
     #[error(
         "{path} exports {found}, but this host runs {DRIVER_EXPORT}; build the driver with a matching SDK"
@@ -122,34 +157,59 @@ pub enum LoadError {
     },
 }
 
+impl LoadError {
+    fn of_compiler(path: &Path, error: CompileError) -> Self {
+        let path = path.to_owned();
+        match error {
+            CompileError::Refused { reason } => Self::Compile {
+                path,
+                reason: shown(&reason, MAX_REASON),
+            },
+            CompileError::Limit { limit } => Self::CompileLimit { path, limit },
+            CompileError::Broke { how } => Self::CompilerBroke { path, how },
+            CompileError::Host { .. } | CompileError::NotInCache { .. } => Self::Host {
+                path,
+                reason: error.to_string(),
+            },
+        }
+    }
+}
+
 impl Driver {
-    /// Reads, verifies, compiles (or takes from the cache) and links a file. Blocks for as long as compiling takes.
+    /// Reads, verifies, has compiled (or takes from the cache) and links a file. Blocks for as long as compiling takes.
     pub fn load(
         engine: &Engine,
         path: &Path,
         sha256: Option<&[u8; 32]>,
     ) -> Result<Self, LoadError> {
-        let bytes = verify::read(path, sha256)?;
-        let component =
-            Component::new(engine.wasmtime(), &bytes).map_err(|error| LoadError::Compile {
-                path: path.to_owned(),
-                reason: format!("{error:#}"),
-            })?;
+        Self::from_verified(engine, &Verified::read(path, sha256)?)
+    }
+
+    /// As [`Driver::load`], from a file that was read and verified before.
+    pub fn from_verified(engine: &Engine, file: &Verified) -> Result<Self, LoadError> {
+        let path = file.path();
+        let Compiled {
+            component,
+            from_cache,
+        } = engine
+            .component(file.bytes())
+            .map_err(|error| LoadError::of_compiler(path, error))?;
         let imports = check_world(engine, &component, path)?;
         let unfit = |error: wasmtime::Error| LoadError::WrongSignature {
             path: path.to_owned(),
-            reason: format!("{error:#}"),
+            reason: shown(&format!("{error:#}"), MAX_REASON),
         };
         check_signatures(engine, &component).map_err(unfit)?;
         let pre = link(engine, &component).map_err(unfit)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 path: path.to_owned(),
-                digest: verify::digest(&bytes),
-                size: bytes.len() as u64,
+                digest: *file.digest(),
+                size: file.bytes().len() as u64,
                 imports,
                 engine: engine.clone(),
                 symbols: Symbols::default(),
+                from_cache,
                 pre,
             }),
         })
@@ -168,6 +228,11 @@ impl Driver {
     /// The size of the file, in bytes.
     pub fn size(&self) -> u64 {
         self.inner.size
+    }
+
+    /// Whether it had been compiled before.
+    pub fn is_from_cache(&self) -> bool {
+        self.inner.from_cache
     }
 
     /// The interfaces that it imports.
@@ -209,11 +274,11 @@ fn check_world(
     let component_type = component.component_type();
     let imports: Vec<String> = component_type
         .imports(engine.wasmtime())
-        .map(|(name, _)| name.to_owned())
+        .map(|(name, _)| shown(name, MAX_NAME))
         .collect();
     let exports: Vec<String> = component_type
         .exports(engine.wasmtime())
-        .map(|(name, _)| name.to_owned())
+        .map(|(name, _)| shown(name, MAX_NAME))
         .collect();
     if !exports.iter().any(|name| name == DRIVER_EXPORT) {
         let path = path.to_owned();
@@ -304,16 +369,6 @@ impl DriverInfo {
     const MAX_TEXT: usize = 256 * 1024;
 
     pub(super) fn from_abi(info: config::DriverInfo) -> Self {
-        let cut = |mut text: String, most: usize| {
-            if text.len() > most {
-                let end = (0..=most)
-                    .rev()
-                    .find(|at| text.is_char_boundary(*at))
-                    .unwrap_or(0);
-                text.truncate(end);
-            }
-            text
-        };
         let names = [
             (config::Capabilities::READ, "read"),
             (config::Capabilities::WRITE, "write"),
@@ -323,23 +378,23 @@ impl DriverInfo {
             (config::Capabilities::SCRIPTED_TIME, "scripted-time"),
         ];
         Self {
-            name: cut(info.name, 64),
-            version: cut(info.version, 64),
-            protocol: cut(info.protocol, 256),
-            settings_schema: cut(info.settings_schema, Self::MAX_TEXT),
-            device_schema: cut(info.device_schema, Self::MAX_TEXT),
-            address_help: cut(info.address_help, Self::MAX_TEXT),
+            name: shown(&info.name, 64),
+            version: shown(&info.version, 64),
+            protocol: shown(&info.protocol, 256),
+            settings_schema: shown_lines(&info.settings_schema, Self::MAX_TEXT),
+            device_schema: shown_lines(&info.device_schema, Self::MAX_TEXT),
+            address_help: shown_lines(&info.address_help, Self::MAX_TEXT),
             links: info
                 .links
                 .into_iter()
                 .take(64)
                 .map(|wish| LinkWish {
-                    name: cut(wish.name, 64),
+                    name: shown(&wish.name, 64),
                     kinds: wish
                         .kinds
                         .into_iter()
                         .take(16)
-                        .map(|kind| cut(kind, 64))
+                        .map(|kind| shown(&kind, 64))
                         .collect(),
                     required: wish.required,
                 })

@@ -1,17 +1,10 @@
 //! Where a driver's words go: the host's log, under the instance id, at a bounded rate and width.
 
-use std::fmt::Write as _;
-
 use crate::bindings::log::Level;
 use crate::event::MonotonicNs;
 use crate::ids::InstanceId;
-
-/// The longest line, in bytes; the rest is cut.
-const MAX_LINE: usize = 4096;
-/// Lines per second, in the long run.
-const LINES_PER_SECOND: u64 = 100;
-/// Lines at once.
-const BURST: u64 = 200;
+use crate::limits::{LOG_BURST as BURST, LOG_LINES, TEXT_BYTES};
+use crate::text::shown;
 
 /// The log of one incarnation.
 pub(super) struct LogPort {
@@ -43,7 +36,7 @@ impl LogPort {
             let dropped = std::mem::take(&mut self.dropped);
             tracing::warn!(target: "driver", instance = %self.instance, dropped, "log lines over the rate limit were dropped");
         }
-        let line = clean(message);
+        let line = shown(message, TEXT_BYTES);
         let instance = &self.instance;
         match level {
             Level::Error => tracing::error!(target: "driver", %instance, "{line}"),
@@ -55,7 +48,7 @@ impl LogPort {
     }
 
     fn refill(&mut self, now: MonotonicNs) {
-        const NS_PER_LINE: u64 = 1_000_000_000 / LINES_PER_SECOND;
+        const NS_PER_LINE: u64 = 1_000_000_000 / LOG_LINES;
         let earned = now.0.saturating_sub(self.refilled_at.0) / NS_PER_LINE;
         if earned > 0 {
             self.tokens = self.tokens.saturating_add(earned).min(BURST);
@@ -76,25 +69,6 @@ impl Drop for LogPort {
     }
 }
 
-/// Cuts a line and escapes what could move a terminal's cursor or forge another line.
-fn clean(message: &str) -> String {
-    let mut line = String::with_capacity(message.len().min(MAX_LINE));
-    for character in message.trim_end_matches('\n').chars() {
-        if line.len() + 12 > MAX_LINE {
-            line.push('…');
-            break;
-        }
-        let is_bidi = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if character.is_control() || is_bidi || matches!(character, '\u{2028}' | '\u{2029}') {
-            write!(line, "{}", character.escape_default())
-                .expect("writing to a string cannot fail");
-        } else {
-            line.push(character);
-        }
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,24 +79,6 @@ mod tests {
             channel: ChannelId::new("a").unwrap(),
             incarnation: 1,
         })
-    }
-
-    #[test]
-    fn terminal_escapes_and_forged_lines_are_shown_not_done() {
-        assert_eq!(
-            clean("a\u{1b}[2Jb\nERROR c\r\u{202e}d\n"),
-            "a\\u{1b}[2Jb\\nERROR c\\r\\u{202e}d"
-        );
-    }
-
-    #[test]
-    fn a_long_line_is_cut() {
-        let line = clean(&"ä".repeat(10_000));
-        assert!(
-            line.len() <= MAX_LINE && line.ends_with('…'),
-            "{}",
-            line.len()
-        );
     }
 
     #[test]

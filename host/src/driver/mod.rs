@@ -5,7 +5,7 @@
 //! ```
 //!
 //! - `verify`: bounds, the pinned digest, and what kind of file it is, before anything is compiled.
-//! - `census`: how many instances it is made of, before the compiler lays them out.
+//! - `census`: what it is made of, before the compiler lays it out and the engine makes room for it.
 //! - `load`: compiles, links, checks the world. One [`Driver`] serves every channel that uses the file.
 //! - `state`, `limiter`, `wasi`, `log_port`: what stands in a store beside the guest, and what the guest may reach: nothing.
 //! - `instance`: one life. A call takes the instance and gives it back only if it returned in order, so a store that
@@ -24,6 +24,7 @@ mod symbols;
 mod verify;
 mod wasi;
 
+pub use census::Census;
 pub use instance::{Budget, Instance, InstanceSpec, TurnStats};
 pub use load::{Driver, DriverInfo, LinkWish, LoadError};
-pub use verify::{MAX_COMPONENT_BYTES, VerifyError, digest};
+pub use verify::{Verified, VerifyError, digest};

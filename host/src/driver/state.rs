@@ -15,9 +15,7 @@ use super::wasi;
 use crate::bindings::{actions, config, events, log, types};
 use crate::event::{MonotonicNs, WallNs};
 use crate::ids::InstanceId;
-
-/// The most handles that a guest may hold at once.
-const MAX_HANDLES: usize = 1024;
+use crate::limits::HANDLES;
 
 /// The time as the guest sees it: it stands still within a turn.
 #[derive(Default)]
@@ -58,7 +56,7 @@ impl State {
         let time = Arc::new(TurnTime::default());
         let log = Arc::new(Mutex::new(LogPort::new(instance.clone())));
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_HANDLES);
+        table.set_max_capacity(HANDLES);
         Self {
             wasi: wasi::context(seed, &time, &log),
             table,

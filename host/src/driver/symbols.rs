@@ -14,7 +14,8 @@ use addr2line::gimli::{Dwarf, EndianSlice, LittleEndian};
 use wasmparser::{Parser, Payload};
 
 use super::verify;
-use crate::exit::Frame;
+use crate::exit::{Exit, Frame};
+use crate::text::shown;
 
 /// The most places that are remembered of one driver.
 const MAX_PLACES: usize = 4096;
@@ -91,10 +92,10 @@ fn read_symbols(path: &Path, digest: &[u8; 32], offsets: &[usize]) -> Option<Vec
                 .and_then(|function| function.raw_name().ok());
             let source = frame.location.as_ref().and_then(|location| {
                 let line = location.line.unwrap_or(0);
-                Some(format!(
-                    "{}:{line}:{}",
-                    location.file?,
-                    location.column.unwrap_or(0)
+                let (file, column) = (location.file?, location.column.unwrap_or(0));
+                Some(shown(
+                    &format!("{file}:{line}:{column}"),
+                    Exit::MAX_NAME_BYTES,
                 ))
             });
             frames.push(Frame {
@@ -112,12 +113,12 @@ fn read_symbols(path: &Path, digest: &[u8; 32], offsets: &[usize]) -> Option<Vec
     )
 }
 
-/// A function's name as its author wrote it, at most 512 characters.
+/// A function's name as its author wrote it.
 pub(super) fn demangle(name: &str) -> String {
-    format!("{:#}", rustc_demangle::demangle(name))
-        .chars()
-        .take(512)
-        .collect()
+    shown(
+        &format!("{:#}", rustc_demangle::demangle(name)),
+        Exit::MAX_NAME_BYTES,
+    )
 }
 
 /// One core module of a component.

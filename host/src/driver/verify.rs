@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::census::{self, MAX_INSTANCES};
+use super::census::{self, Census};
+use crate::limits::{COMPONENT_BYTES, INSTANCES};
+use crate::text::shown;
 
-/// The largest component file, in bytes.
-pub const MAX_COMPONENT_BYTES: u64 = 64 * 1024 * 1024;
+/// The longest text of a validator or compiler that is handed on, in bytes: it quotes the file.
+pub(super) const MAX_REASON: usize = 1_000;
 
 /// Why a file is no driver.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +32,7 @@ pub enum VerifyError {
     },
     /// It is larger than any driver may be.
     #[error(
-        "{path} has more than {MAX_COMPONENT_BYTES} bytes; strip it, or leave out what it does not need"
+        "{path} has more than {COMPONENT_BYTES} bytes; strip it, or leave out what it does not need"
     )]
     TooLarge {
         /// The file.
@@ -61,7 +63,7 @@ pub enum VerifyError {
     },
     /// It is made of more instances than any driver needs.
     #[error(
-        "{path} is made of {count} instances, and a driver may have {MAX_INSTANCES}; build it of fewer components and modules"
+        "{path} is made of {count} instances, and a driver may have {INSTANCES}; build it of fewer components and modules"
     )]
     TooManyInstances {
         /// The file.
@@ -89,14 +91,49 @@ pub(super) fn hex(digest: &[u8; 32]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Reads a file once, and checks what was read: what is compiled later is exactly what was checked here.
-pub(super) fn read(path: &Path, pinned: Option<&[u8; 32]>) -> Result<Vec<u8>, VerifyError> {
-    let bytes = contents(path)?;
-    check(path, &bytes, pinned)?;
-    Ok(bytes)
+/// A file that may be a driver: its bytes, as they were when they were checked. What is compiled later is exactly these.
+pub struct Verified {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    digest: [u8; 32],
+    census: Census,
 }
 
-/// What a file holds, cut one byte after [`MAX_COMPONENT_BYTES`]. Waits for nobody.
+impl Verified {
+    /// Reads a file once, and checks what was read.
+    pub fn read(path: &Path, pinned: Option<&[u8; 32]>) -> Result<Self, VerifyError> {
+        let bytes = contents(path)?;
+        let (digest, census) = check(path, &bytes, pinned)?;
+        Ok(Self {
+            path: path.to_owned(),
+            bytes,
+            digest,
+            census,
+        })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it held.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The SHA-256 of that.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// What one instance of it is made of.
+    pub fn census(&self) -> Census {
+        self.census
+    }
+}
+
+/// What a file holds, cut one byte after [`COMPONENT_BYTES`]. Waits for nobody.
 pub(super) fn contents(path: &Path) -> Result<Vec<u8>, VerifyError> {
     let unreadable = |error: std::io::Error| VerifyError::Unreadable {
         path: path.to_owned(),
@@ -117,14 +154,18 @@ pub(super) fn contents(path: &Path) -> Result<Vec<u8>, VerifyError> {
         });
     }
     let mut bytes = Vec::new();
-    file.take(MAX_COMPONENT_BYTES + 1)
+    file.take(COMPONENT_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
     Ok(bytes)
 }
 
-fn check(path: &Path, bytes: &[u8], pinned: Option<&[u8; 32]>) -> Result<(), VerifyError> {
-    if bytes.len() as u64 > MAX_COMPONENT_BYTES {
+fn check(
+    path: &Path,
+    bytes: &[u8],
+    pinned: Option<&[u8; 32]>,
+) -> Result<([u8; 32], Census), VerifyError> {
+    if bytes.len() as u64 > COMPONENT_BYTES {
         return Err(VerifyError::TooLarge {
             path: path.to_owned(),
         });
@@ -134,15 +175,15 @@ fn check(path: &Path, bytes: &[u8], pinned: Option<&[u8; 32]>) -> Result<(), Ver
             path: path.to_owned(),
         });
     }
-    if let Some(expected) = pinned {
-        let actual = digest(bytes);
-        if actual != *expected {
-            return Err(VerifyError::WrongDigest {
-                path: path.to_owned(),
-                actual: hex(&actual),
-                expected: hex(expected),
-            });
-        }
+    let actual = digest(bytes);
+    if let Some(expected) = pinned
+        && actual != *expected
+    {
+        return Err(VerifyError::WrongDigest {
+            path: path.to_owned(),
+            actual: hex(&actual),
+            expected: hex(expected),
+        });
     }
     if let Some((what, remedy)) = other_kind(bytes) {
         return Err(VerifyError::WrongKind {
@@ -151,25 +192,23 @@ fn check(path: &Path, bytes: &[u8], pinned: Option<&[u8; 32]>) -> Result<(), Ver
             remedy,
         });
     }
+    let invalid = |reason: String| VerifyError::Invalid {
+        path: path.to_owned(),
+        reason: shown(&reason, MAX_REASON),
+    };
     let mut validator =
         wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::default());
     validator
         .validate_all(bytes)
-        .map_err(|error| VerifyError::Invalid {
+        .map_err(|error| invalid(error.to_string()))?;
+    let census = census::count(bytes).map_err(|error| invalid(error.to_string()))?;
+    if census.instances > INSTANCES {
+        return Err(VerifyError::TooManyInstances {
             path: path.to_owned(),
-            reason: error.to_string(),
-        })?;
-    match census::count(bytes) {
-        Ok(count) if count > MAX_INSTANCES => Err(VerifyError::TooManyInstances {
-            path: path.to_owned(),
-            count,
-        }),
-        Ok(_) => Ok(()),
-        Err(error) => Err(VerifyError::Invalid {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        }),
+            count: census.instances,
+        });
     }
+    Ok((actual, census))
 }
 
 /// What the file is, where it is not a component (`\0asm`, version 0x0d, layer 1).

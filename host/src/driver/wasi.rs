@@ -19,11 +19,10 @@ use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder};
 use super::log_port::LogPort;
 use super::state::{State, TurnTime};
 use crate::bindings::log::Level;
+use crate::limits::{RANDOM_BYTES, TEXT_BYTES};
 
-/// The most random bytes in one call.
-const MAX_RANDOM_BYTES: u64 = 64 * 1024;
 /// Output that has no line end yet, in bytes; then it is logged as it is.
-const MAX_PARTIAL_LINE: usize = 4096;
+const MAX_PARTIAL_LINE: usize = TEXT_BYTES;
 
 /// The guest wanted to wait.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +45,7 @@ pub(super) fn context(seed: u64, time: &Arc<TurnTime>, log: &Arc<Mutex<LogPort>>
             seed.rotate_left(17) ^ 0x5bd1_e995,
         ))
         .insecure_random_seed(u128::from(seed) << 64 | u128::from(!seed))
-        .max_random_size(MAX_RANDOM_BYTES)
+        .max_random_size(RANDOM_BYTES)
         .wall_clock(TurnClock(time.clone()))
         .monotonic_clock(TurnClock(time.clone()))
         .allow_blocking_current_thread(false)

@@ -2,10 +2,8 @@
 
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-/// How often a running guest is looked at.
-pub const TICK: Duration = Duration::from_millis(5);
+use crate::limits::TICK;
 
 /// Ticks until it is dropped.
 pub(super) struct Ticker {

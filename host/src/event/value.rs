@@ -29,9 +29,9 @@ pub enum Value {
 
 impl Value {
     /// The longest text or byte string.
-    pub const MAX_BYTES: usize = 64 * 1024;
+    pub const MAX_BYTES: usize = crate::limits::VALUE_BYTES;
     /// The longest array.
-    pub const MAX_ELEMENTS: usize = 65_536;
+    pub const MAX_ELEMENTS: usize = crate::limits::VALUE_ELEMENTS;
 
     /// Whether a text, byte string or array keeps to its bound.
     pub fn is_within_bounds(&self) -> bool {

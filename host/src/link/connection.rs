@@ -27,6 +27,7 @@ use super::error::{DialError, broken_reason};
 use super::grant;
 use super::mail::{CloseReason, LinkEvent, LinkMail, StreamId};
 use super::pump::{Pumps, Stopped, drain};
+use super::room::{Held, Room};
 use super::state::LinkState;
 use super::transport::{self, Stream};
 use super::window::WindowExceeded;
@@ -37,7 +38,7 @@ use crate::event::MonotonicNs;
 use crate::ids::{ChannelId, ConnectionId};
 
 /// Bytes that may be on their way at once, where nothing else is said.
-pub const DEFAULT_SEND_WINDOW: u32 = 256 * 1024;
+pub const DEFAULT_SEND_WINDOW: u32 = crate::limits::SEND_WINDOW;
 
 /// How long `close` waits for the bytes that are queued.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
@@ -66,6 +67,8 @@ pub struct OpenOptions {
     pub seed: u64,
     /// Bytes that may be on their way at once, at least 1. See [`DEFAULT_SEND_WINDOW`].
     pub send_window: u32,
+    /// Where received bytes have room until the channel takes them.
+    pub room: Room,
 }
 
 /// The channel's handle on a connection. Dropping it ends the task and the stream at once.
@@ -355,6 +358,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             clock: self.options.clock,
             connection: self.options.id,
             stream: id,
+            room: &self.options.room,
         };
         let mut write = pin!(pumps.write(&mut writer));
         let wish = tokio::select! {
@@ -446,6 +450,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             incarnation,
             at,
             event,
+            held: Held::default(),
         })
     }
 }

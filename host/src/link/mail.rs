@@ -1,11 +1,12 @@
 //! What a connection tells its channel.
 
+use super::room::Held;
 use crate::event::MonotonicNs;
 use crate::ids::ConnectionId;
 
 /// Something that happened on a connection. Every one goes through the channel's mailbox, in the order in which
 /// it happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct LinkMail {
     /// Where.
     pub connection: ConnectionId,
@@ -16,6 +17,8 @@ pub struct LinkMail {
     pub at: MonotonicNs,
     /// What.
     pub event: LinkEvent,
+    /// The room that it takes up while it waits.
+    pub held: Held,
 }
 
 /// What may happen on a connection.

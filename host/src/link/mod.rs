@@ -40,6 +40,7 @@ mod grant;
 mod mail;
 mod pump;
 mod resolve;
+mod room;
 mod state;
 mod tcp;
 mod transport;
@@ -50,5 +51,6 @@ mod tests;
 
 pub use connection::{Connection, DEFAULT_SEND_WINDOW, OpenOptions, Survivor};
 pub use mail::{CloseReason, LinkEvent, LinkMail, StreamId};
+pub use room::{Held, Room};
 pub use state::LinkState;
 pub use window::WindowExceeded;

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::desk::Desk;
 use super::mail::{LinkEvent, LinkMail, StreamId};
+use super::room::{Held, Room};
 use super::transport::{Reader, Writer};
 use crate::clock::Clock;
 use crate::ids::ConnectionId;
@@ -43,6 +44,7 @@ pub(super) struct Pumps<'a, M> {
     pub(super) clock: Clock,
     pub(super) connection: ConnectionId,
     pub(super) stream: StreamId,
+    pub(super) room: &'a Room,
 }
 
 impl<M: From<LinkMail>> Pumps<'_, M> {
@@ -61,6 +63,7 @@ impl<M: From<LinkMail>> Pumps<'_, M> {
                 },
             };
             let (at, reader_of) = (self.clock.monotonic(), self.desk.incarnation());
+            let held = self.room.take(bytes.len()).await;
             let Ok(place) = self.mailbox.reserve().await else {
                 return Stopped::MailboxGone;
             };
@@ -78,6 +81,7 @@ impl<M: From<LinkMail>> Pumps<'_, M> {
                     incarnation,
                     at,
                     event,
+                    held,
                 }));
             }
         }
@@ -118,6 +122,7 @@ impl<M: From<LinkMail>> Pumps<'_, M> {
                     incarnation,
                     at,
                     event,
+                    held: Held::default(),
                 }));
             }
         }
@@ -173,12 +178,16 @@ mod tests {
 
     impl Rig {
         fn new() -> Self {
+            Self::with(1, Room::new(1 << 20))
+        }
+
+        fn with(events: usize, room: Room) -> Self {
             let desk = Arc::new(Desk::new(1, 1_000));
             desk.opened(Told {
                 stream: STREAM,
                 peer: "peer".to_owned(),
             });
-            let (sender, mailbox) = mpsc::channel(1);
+            let (sender, mailbox) = mpsc::channel(events);
             let (mut peer, ours): (DuplexStream, _) = duplex(PIPE);
             let (reader, _) = split(ours);
             let tracker = TaskTracker::new();
@@ -197,6 +206,7 @@ mod tests {
                     clock: Clock::start(),
                     connection: ConnectionId(5),
                     stream: STREAM,
+                    room: &room,
                 };
                 pumps.read(&mut (Box::new(reader) as Reader)).await
             });
@@ -231,6 +241,23 @@ mod tests {
             rig.mailbox.recv().await.unwrap();
             assert_eq!(rig.taken().await, full + more * PIPE);
         }
+    }
+
+    #[tokio::test]
+    async fn a_mailbox_with_room_for_events_but_not_for_bytes_stops_the_peer() {
+        let least = MAX_RECEIVED;
+        let mut rig = Rig::with(10_000, Room::new(0));
+        let pieces = least / PIPE;
+        let full = (pieces + 2) * PIPE;
+        assert_eq!(
+            rig.taken().await,
+            full,
+            "what has room, one in hand, one in the pipe"
+        );
+        let mail = rig.mailbox.recv().await.unwrap();
+        assert_eq!(rig.taken().await, full, "it is still held");
+        drop(mail);
+        assert_eq!(rig.taken().await, full + PIPE);
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
+use super::room::Room;
 use super::*;
 use crate::clock::Clock;
 use crate::config::{Connect, Link, OnRestart};
@@ -48,6 +49,7 @@ pub(super) fn options(link: Link) -> OpenOptions {
         incarnation: 1,
         seed: 1,
         send_window: DEFAULT_SEND_WINDOW,
+        room: Room::new(1 << 20),
     }
 }
 
@@ -124,7 +126,7 @@ impl Channel {
 
     /// The task has ended, and nothing more was said.
     async fn ended(mut self) {
-        assert_eq!(self.mailbox.recv().await, None);
+        assert!(self.mailbox.recv().await.is_none());
         self.tracker.close();
         soon(self.tracker.wait()).await;
     }
@@ -511,7 +513,7 @@ async fn dropping_the_handle_ends_stream_and_task() {
     } = channel;
     drop(connection);
     assert_eq!(soon(peer.read(&mut [0; 1])).await.unwrap(), 0);
-    assert_eq!(mailbox.recv().await, None, "nobody is told");
+    assert!(mailbox.recv().await.is_none(), "nobody is told");
     tracker.close();
     soon(tracker.wait()).await;
 }

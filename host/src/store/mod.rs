@@ -36,7 +36,7 @@ pub use error::StoreError;
 pub use keep::{Keep, Ledger, List, Slot};
 
 /// The largest saved state, in bytes.
-pub const MAX_STATE_BYTES: usize = 1024 * 1024;
+pub const MAX_STATE_BYTES: usize = crate::limits::STATE_BYTES;
 
 /// What a driver asked to be kept for its next incarnation.
 pub static SAVED_STATE: Slot = Slot {

@@ -18,7 +18,7 @@ use crate::bus::Bus;
 use crate::channel::{Connections, Shared, SharedParts, mailbox};
 use crate::clock::Clock;
 use crate::config::{self, Checked, Faults};
-use crate::engine::EngineError;
+use crate::engine::{Compiler, EngineError};
 use crate::event::WallNs;
 use crate::history::Chronicle;
 use crate::lifecycle::{Machine, Order};
@@ -71,14 +71,16 @@ impl Host {
     /// Locks `data_dir`, loads the drivers, checks every channel, starts those that are enabled.
     pub async fn start(
         config: Checked<config::Host>,
+        compiler: Compiler,
         progress: impl Fn(Progress),
     ) -> Result<Self, StartError> {
-        Self::start_with_bus(config, Bus::new(), progress).await
+        Self::start_with_bus(config, compiler, Bus::new(), progress).await
     }
 
     /// As [`Host::start`], on a bus that consumers have already subscribed to, so that they miss nothing.
     pub async fn start_with_bus(
         config: Checked<config::Host>,
+        compiler: Compiler,
         bus: Bus,
         progress: impl Fn(Progress),
     ) -> Result<Self, StartError> {
@@ -89,8 +91,7 @@ impl Host {
                 path: config.value.data_dir.clone(),
                 reason: error.to_string(),
             })??;
-        let engine = prepare::engine(&config.value)?;
-        let (mut ready, faults) = prepare::prepare(&engine, &config, &progress).await;
+        let (mut ready, faults) = prepare::prepare(&config, compiler, &progress).await?;
         if let Some(faults) = Faults::new(config.locations.file(), faults, 0) {
             return Err(StartError::Config(faults));
         }

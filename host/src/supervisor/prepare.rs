@@ -3,24 +3,28 @@
 //! All of it is checked, so that an operator sees every fault at once, each with its line.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::abi_config::abi_config;
 use crate::clock::Clock;
 use crate::config::{Channel, Checked, Fault, Faults, Host, Locations};
-use crate::driver::{Budget, Driver, DriverInfo, Instance, InstanceSpec, LoadError};
-use crate::engine::{Engine, EngineError, EngineOptions};
+use crate::driver::{Budget, Driver, DriverInfo, Instance, InstanceSpec, LoadError, Verified};
+use crate::engine::{Compiler, Engine, EngineError, EngineOptions, Pool};
 use crate::exit::Exit;
 use crate::ids::InstanceId;
+use crate::limits::{START_FUEL, START_TIME, TEXT_BYTES};
+use crate::text::shown;
 
 /// What a start-up is doing.
 #[derive(Clone, Debug)]
 pub enum Progress {
-    /// A driver is being loaded; if it is not in the cache it is compiled, which may take seconds.
+    /// A driver is being loaded; if it is not in the cache it is compiled, which may take seconds. Several may be loaded at
+    /// once.
     Compiling {
         /// The file.
         driver: PathBuf,
@@ -29,12 +33,12 @@ pub enum Progress {
         /// How many drivers there are.
         of: usize,
     },
-    /// A driver is ready.
+    /// A driver is ready, or is known not to be.
     Compiled {
         /// The file.
         driver: PathBuf,
-        /// Whether it came out of the cache.
-        from_cache: bool,
+        /// Whether it came out of the cache; `None` if it came not at all.
+        from_cache: Option<bool>,
         /// How long it took.
         took: Duration,
     },
@@ -54,28 +58,41 @@ pub(super) struct Prepared {
     pub(super) can: Vec<&'static str>,
 }
 
+/// The longest place that a driver may name in a fault, in bytes.
+const MAX_PLACE: usize = 256;
+
 /// A driver's file, and what its digest must be.
 type File = (PathBuf, Option<[u8; 32]>);
 
 /// The budget for instantiation, `describe` and `configure`: larger than a turn's, since it comes once.
 pub(super) fn start_budget(channel: &Channel) -> Budget {
     Budget {
-        fuel: channel.limits.fuel_per_turn.max(2_000_000_000),
-        deadline: channel.limits.turn_deadline.max(Duration::from_secs(10)),
+        fuel: channel.limits.fuel_per_turn.max(START_FUEL),
+        deadline: channel.limits.turn_deadline.max(START_TIME),
     }
 }
 
-/// The engine for a configuration.
-pub(super) fn engine(config: &Host) -> Result<Engine, EngineError> {
+/// The engine for a configuration, with room for what its drivers are made of.
+fn engine(
+    config: &Host,
+    compiler: Compiler,
+    files: &[File],
+    read: &HashMap<File, Result<Verified, String>>,
+) -> Result<Engine, EngineError> {
     let max_memory = config
         .channels
         .iter()
         .map(|channel| channel.limits.memory)
         .max();
+    let needs = files.iter().map(|file| match read.get(file) {
+        Some(Ok(verified)) => (verified.census().memories, verified.census().tables),
+        Some(Err(_)) | None => (0, 0),
+    });
     Engine::new(&EngineOptions {
-        instances: u32::try_from(config.channels.len()).unwrap_or(u32::MAX),
-        max_memory: max_memory.unwrap_or(1 << 20),
-        cache_dir: Some(config.data_dir.join("cache")),
+        pool: Pool::of(needs, max_memory.unwrap_or(1 << 20)),
+        cache_dir: config.data_dir.join("cache"),
+        compiler,
+        compile: config.compile.clone(),
     })
 }
 
@@ -83,20 +100,19 @@ pub(super) fn engine(config: &Host) -> Result<Engine, EngineError> {
 /// Gives `None` if there is nothing to say.
 pub async fn preflight(
     config: &Checked<Host>,
+    compiler: Compiler,
     progress: impl Fn(Progress),
 ) -> Result<Option<Faults>, EngineError> {
-    let engine = engine(&config.value)?;
-    let (_, faults) = prepare(&engine, config, &progress).await;
+    let (_, faults) = prepare(config, compiler, &progress).await?;
     Ok(Faults::new(config.locations.file(), faults, 0))
 }
 
 /// Loads every driver and checks every channel. A channel with a fault has no entry.
 pub(super) async fn prepare(
-    engine: &Engine,
     config: &Checked<Host>,
+    compiler: Compiler,
     progress: &impl Fn(Progress),
-) -> (HashMap<usize, Prepared>, Vec<Fault>) {
-    let mut drivers: HashMap<File, Result<(Driver, DriverInfo), String>> = HashMap::new();
+) -> Result<(HashMap<usize, Prepared>, Vec<Fault>), EngineError> {
     let mut wanted: Vec<File> = Vec::new();
     let mut paths = Vec::with_capacity(config.value.channels.len());
     for channel in &config.value.channels {
@@ -107,10 +123,9 @@ pub(super) async fn prepare(
         }
         paths.push(key);
     }
-    for (index, key) in wanted.iter().enumerate() {
-        let loaded = load(engine, key, (index + 1, wanted.len()), progress).await;
-        drivers.insert(key.clone(), loaded);
-    }
+    let read = read_all(&wanted).await?;
+    let engine = engine(&config.value, compiler, &paths, &read)?;
+    let drivers = load_all(&engine, &wanted, read, progress).await?;
     let mut ready = HashMap::new();
     let mut faults = Vec::new();
     for (index, (channel, key)) in config.value.channels.iter().zip(&paths).enumerate() {
@@ -123,7 +138,69 @@ pub(super) async fn prepare(
             Err(found) => faults.extend(locate(&config.locations, channel, found)),
         }
     }
-    (ready, faults)
+    Ok((ready, faults))
+}
+
+/// How many files are read, or loaded, at once.
+fn at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Reads and verifies the files, before anything is made or compiled.
+async fn read_all(wanted: &[File]) -> Result<HashMap<File, Result<Verified, String>>, EngineError> {
+    let mut reading = futures_util::stream::iter(wanted.iter().cloned())
+        .map(|file| async move {
+            let (path, pinned) = file.clone();
+            let read = tokio::task::spawn_blocking(move || Verified::read(&path, pinned.as_ref()));
+            (file, read.await)
+        })
+        .buffer_unordered(at_once());
+    let mut files = HashMap::new();
+    while let Some((file, read)) = reading.next().await {
+        let read = read
+            .map_err(|error| EngineError::Compile(format!("reading a driver failed: {error}")))?;
+        files.insert(file, read.map_err(|error| error.to_string()));
+    }
+    Ok(files)
+}
+
+/// Loads drivers, several at once.
+async fn load_all(
+    engine: &Engine,
+    wanted: &[File],
+    mut read: HashMap<File, Result<Verified, String>>,
+    progress: &impl Fn(Progress),
+) -> Result<HashMap<File, Result<(Driver, DriverInfo), String>>, EngineError> {
+    let verified: Vec<_> = wanted
+        .iter()
+        .enumerate()
+        .filter_map(|(index, key)| Some((index, key, read.remove(key)?)))
+        .collect();
+    let mut loading = futures_util::stream::iter(verified)
+        .map(|(index, key, file)| async move {
+            let loaded = match file {
+                Ok(file) => load(engine, file, (index + 1, wanted.len()), progress).await,
+                Err(reason) => Err(LoadFault::OfDriver(reason)),
+            };
+            (key, loaded)
+        })
+        .buffer_unordered(at_once());
+    let mut drivers = HashMap::new();
+    while let Some((key, loaded)) = loading.next().await {
+        let loaded = match loaded {
+            Ok(loaded) => Ok(loaded),
+            Err(LoadFault::OfDriver(reason)) => Err(reason),
+            Err(LoadFault::OfHost(reason)) => return Err(EngineError::Compile(reason)),
+        };
+        drivers.insert(key.clone(), loaded);
+    }
+    Ok(drivers)
+}
+
+/// Whose fault it is that a driver is not there.
+enum LoadFault {
+    OfDriver(String),
+    OfHost(String),
 }
 
 fn locate(locations: &Locations, channel: &Channel, found: Vec<(String, String)>) -> Vec<Fault> {
@@ -146,50 +223,47 @@ fn existing(candidates: &[PathBuf; 2]) -> PathBuf {
 
 async fn load(
     engine: &Engine,
-    key: &File,
+    file: Verified,
     (index, of): (usize, usize),
     progress: &impl Fn(Progress),
-) -> Result<(Driver, DriverInfo), String> {
-    let path = key.0.clone();
+) -> Result<(Driver, DriverInfo), LoadFault> {
+    let path = file.path().to_owned();
     progress(Progress::Compiling {
         driver: path.clone(),
         index,
         of,
     });
     let began = Instant::now();
-    let (misses, _) = engine.cache_misses_and_hits();
-    let driver = load_blocking(engine, &path, key.1).await?;
-    let from_cache = engine.cache_misses_and_hits().0 == misses;
+    let loaded = load_blocking(engine, file).await;
     progress(Progress::Compiled {
         driver: path,
-        from_cache,
+        from_cache: loaded.as_ref().ok().map(Driver::is_from_cache),
         took: began.elapsed(),
     });
-    let fault = |exit: Exit| {
-        let path = key.0.display();
-        format!("{path}: {exit}; {}", exit.kind.remedy())
-    };
-    let instance = scratch(&driver, &describe_spec()).await.map_err(fault)?;
-    let (_, info) = instance.describe().await.map_err(fault)?;
+    let driver = loaded?;
+    let of_driver = |exit: Exit| LoadFault::OfDriver(format!("{exit}; {}", exit.kind.remedy()));
+    let instance = scratch(&driver, &describe_spec())
+        .await
+        .map_err(of_driver)?;
+    let (_, info) = instance.describe().await.map_err(of_driver)?;
     Ok((driver, info))
 }
 
-async fn load_blocking(
-    engine: &Engine,
-    path: &Path,
-    sha256: Option<[u8; 32]>,
-) -> Result<Driver, String> {
-    let (engine, path) = (engine.clone(), path.to_owned());
-    tokio::task::spawn_blocking(move || Driver::load(&engine, &path, sha256.as_ref()))
+async fn load_blocking(engine: &Engine, file: Verified) -> Result<Driver, LoadFault> {
+    let engine = engine.clone();
+    tokio::task::spawn_blocking(move || Driver::from_verified(&engine, &file))
         .await
-        .map_err(|error| format!("loading failed: {error}"))?
-        .map_err(|error: LoadError| error.to_string())
+        .map_err(|error| LoadFault::OfHost(format!("loading a driver failed: {error}")))?
+        .map_err(|error| match error {
+            LoadError::Host { .. } => LoadFault::OfHost(error.to_string()),
+            _ => LoadFault::OfDriver(error.to_string()),
+        })
 }
 
 fn describe_spec() -> InstanceSpec {
     let budget = Budget {
-        fuel: 2_000_000_000,
-        deadline: Duration::from_secs(10),
+        fuel: START_FUEL,
+        deadline: START_TIME,
     };
     InstanceSpec {
         instance: scratch_id(),
@@ -249,7 +323,12 @@ async fn check_channel(
                 .into_iter()
                 .take(Faults::MAX)
                 .filter(|fault| !of_links(&fault.at))
-                .map(|fault| (fault.at, fault.message))
+                .map(|fault| {
+                    (
+                        shown(&fault.at, MAX_PLACE),
+                        shown(&fault.message, TEXT_BYTES),
+                    )
+                })
                 .collect();
             faults.extend(refused);
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bulkhead::bus::{Bus, Happened, Message, Received, Subscription};
 use bulkhead::channel::{ChannelStatus, RequestError};
 use bulkhead::config::{self, Origin};
+use bulkhead::engine::Compiler;
 use bulkhead::event::{Quality, Sample, Value};
 use bulkhead::exit::{Exit, ExitKind};
 use bulkhead::ids::TagId;
@@ -168,7 +169,7 @@ impl Stage {
             config::parse(&text, &origin).unwrap_or_else(|faults| panic!("{text}\n{faults}"));
         let bus = Bus::new();
         let subscription = bus.subscribe(100_000);
-        match Host::start_with_bus(config, bus, |_| {}).await {
+        match Host::start_with_bus(config, Compiler::InProcess, bus, |_| {}).await {
             Ok(host) => Ok(Self {
                 host,
                 bus: subscription,

@@ -142,6 +142,7 @@ fn what_the_file_says_is_what_the_host_sees() {
         data_dir = "/var/lib/bulkhead"
         restarts_per_second = 5
         restart_burst = 1
+        compile = {{ memory = "256MiB", processor_time = "10m", time = "1h" }}
         [http]
         listen = "off"
         [[channel]]
@@ -197,6 +198,11 @@ fn what_the_file_says_is_what_the_host_sees() {
             restarts: RestartRate {
                 per_second: 5,
                 burst: 1,
+            },
+            compile: CompileLimits {
+                memory: 268435456,
+                processor_time: 600s,
+                time: 3600s,
             },
             http: None,
             channels: [

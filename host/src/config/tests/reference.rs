@@ -7,8 +7,9 @@ const REFERENCE: &str = include_str!("../../../../docs/CONFIG.md");
 
 #[test]
 fn the_reference_lists_every_key_and_no_other() {
-    let chapters: [(&str, &[&Keys]); 11] = [
+    let chapters: [(&str, &[&Keys]); 12] = [
         ("## `[host]`", &[&resolve::HOST]),
+        ("### `compile", &[&resolve::COMPILE]),
         ("## `[http]`", &[&resolve::HTTP]),
         ("## `[[channel]]`", &[&channel::CHANNEL]),
         ("### `limits", &[&channel::LIMITS]),

@@ -1,7 +1,8 @@
-//! Answers polls until it returns an error from `turn`: `settings = { after = 3 }` lets three polls pass.
+//! Answers polls until it returns an error from `turn`: `settings = { after = 3 }` lets three polls pass, and `message` is what
+//! the error says.
 #![cfg(target_arch = "wasm32")]
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use bulkhead_sdk::abi::{
     Action, Capabilities, ChannelConfig, ConfigFault, DriverInfo, Error, Event, Happening, Instant,
@@ -17,10 +18,17 @@ struct Errs;
 struct Settings {
     #[serde(default)]
     after: u32,
+    #[serde(default = "on_fire")]
+    message: String,
+}
+
+fn on_fire() -> String {
+    "the line is on fire".to_owned()
 }
 
 thread_local! {
     static POLLS_LEFT: Cell<u32> = const { Cell::new(0) };
+    static MESSAGE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 impl Guest for Errs {
@@ -46,6 +54,7 @@ impl Guest for Errs {
             }]
         })?;
         POLLS_LEFT.set(settings.after);
+        MESSAGE.set(settings.message);
         Ok(())
     }
 
@@ -57,7 +66,7 @@ impl Guest for Errs {
                     let Some(left) = POLLS_LEFT.get().checked_sub(1) else {
                         return Err(Error {
                             code: 17,
-                            message: "the line is on fire".to_owned(),
+                            message: MESSAGE.take(),
                             trace: Some("in the cable\nin the cabinet".to_owned()),
                         });
                     };

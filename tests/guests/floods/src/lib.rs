@@ -4,14 +4,15 @@
 //!   once. For ever, and each turn is in order.
 //! - `actions`: `count` actions in the turn of each poll; a million of them is more than a list may have.
 //! - `logs`: `count` log lines in the turn of each poll, with terminal escapes and forged line ends.
+//! - `alarms`: `count` alarms in the turn of each poll, with line ends in their words.
 //! - `metrics`: `count` metrics of different names in the turn of each poll.
 #![cfg(target_arch = "wasm32")]
 
 use std::cell::RefCell;
 
 use bulkhead_sdk::abi::{
-    Action, Capabilities, ChannelConfig, ConfigFault, DriverInfo, Error, Event, Happening, Instant,
-    Level, Metric, PollDone, Publish, Quality, Sample, SetTimer, Value,
+    Action, Alarm, Capabilities, ChannelConfig, ConfigFault, DriverInfo, Error, Event, Happening,
+    Instant, Level, Metric, PollDone, Publish, Quality, Sample, SetTimer, Value,
 };
 use bulkhead_sdk::bindings::bulkhead::channel::log;
 use bulkhead_sdk::bindings::exports::bulkhead::channel::driver::Guest;
@@ -26,6 +27,7 @@ enum What {
     Actions,
     Logs,
     Metrics,
+    Alarms,
 }
 
 #[derive(Clone, Deserialize)]
@@ -78,6 +80,14 @@ impl Guest for Floods {
                         What::Logs => (0..count).for_each(|line| {
                             log::write(Level::Info, &format!("line {line}\u{1b}[2J\nERROR forged"));
                         }),
+                        What::Alarms => actions.extend((0..count).map(|number| {
+                            Action::Alarm(Alarm {
+                                code: format!("code\u{1b}[2J-{}", "x".repeat(100)),
+                                active: number % 2 == 0,
+                                message: format!("alarm {number}\nERROR forged"),
+                                device: None,
+                            })
+                        })),
                         What::Metrics => actions.extend((0..count).map(|number| {
                             Action::Metric(Metric {
                                 name: format!("metric-{number}"),
