@@ -57,10 +57,10 @@ impl Machine {
     pub fn late_at_most(&self, polls: u64, processes: &[u32]) -> Result<u64> {
         let others = self.others_percent(processes)?;
         if others <= OTHERS_PERCENT {
-            return Ok(polls / 200);
+            return Ok(polls.div_ceil(200));
         }
         println!("others used {others} % of this machine: one poll of fifty may be late");
-        Ok(polls / 50)
+        Ok(polls.div_ceil(50))
     }
 }
 
