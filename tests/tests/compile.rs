@@ -34,7 +34,7 @@ fn laborious() -> Vec<u8> {
             functions,
             "(func $f{number} (param i32) (result i32) (local i32 i32 i32 i32)"
         )
-        .unwrap();
+        .expect("a string takes it");
         for step in 0..200 {
             let (to, from) = (1 + step % 4, 1 + (step + 1) % 4);
             write!(
@@ -42,7 +42,7 @@ fn laborious() -> Vec<u8> {
                 "(if (i32.lt_s (local.get {from}) (i32.const {step})) (then (local.set {to} (i32.add (local.get 0) (local.get {from})))) \
                  (else (local.set {to} (i32.mul (local.get {to}) (i32.const {number})))))"
             )
-            .unwrap();
+            .expect("a string takes it");
         }
         functions += "local.get 1)";
     }
@@ -63,7 +63,7 @@ fn options(folder: &Folder, compiler: Compiler) -> EngineOptions {
 }
 
 fn child() -> Compiler {
-    Compiler::Child(paths::bulkhead().unwrap())
+    Compiler::Child(paths::bulkhead().expect("the binary was built"))
 }
 
 /// A compiler that is not there: whoever gets along with it compiled nothing.

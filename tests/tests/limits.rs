@@ -129,7 +129,7 @@ fn a_flood_of_alarms_is_refused_and_what_is_within_bounds_is_told_tamely() -> Re
         let (code, message) = (data["code"].as_str(), data["message"].as_str());
         let (code, message) = (code.context("a code")?, message.context("a message")?);
         assert!(
-            code.len() <= 64 && is_tame(code) && code.starts_with(r"code\u{1b}[2J"),
+            code.len() <= 80 && is_tame(code) && code.starts_with(r"code\u{1b}[2J"),
             "{code}"
         );
         assert!(

@@ -146,14 +146,24 @@ pub(super) fn contents(path: &Path) -> Result<Vec<u8>, VerifyError> {
         .custom_flags(no_waiting)
         .open(path)
         .map_err(unreadable)?;
-    if !file.metadata().map_err(unreadable)?.is_file() {
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
         return Err(VerifyError::WrongKind {
             path: path.to_owned(),
             what: "not a file",
             remedy: "name the .wasm file itself",
         });
     }
-    let mut bytes = Vec::new();
+    let too_large = || VerifyError::TooLarge {
+        path: path.to_owned(),
+    };
+    let expected = metadata.len();
+    if expected > COMPONENT_BYTES {
+        return Err(too_large());
+    }
+    // One more than it says, so that the end is seen without growing.
+    let room = usize::try_from(expected + 1).map_err(|_| too_large())?;
+    let mut bytes = Vec::with_capacity(room);
     file.take(COMPONENT_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;

@@ -7,13 +7,12 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
 
 use super::compiler::Compiler;
-use super::{EngineOptions, Pool, cache, wasmtime_engine};
+use super::{EngineError, EngineOptions, Pool, cache, is_out_of_memory, wasmtime_engine};
 use crate::config::CompileLimits;
 use crate::limits::COMPONENT_BYTES;
 use crate::text::shown;
@@ -118,7 +117,13 @@ fn work(order: &Order) -> Answer {
         compiler: Compiler::InProcess,
         compile: order.limits.clone(),
     };
-    let failed = |error: super::EngineError| Answer::Failed(error.to_string());
+    let failed = |error: EngineError| match error {
+        EngineError::Create {
+            out_of_memory: true,
+            ..
+        } => Answer::OutOfMemory,
+        _ => Answer::Failed(error.to_string()),
+    };
     let cache = match cache::open_at(&order.workshop) {
         Ok(cache) => cache,
         Err(error) => return failed(error),
@@ -149,14 +154,7 @@ fn file(order: &Order, name: &str) -> Answer {
 }
 
 fn refusal(error: &wasmtime::Error) -> Answer {
-    let out_of_memory = error.chain().any(|cause| {
-        let errno = cause.downcast_ref::<Errno>() == Some(&Errno::NOMEM);
-        let io = cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::OutOfMemory);
-        errno || io
-    });
-    if out_of_memory {
+    if is_out_of_memory(error) {
         Answer::OutOfMemory
     } else {
         Answer::Refused(shown(&format!("{error:#}"), MAX_REASON))

@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use wasmtime::component::Component;
 use wasmtime::{
     Cache, Config, InstanceAllocationStrategy, ModuleVersionStrategy, PoolingAllocationConfig,
@@ -112,6 +113,8 @@ pub enum EngineError {
         instances: u32,
         /// What wasmtime says.
         reason: String,
+        /// Whether it was memory that the system refused.
+        out_of_memory: bool,
     },
     /// More memory maps than the system allows.
     #[error(
@@ -257,6 +260,7 @@ fn wasmtime_engine(
     let create = |reason: wasmtime::Error| EngineError::Create {
         instances,
         reason: format!("{reason:#}"),
+        out_of_memory: is_out_of_memory(&reason),
     };
     let mut config = Config::new();
     if with_compiler {
@@ -283,6 +287,17 @@ fn wasmtime_engine(
     wasmtime::Engine::new(&config).map_err(create)
 }
 
+/// Whether the system refused memory.
+fn is_out_of_memory(error: &wasmtime::Error) -> bool {
+    error.chain().any(|cause| {
+        let errno = cause.downcast_ref::<Errno>() == Some(&Errno::NOMEM);
+        let io = cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::OutOfMemory);
+        errno || io
+    })
+}
+
 fn pool(room: Pool) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(room.instances)
@@ -293,6 +308,8 @@ fn pool(room: Pool) -> PoolingAllocationConfig {
         .total_stacks(room.instances)
         .max_core_instances_per_component(CORE_INSTANCES)
         .max_memories_per_component(MEMORIES)
+        .max_memories_per_module(MEMORIES)
+        .max_tables_per_module(TABLES)
         .max_tables_per_component(TABLES)
         .max_component_instance_size(1024 * 1024)
         .max_core_instance_size(1024 * 1024)

@@ -173,11 +173,9 @@ impl World {
             Ok(step) => {
                 // What an operator wants is done, and begins with all attempts.
                 plant.should_run = order != Order::Stop;
-                if order != Order::Stop {
-                    if step.effect != Effect::AskToStop {
-                        plant.spent = 0;
-                        assert_eq!(plant.machine.attempts(), 0, "{order:?}");
-                    }
+                if order != Order::Stop && step.effect != Effect::AskToStop {
+                    plant.spent = 0;
+                    assert_eq!(plant.machine.attempts(), 0, "{order:?}");
                 }
                 self.follow(which, step);
             }

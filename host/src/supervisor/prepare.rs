@@ -236,12 +236,15 @@ async fn load(
     let began = Instant::now();
     let loaded = load_blocking(engine, file).await;
     progress(Progress::Compiled {
-        driver: path,
+        driver: path.clone(),
         from_cache: loaded.as_ref().ok().map(Driver::is_from_cache),
         took: began.elapsed(),
     });
     let driver = loaded?;
-    let of_driver = |exit: Exit| LoadFault::OfDriver(format!("{exit}; {}", exit.kind.remedy()));
+    let of_driver = |exit: Exit| {
+        let path = path.display();
+        LoadFault::OfDriver(format!("{path}: {exit}; {}", exit.kind.remedy()))
+    };
     let instance = scratch(&driver, &describe_spec())
         .await
         .map_err(of_driver)?;

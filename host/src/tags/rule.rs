@@ -176,7 +176,7 @@ impl Rule {
 
     /// From the device's terms to engineering units.
     #[inline]
-    pub(super) fn from_device(&self, value: Value) -> Value {
+    pub(super) fn in_units(&self, value: Value) -> Value {
         match self.scale {
             Scale::None => value,
             scale => scale.apply(value),
@@ -237,10 +237,7 @@ mod tests {
     #[test]
     fn raw_values_are_scaled_by_hand_computed_figures() {
         let check = |kind: &str, scale, offset, raw: Value, expected: Value| {
-            assert_eq!(
-                Rule::new(&tag(kind, scale, offset)).from_device(raw),
-                expected
-            );
+            assert_eq!(Rule::new(&tag(kind, scale, offset)).in_units(raw), expected);
         };
         check("int16", 1.0, 0.0, Value::Int(-7), Value::Int(-7));
         check("int16", 0.5, 0.0, Value::Int(-7), Value::Float(-3.5));

@@ -174,9 +174,7 @@ impl TagTable {
 
     /// A value in the device's terms, in engineering units. `None` if there is no such tag.
     pub fn to_engineering(&self, tag: TagId, value: Value) -> Option<Value> {
-        self.rules
-            .get(tag.index())
-            .map(|rule| rule.from_device(value))
+        self.rules.get(tag.index()).map(|rule| rule.in_units(value))
     }
 
     /// What is known of one tag.
@@ -270,7 +268,7 @@ fn take_any(
         && !sample.quality.is_bad()
     {
         if rule.fits(&value) {
-            sample.value = Some(rule.from_device(value));
+            sample.value = Some(rule.in_units(value));
         } else {
             sample.quality = Quality::BadOutOfRange;
             reason = Some(unfit(&value, rule));

@@ -98,7 +98,7 @@ async fn of_a_list_with_a_malformed_action_nothing_is_applied() {
         (
             vec![json!({ "health-done": 1 })],
             "health-done",
-            "never made",
+            "not under way",
         ),
         (vec![open(1, 9)], "open", "names link 9"),
         (vec![open(1 << 31, 0)], "open", "belong to the host"),

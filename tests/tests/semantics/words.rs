@@ -194,8 +194,13 @@ async fn an_error_is_cut_to_its_bounds() {
         panic!("{answer:?}");
     };
     let trace = trace.unwrap();
-    assert_eq!((code, message.len(), trace.len()), (7, 4096, 64 * 1024));
-    assert!(message.chars().chain(trace.chars()).all(|c| c == 'ä'));
+    assert_eq!(code, 7);
+    for (text, most) in [(&message, 4096), (&trace, 64 * 1024)] {
+        // A cut is marked, and the longest mark or escape may not have fitted.
+        assert!((most - 16..=most).contains(&text.len()), "{}", text.len());
+        let words = text.strip_suffix('…').expect("a cut is marked");
+        assert!(words.chars().all(|c| c == 'ä'));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

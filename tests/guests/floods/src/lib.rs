@@ -82,7 +82,7 @@ impl Guest for Floods {
                         }),
                         What::Alarms => actions.extend((0..count).map(|number| {
                             Action::Alarm(Alarm {
-                                code: format!("code\u{1b}[2J-{}", "x".repeat(100)),
+                                code: format!("code\u{1b}[2J-{}", "x".repeat(50)),
                                 active: number % 2 == 0,
                                 message: format!("alarm {number}\nERROR forged"),
                                 device: None,
