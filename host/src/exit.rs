@@ -191,6 +191,10 @@ pub struct Exit {
     pub events: Vec<Told>,
     /// How many more there were.
     pub events_left_out: usize,
+    /// The fuel that the last call had used, where that is known.
+    pub fuel: Option<u64>,
+    /// The file that the recording of the incarnation is in, where there is one.
+    pub bundle: Option<std::path::PathBuf>,
 }
 
 impl Exit {
@@ -208,6 +212,8 @@ impl Exit {
             backtrace: Vec::new(),
             events: Vec::new(),
             events_left_out: 0,
+            fuel: None,
+            bundle: None,
         }
     }
 

@@ -21,6 +21,7 @@ pub mod bus;
 pub mod clock;
 pub mod engine;
 pub mod history;
+pub mod recorder;
 pub mod store;
 pub mod tags;
 
@@ -36,4 +37,6 @@ pub mod supervisor;
 // 4, doors.
 pub mod cli;
 pub mod http;
+pub mod replay;
 pub mod simulate;
+pub mod virtual_host;

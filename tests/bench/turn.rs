@@ -34,6 +34,7 @@ const IDLE: usize = 1000;
 struct Figures {
     event: f64,
     event_bare: f64,
+    event_unrecorded: f64,
     event_idle: f64,
     round_trip: f64,
     sample: f64,
@@ -78,18 +79,21 @@ async fn measure() -> Result<Figures> {
     let instantiate = instantiations(&signal, &hold).await?;
 
     progress("one event through a busy channel, and the bare call in turn with it");
-    let host = BenchHost::start(&channel(
-        "signal",
-        "batch = 1, mailbox = 65536",
-        "hold(0)",
-        1,
-        "",
-    )?)
-    .await?;
-    let (mut event, mut event_bare) = (Vec::new(), Vec::new());
+    let limits = "batch = 1, mailbox = 65536";
+    let unrecorded = "recorder = { enabled = false }";
+    let unrecorded = channel("signal", limits, "hold(0)", 1, unrecorded)?
+        .replace("id = \"bench\"", "id = \"unrecorded\"");
+    let both = channel("signal", limits, "hold(0)", 1, "")? + &unrecorded;
+    let host = BenchHost::start(&both).await?;
+    let unrecorded = host
+        .host
+        .channel("unrecorded")
+        .context("the second channel")?;
+    let (mut event, mut event_bare, mut event_unrecorded) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         event_bare.push(bare_round(&mut bare, EVENTS).await?);
         event.push(busy_round(host.channel()?, EVENTS).await?);
+        event_unrecorded.push(busy_round(unrecorded, EVENTS).await?);
     }
     host.stop().await;
 
@@ -130,6 +134,7 @@ async fn measure() -> Result<Figures> {
     Ok(Figures {
         event: quantile(&mut event, 0.5),
         event_bare: quantile(&mut event_bare, 0.5),
+        event_unrecorded: quantile(&mut event_unrecorded, 0.5),
         event_idle: quantile(&mut event_idle, 0.5),
         round_trip: quantile(&mut round_trip, 0.5),
         sample: quantile(&mut sample, 0.5),
@@ -431,6 +436,7 @@ fn print_json(figures: &Figures) {
             "bench": "turn",
             "event_p50_ns": rounded(figures.event),
             "event_bare_p50_ns": rounded(figures.event_bare),
+            "event_unrecorded_p50_ns": rounded(figures.event_unrecorded),
             "event_idle_p50_ns": rounded(figures.event_idle),
             "tokio_round_trip_p50_ns": rounded(figures.round_trip),
             "sample_ns": rounded(figures.sample),
@@ -453,6 +459,13 @@ fn print_table(figures: &Figures) {
         "ns",
         bare,
         "at most 2",
+    );
+    line(
+        "the flight recorder's part of it",
+        figures.event,
+        "ns",
+        Some((figures.event_unrecorded, "unrecorded")),
+        "at most 1.05",
     );
     let floor = figures.round_trip + figures.event_bare;
     // 1.5 times a plain round trip, plus the bare call.

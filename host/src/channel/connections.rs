@@ -45,9 +45,10 @@ pub(crate) struct Connections {
     room: Room,
     tracker: TaskTracker,
     incarnation: u64,
-    /// The ids that this incarnation has used: ascending, without overlap, at most [`MAX_USED_RANGES`].
-    used: Vec<RangeInclusive<u32>>,
+    used: UsedIds,
     opened: BTreeMap<u32, Opened>,
+    /// Whether all of them go on to the next incarnation.
+    keep_all: bool,
 }
 
 impl Connections {
@@ -65,22 +66,24 @@ impl Connections {
             room: Room::new(crate::limits::MAILBOX_BYTES),
             tracker,
             incarnation: 0,
-            used: Vec::new(),
+            used: UsedIds::default(),
             opened: BTreeMap::new(),
+            keep_all: false,
         }
     }
 
     /// Begins an incarnation: drops what does not outlive the one before, and says what does.
     pub(super) fn begin(&mut self, incarnation: u64) -> Vec<Survivor> {
         self.incarnation = incarnation;
-        self.used.clear();
+        self.used = UsedIds::default();
+        let keep_all = std::mem::take(&mut self.keep_all);
         let mut survivors = Vec::new();
         for (id, mut opened) in std::mem::take(&mut self.opened) {
             let keep = self
                 .links
                 .get(opened.link.index())
                 .is_some_and(|link| link.on_restart == OnRestart::Keep);
-            if !keep {
+            if !keep && !keep_all {
                 continue;
             }
             if let Some(survivor) = opened.handle.survive(incarnation) {
@@ -91,7 +94,7 @@ impl Connections {
                     peer: survivor.peer,
                     send_window: survivor.send_window,
                 });
-                self.use_up(id);
+                self.used.use_up(id);
                 self.opened.insert(id, opened);
             }
         }
@@ -101,6 +104,9 @@ impl Connections {
     /// Ends every connection whose link does not keep it over a restart. After an end in order, what the driver sent
     /// last still leaves; after a fault nobody knows what it was worth.
     pub(crate) fn end_incarnation(&mut self, in_order: bool) {
+        if self.keep_all {
+            return;
+        }
         let ended = self.opened.extract_if(.., |_, opened| {
             self.links
                 .get(opened.link.index())
@@ -113,41 +119,17 @@ impl Connections {
         }
     }
 
+    /// All of them go on to the next incarnation, whatever their links say.
+    pub(crate) fn keep_all(&mut self) {
+        self.keep_all = true;
+    }
+
     /// Ends them all, after what was sent has left.
     pub(crate) fn clear(&mut self) {
+        self.keep_all = false;
         for opened in std::mem::take(&mut self.opened).into_values() {
             opened.handle.release();
         }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.opened.len()
-    }
-
-    /// The next id that a driver may pick: ids ascend within an incarnation.
-    pub(super) fn least_free(&self) -> u32 {
-        self.used.last().map_or(0, |last| last.end() + 1)
-    }
-
-    /// Whether this incarnation has had a connection of this id, open now or gone for good.
-    pub(super) fn was_opened(&self, id: ConnectionId) -> bool {
-        self.used.iter().rev().any(|range| range.contains(&id.0))
-    }
-
-    /// Notes an id greater than all before. Where a driver leaves gaps without end, the oldest are forgotten.
-    fn use_up(&mut self, id: u32) {
-        match self.used.last_mut() {
-            Some(last) if last.end() + 1 == id => *last = *last.start()..=id,
-            Some(_) | None => self.used.push(id..=id),
-        }
-        if self.used.len() > MAX_USED_RANGES {
-            let oldest = self.used.remove(0);
-            self.used[0] = *oldest.start()..=*self.used[0].end();
-        }
-    }
-
-    pub(super) fn has_link(&self, link: LinkId) -> bool {
-        link.index() < self.links.len()
     }
 
     pub(super) fn get(&self, id: ConnectionId) -> Option<&Opened> {
@@ -175,7 +157,7 @@ impl Connections {
             seed: fastrand::u64(..),
         };
         let handle = Connection::open(options, self.mailbox.clone(), &self.tracker);
-        self.use_up(id.0);
+        self.used.use_up(id.0);
         self.opened.insert(
             id.0,
             Opened {
@@ -200,5 +182,70 @@ impl Connections {
             .peekable();
         let wanted = over.peek().is_some();
         (wanted, wanted && over.all(|opened| opened.stream.is_some()))
+    }
+}
+
+/// The connections of an incarnation, as far as a list of actions can touch them.
+pub(super) trait Ways {
+    /// How many there are.
+    fn count(&self) -> usize;
+    /// Whether the channel has this link.
+    fn has_link(&self, link: LinkId) -> bool;
+    /// The next id that a driver may pick: ids ascend within an incarnation.
+    fn least_free(&self) -> u32;
+    /// Whether this incarnation has had a connection of this id, open now or gone for good.
+    fn was_opened(&self, id: ConnectionId) -> bool;
+    /// How many bytes may be sent now; `None` where the connection is not up.
+    fn window_left(&self, id: ConnectionId) -> Option<usize>;
+}
+
+impl Ways for Connections {
+    fn count(&self) -> usize {
+        self.opened.len()
+    }
+
+    fn has_link(&self, link: LinkId) -> bool {
+        link.index() < self.links.len()
+    }
+
+    fn least_free(&self) -> u32 {
+        self.used.least_free()
+    }
+
+    fn was_opened(&self, id: ConnectionId) -> bool {
+        self.used.contains(id.0)
+    }
+
+    fn window_left(&self, id: ConnectionId) -> Option<usize> {
+        let opened = self.get(id)?;
+        Some(opened.handle.window_left(opened.stream?))
+    }
+}
+
+/// The connection ids that an incarnation has used: ascending ranges without overlap, at most [`MAX_USED_RANGES`].
+#[derive(Debug, Default)]
+pub(super) struct UsedIds(Vec<RangeInclusive<u32>>);
+
+impl UsedIds {
+    pub(super) fn least_free(&self) -> u32 {
+        self.0.last().map_or(0, |last| last.end().saturating_add(1))
+    }
+
+    pub(super) fn contains(&self, id: u32) -> bool {
+        self.0.iter().rev().any(|range| range.contains(&id))
+    }
+
+    /// Notes an id greater than all before. Where a driver leaves gaps without end, the oldest are forgotten.
+    pub(super) fn use_up(&mut self, id: u32) {
+        match self.0.last_mut() {
+            Some(last) if last.end().checked_add(1) == Some(id) => *last = *last.start()..=id,
+            Some(_) | None => self.0.push(id..=id),
+        }
+        if self.0.len() > MAX_USED_RANGES {
+            let oldest = self.0.remove(0);
+            if let Some(next) = self.0.first_mut() {
+                *next = *oldest.start()..=*next.end();
+            }
+        }
     }
 }

@@ -110,6 +110,11 @@ impl HealthChecks {
         self.waiting.is_some_and(|(waiting, _)| waiting == request) || self.late.contains(&request)
     }
 
+    /// The driver was asked by somebody else's plan: it owes an answer that means nothing here.
+    pub(super) fn told(&mut self, request: RequestId) {
+        self.late.push(request);
+    }
+
     /// The driver has answered.
     pub(super) fn answered(&mut self, request: RequestId, answer: Result<(), String>) {
         self.late.retain(|late| *late != request);

@@ -36,6 +36,7 @@ use crate::exit::{During, Exit, ExitKind};
 use crate::ids::InstanceId;
 use crate::lifecycle::Input;
 use crate::limits::{NOTICES, TEXT_BYTES};
+use crate::recorder::{Call, Recording};
 use crate::store::{Found, SAVED_STATE};
 use crate::text::shown;
 
@@ -53,6 +54,8 @@ pub(crate) struct Parts<'a> {
     /// For how long it takes one event in each turn, so that a culprit is known by name.
     pub(crate) alone: Option<Duration>,
     pub(crate) start: Budget,
+    /// What it is given is kept here, if anywhere.
+    pub(crate) recording: Option<&'a mut Recording>,
 }
 
 /// An action that this host does not carry out, and of which the driver has not been told yet.
@@ -106,6 +109,7 @@ pub(crate) struct Incarnation<'a> {
     pub(super) notices: Allowance,
     /// When the last turn began, until its end is noted.
     turn_began: Option<MonotonicNs>,
+    pub(super) recording: Option<&'a mut Recording>,
 }
 
 impl<'a> Incarnation<'a> {
@@ -133,6 +137,7 @@ impl<'a> Incarnation<'a> {
                 this.alone_until = None;
                 this.batch_limit = this.shared.config().limits.batch;
             }
+            this.recycle_if_due(now);
             // Whatever waits: a driver that always has something to do must not outlive its order to stop.
             if this.stopping.is_some_and(|deadline| now >= deadline) {
                 return Err(overdue());
@@ -169,6 +174,7 @@ impl<'a> Incarnation<'a> {
             reason,
             alone,
             start,
+            mut recording,
         } = parts;
         let limits = &shared.config().limits;
         let clock = shared.clock();
@@ -176,10 +182,11 @@ impl<'a> Incarnation<'a> {
             channel: shared.id().clone(),
             incarnation: number,
         });
+        let seed = fastrand::u64(..);
         let spec = InstanceSpec {
             instance: (*id).clone(),
             memory: limits.memory,
-            seed: fastrand::u64(..),
+            seed,
             start,
             turn: Budget {
                 fuel: limits.fuel_per_turn,
@@ -193,8 +200,23 @@ impl<'a> Incarnation<'a> {
                 .monotonic()
                 .after(start.deadline * 2 + limits.turn_deadline),
         );
-        let instance = Instance::start(driver, spec, now()).await?;
-        let (instance, answer) = instance.configure(config, now()).await?;
+        let start_at = now();
+        if let Some(recording) = &mut recording {
+            recording.opening.seed = seed;
+            recording.opening.start = Call::at(start_at);
+        }
+        let instance = Instance::start(driver, spec, start_at).await?;
+        let configure_at = now();
+        if let Some(recording) = &mut recording {
+            recording.opening.start.fuel = Some(instance.stats().fuel);
+            recording.opening.configure = Some(Call::at(configure_at));
+        }
+        let (instance, answer) = instance.configure(config, configure_at).await?;
+        if let Some(recording) = &mut recording
+            && let Some(call) = &mut recording.opening.configure
+        {
+            call.fuel = Some(instance.stats().fuel);
+        }
         if let Err(faults) = answer {
             let all: Vec<String> = faults
                 .iter()
@@ -253,6 +275,7 @@ impl<'a> Incarnation<'a> {
             samples: Allowance::new(u64::from(limits.samples_per_second), begun),
             notices: Allowance::new(NOTICES, begun),
             turn_began: None,
+            recording,
             shared,
             connections,
         };
@@ -348,6 +371,9 @@ impl<'a> Incarnation<'a> {
                 "a turn was begun without an instance",
             ));
         };
+        if let Some(recording) = &mut self.recording {
+            recording.turn((now, wall), &self.batch);
+        }
         let turn = instance.turn((now, wall), &self.batch);
         let (instance, actions) = match self.stopping {
             None => turn.await?,
@@ -361,6 +387,9 @@ impl<'a> Incarnation<'a> {
         raise(&counters.actions, actions.len() as u64);
 
         let stats = instance.stats();
+        if let Some(recording) = &mut self.recording {
+            recording.done(stats.fuel, actions.len());
+        }
         counters
             .fuel_last
             .store(stats.fuel, std::sync::atomic::Ordering::Relaxed);
@@ -390,19 +419,26 @@ impl<'a> Incarnation<'a> {
             return Ok(());
         }
         let context = Context {
-            config: self.shared.config(),
+            tags: &self.shared.config().tags,
             rules: self.shared.tags().rules(),
-            connections: self.connections,
+            devices: self.shared.config().devices.len(),
+            connections: &*self.connections,
             polls: &self.polls,
             pending: &self.pending,
             health: &self.health,
             timers: &self.timers,
             alarms: &self.alarms,
+            samples_per_second: self.shared.config().limits.samples_per_second,
             samples_left: self.samples.left(now),
             notices_left: self.notices.left(now),
         };
-        let spent = validate::validate(&actions, &context)
-            .map_err(|refusal| Exit::new(ExitKind::Refused, During::Turn, refusal.to_string()))?;
+        let spent = validate::validate(&actions, &context).map_err(|refusal| {
+            let fuel = self.instance.as_ref().map(|instance| instance.stats().fuel);
+            Exit {
+                fuel,
+                ..Exit::new(ExitKind::Refused, During::Turn, refusal.to_string())
+            }
+        })?;
         self.samples.spend(spent.samples);
         self.notices.spend(spent.notices);
         let applied = self.apply(actions, now, wall).await;

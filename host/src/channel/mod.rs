@@ -12,10 +12,10 @@
 //! - `mailbox`: what may wait for a turn, and the request that a door puts there.
 //! - `shared`: what everybody may see of the channel while its task works: status by `watch`, tags, counters.
 //! - `incarnation`: the loop. `intake` makes events of what has happened; `validate` checks a whole list of
-//!   actions before any is applied; `apply` does what they say.
+//!   actions before any is applied; `apply` does what they say; `recycle` ends it in order before its recording is full.
 //! - `witness`: what an exit remembers of the turn in which it came.
-//! - `connections`, `polls`, `timers`, `pending`, `alarms`, `health`: what one incarnation has under way, each in its own
-//!   file.
+//! - `connections`, `polls`, `timers`, `pending`, `alarms`, `allowance`, `health`: what one incarnation has under way, each
+//!   in its own file; `ledger`: all of it, where it is told by events and actions alone (a replay).
 //! - `pulse`: whether the task makes progress, for the watchdog.
 //!
 //! The invariants: a channel never opens a socket (it asks `link`), never touches a store that trapped (`driver` takes it
@@ -28,18 +28,22 @@ mod connections;
 mod health;
 mod incarnation;
 mod intake;
+mod ledger;
 mod mailbox;
 mod pending;
 mod polls;
 mod pulse;
+mod recycle;
 mod shared;
 mod timers;
 mod validate;
 mod witness;
 
+pub use ledger::{Ledger, LedgerParts};
 pub use mailbox::{Answer, Ask, Mail, Mailbox, Request, RequestError, mailbox};
 pub use pulse::Pulse;
 pub use shared::{ChannelStatus, Counters, DeviceStatus, LinkStatus, Shared, SharedParts};
+pub use validate::Refusal;
 
 pub(crate) use connections::Connections;
 pub(crate) use incarnation::{Incarnation, Parts};

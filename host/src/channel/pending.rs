@@ -46,6 +46,16 @@ impl Owed {
         }
     }
 
+    /// One that nobody waits for, and that has no deadline.
+    pub(super) fn unasked(ask: Ask) -> Self {
+        Self {
+            ask,
+            deadline: MonotonicNs(u64::MAX),
+            timeout: Duration::MAX,
+            reply: None,
+        }
+    }
+
     /// Whether nobody waits for the answer any more.
     pub(super) fn is_abandoned(&self) -> bool {
         self.reply.as_ref().is_none_or(oneshot::Sender::is_closed)

@@ -116,6 +116,13 @@ impl Polls {
         self.queue.insert((entry.queued, index));
     }
 
+    /// This poll was handed out, whatever the schedule says.
+    pub(super) fn handed_out(&mut self, group: GroupId, cycle: u64) {
+        if let Some(entry) = self.groups.get_mut(group.index()) {
+            entry.outstanding = Some(cycle);
+        }
+    }
+
     /// Whether this poll was handed out and not answered yet.
     pub(super) fn is_outstanding(&self, group: GroupId, cycle: u64) -> bool {
         self.groups

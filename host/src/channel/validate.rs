@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::alarms::Alarms;
-use super::connections::{Connections, MAX_CONNECTIONS};
+use super::connections::{MAX_CONNECTIONS, Ways};
 use super::health::HealthChecks;
 use super::mailbox::Ask;
 use super::pending::Pending;
@@ -24,7 +24,7 @@ const FIRST_HOST_CONNECTION: u32 = 1 << 31;
 /// Why a list of actions was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("action {number} of {count} ({kind}) {why}")]
-pub(super) struct Refusal {
+pub struct Refusal {
     /// Counted from 1.
     number: usize,
     count: usize,
@@ -34,16 +34,19 @@ pub(super) struct Refusal {
 
 /// What an incarnation has under way, as far as a list of actions can touch it.
 pub(super) struct Context<'a> {
-    pub(super) config: &'a config::Channel,
+    pub(super) tags: &'a [config::Tag],
     /// One for each tag.
     pub(super) rules: &'a [Rule],
-    pub(super) connections: &'a Connections,
+    /// How many the channel has.
+    pub(super) devices: usize,
+    pub(super) connections: &'a (dyn Ways + Sync),
     pub(super) polls: &'a Polls,
     pub(super) pending: &'a Pending,
     pub(super) health: &'a HealthChecks,
     pub(super) timers: &'a Timers,
     pub(super) alarms: &'a Alarms,
-    /// Samples that may still be published under the rate limit.
+    /// The rate limit, and what may still be published under it.
+    pub(super) samples_per_second: u32,
     pub(super) samples_left: u64,
     /// Alarms and device states that may still be given under theirs.
     pub(super) notices_left: u64,
@@ -65,7 +68,7 @@ struct Progress<'a> {
 }
 
 /// What a list takes of what comes back with time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Spent {
     /// What its samples count for.
     pub(super) samples: u64,
@@ -250,7 +253,7 @@ fn check_open(
     }
     progress.opened.push(id);
     bound(
-        context.connections.len() + progress.opened.len(),
+        context.connections.count() + progress.opened.len(),
         MAX_CONNECTIONS,
         "connections are open",
     )
@@ -273,10 +276,8 @@ fn check_send(
     progress: &mut Progress<'_>,
 ) -> Result<(), String> {
     bound(bytes, SEND_BYTES, "bytes are sent at once")?;
-    let Some(opened) = context.connections.get(ConnectionId(id)) else {
-        return Ok(());
-    };
-    let Some(stream) = opened.stream else {
+    // Gone, or not up: the bytes are dropped.
+    let Some(left) = context.connections.window_left(ConnectionId(id)) else {
         return Ok(());
     };
     let so_far = match progress
@@ -291,7 +292,6 @@ fn check_send(
         }
     };
     *so_far += bytes;
-    let left = opened.handle.window_left(stream);
     if *so_far > left {
         return Err(format!(
             "sends {so_far} bytes on connection {id}, whose send window has {left} left"
@@ -338,7 +338,7 @@ fn check_samples(
     if progress.samples > context.samples_left {
         return Err(format!(
             "publishes more samples than limits.samples_per_second = {} allows over ten seconds",
-            context.config.limits.samples_per_second
+            context.samples_per_second
         ));
     }
     Ok(())
@@ -395,10 +395,7 @@ fn check_tag(tag: TagId, context: &Context<'_>) -> Result<(), String> {
 
 fn check_value(id: TagId, value: &types::Value, context: &Context<'_>) -> Result<(), String> {
     check_tag(id, context)?;
-    match (
-        context.rules.get(id.index()),
-        context.config.tags.get(id.index()),
-    ) {
+    match (context.rules.get(id.index()), context.tags.get(id.index())) {
         (Some(rule), Some(tag)) if !admits(rule, value) => Err(format!(
             "gives tag {id} ({}) a value that its type {} does not hold",
             tag.name, tag.data_type
@@ -424,7 +421,7 @@ fn admits(rule: &Rule, value: &types::Value) -> bool {
 }
 
 fn check_device(device: u32, context: &Context<'_>) -> Result<(), String> {
-    if (device as usize) < context.config.devices.len() {
+    if (device as usize) < context.devices {
         Ok(())
     } else {
         Err(format!(

@@ -34,6 +34,8 @@ pub(super) enum Command {
     Check(Check),
     /// Show what a driver file is: its name, links, settings, imports, digest
     Inspect(Inspect),
+    /// Repeat a crash from its bundle, or see whether a fixed driver holds
+    Replay(Replay),
     /// Run a simulated device
     Simulate(Simulate),
     /// Show how a running host is
@@ -54,6 +56,7 @@ impl Command {
             Command::Run(arguments) => arguments.json,
             Command::Check(arguments) => arguments.json,
             Command::Inspect(arguments) => arguments.json,
+            Command::Replay(arguments) => arguments.json,
             Command::Simulate(_) | Command::CompileComponent(_) => false,
             Command::Status(arguments) => arguments.api.json,
             Command::Channel(arguments) => arguments.command.api().json,
@@ -120,6 +123,24 @@ pub(super) struct Inspect {
     /// Print the JSON Schemas of the driver's settings only
     #[arg(long)]
     pub(super) schema: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A bundle is a file of data_dir/crashes on the host, or a copy of one; `bulkhead channel show` names the last. The driver is
+given what it was given then, without any device: the same configuration, seed, times and events.
+
+Without --driver: exit code 0 if the crash was reproduced, 1 if not.
+With --driver:    exit code 0 if that driver holds to the end of the recording, 1 if it faults.")]
+pub(super) struct Replay {
+    /// The crash bundle
+    pub(super) bundle: PathBuf,
+    /// Replay with this driver instead of the one at the recorded path
+    #[arg(long, value_name = "FILE")]
+    pub(super) driver: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,

@@ -204,6 +204,9 @@ fn print(named: &NamedChannel, detail: &wire::ChannelDetail) -> Result<(), Failu
                 exit.events_left_out
             ))?;
         }
+        if let Some(bundle) = &exit.bundle {
+            out.line(&format!("          bulkhead replay {}", plain(bundle)))?;
+        }
         for frame in &exit.backtrace {
             let source = frame
                 .source

@@ -1,18 +1,14 @@
 //! `bulkhead inspect`: what a driver file is.
 
-use std::path::PathBuf;
-
 use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::arguments::Inspect;
 use super::failure::Failure;
-use super::output::{Output, plain, say};
-use super::progress::Progress;
+use super::loading::load_driver;
+use super::output::{Output, plain};
 use crate::clock::Clock;
-use crate::config::CompileLimits;
-use crate::driver::{Budget, Driver, DriverInfo, Instance, InstanceSpec, LoadError};
-use crate::engine::{Compiler, Engine, EngineOptions, Pool};
+use crate::driver::{Budget, Driver, DriverInfo, Instance, InstanceSpec};
 use crate::ids::{ChannelId, InstanceId};
 
 /// As much as any channel may have.
@@ -88,30 +84,7 @@ pub(super) async fn inspect(arguments: Inspect) -> Result<(), Failure> {
 }
 
 async fn load(arguments: &Inspect) -> Result<(Driver, DriverInfo), Failure> {
-    let folder = Scratch::new()?;
-    let options = EngineOptions {
-        pool: Pool::even(1, MEMORY),
-        cache_dir: folder.0.clone(),
-        compiler: Compiler::this_program(),
-        compile: CompileLimits::default(),
-    };
-    let engine = Engine::new(&options).map_err(|error| Failure::host(error.to_string()))?;
-    let progress = Progress::new();
-    progress.begin(&format!("compiling {}", arguments.driver.display()));
-    let path = arguments.driver.clone();
-    let loaded = tokio::task::spawn_blocking(move || Driver::load(&engine, &path, None)).await;
-    drop(progress);
-    let driver = match loaded {
-        Ok(loaded) => loaded.map_err(|error| match error {
-            LoadError::Host { .. } => Failure::host(error.to_string()),
-            _ => Failure::fault(error.to_string()),
-        })?,
-        Err(error) => {
-            return Err(Failure::host(format!(
-                "loading failed: {error}; report it to Bulkhead's developers"
-            )));
-        }
-    };
+    let driver = load_driver(&arguments.driver, MEMORY).await?;
     let clock = Clock::start();
     let channel = ChannelId::new("inspect").expect("the word keeps to the rule");
     let spec = InstanceSpec {
@@ -141,35 +114,6 @@ async fn load(arguments: &Inspect) -> Result<(Driver, DriverInfo), Failure> {
                 "{path} cannot say what it is: {exit}; {}{frames}",
                 exit.kind.remedy()
             )))
-        }
-    }
-}
-
-/// A folder for compiled code that nobody keeps, readable for this user only; removed when it is dropped.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self, Failure> {
-        use std::os::unix::fs::DirBuilderExt as _;
-
-        let name = format!("bulkhead-inspect-{:016x}", fastrand::u64(..));
-        let path = std::env::temp_dir().join(name);
-        // Not if it is there already: somebody else's folder may hold somebody else's code.
-        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(|error| {
-            let path = path.display();
-            Failure::host(format!(
-                "{path} cannot be made: {error}; point TMPDIR to a folder that this user may write to"
-            ))
-        })?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            say(&format!("{} stays behind: {error}", self.0.display()));
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The command line: `bulkhead ...`.
 //!
 //! - `arguments`: what can be typed. `failure`: how a command ends that does not do what it was asked.
-//! - `run`, `check`, `inspect`: commands that are a host, or look at what one would run. `logs` (through `log_writer`),
-//!   `progress`: what these say while they work.
+//! - `run`, `check`, `inspect`, `replay`: commands that are a host, or look at what one would run or has run. `logs` (through
+//!   `log_writer`), `progress`: what these say while they work.
+//!   `loading`: a driver for a command that looks at one.
 //! - `client`: how the others ask a running host; `status`, `channel`, `past`, `tag` and `watch` are these others. They go through the
 //!   HTTP API and nothing else.
 //! - `output`: tables, JSON lines, colours; `typed`: what was typed as the value of a tag.
@@ -18,11 +19,13 @@ mod check;
 mod client;
 mod failure;
 mod inspect;
+mod loading;
 mod log_writer;
 mod logs;
 mod output;
 mod past;
 mod progress;
+mod replay;
 mod run;
 mod status;
 mod tag;
@@ -69,6 +72,7 @@ fn dispatch(command: Command, began: Instant) -> Result<(), Failure> {
         Command::Run(arguments) => in_runtime(run::run(arguments, began))?,
         Command::Check(arguments) => in_runtime(check::check(arguments))?,
         Command::Inspect(arguments) => in_runtime(inspect::inspect(arguments))?,
+        Command::Replay(arguments) => in_runtime(replay::replay(arguments))?,
         Command::Simulate(arguments) => in_runtime(simulate(arguments.command))?,
         Command::Status(arguments) => status::status(&arguments),
         Command::Channel(arguments) => channel::channel(&arguments.command),

@@ -8,7 +8,7 @@ use super::fault::quoted;
 use super::names::{Names, called, required_name};
 use super::resolve::required_path;
 use super::section::{Keys, Section};
-use super::{link, tag};
+use super::{link, recorder, tag};
 use crate::ids::{ChannelId, LinkId};
 use crate::limits::{
     BATCH, HEALTH_FAILURES, HEALTH_TIMEOUT, MAILBOX, MEMORY, SAMPLES, TURN_FUEL, TURN_TIME,
@@ -21,15 +21,15 @@ pub(super) const MAX_ADDRESS_CHARS: usize = 1_024;
 
 pub(super) const CHANNEL: Keys = Keys {
     known: &[
-        "id", "driver", "sha256", "enabled", "settings", "limits", "restart", "health", "links",
-        "device", "group", "tag",
+        "id", "driver", "sha256", "enabled", "settings", "limits", "restart", "health", "recorder",
+        "links", "device", "group", "tag",
     ],
     later: &[
         (
             "runtime",
             "remove it: every driver runs as a WebAssembly component",
         ),
-        ("recycle", "remove it"),
+        ("recycle", "write it as `recorder = { recycle = true }`"),
     ],
 };
 pub(super) const LIMITS: Keys = Keys {
@@ -91,6 +91,7 @@ pub(super) fn channel<'r>(
         limits: limits(section),
         restart: restart(section),
         health: health(section),
+        recorder: recorder::recorder(section),
         links,
         devices,
         groups,

@@ -17,6 +17,8 @@ pub struct Host {
     pub restarts: RestartRate,
     /// What compiling one driver may take.
     pub compile: CompileLimits,
+    /// What the flight recorders of all channels may hold together, in bytes; 0: nothing is recorded. Default 16 MiB; 1 MiB to 4 GiB.
+    pub recorder: usize,
     /// The HTTP API; `None` if switched off (`listen = "off"`).
     pub http: Option<Http>,
     /// At least one; their ids differ.
@@ -81,6 +83,8 @@ pub struct Channel {
     pub restart: Restart,
     /// How the driver is asked whether it is well; `None` if it is not (`interval = "never"`).
     pub health: Option<Health>,
+    /// What its flight recorder may hold.
+    pub recorder: Recorder,
     /// Where [`LinkId`]s point.
     pub links: Vec<Link>,
     /// Where [`DeviceId`]s point. At least one: named after the channel where the file gives none.
@@ -129,6 +133,15 @@ pub struct Limits {
     pub batch: usize,
     /// Samples per second, averaged over ten seconds. Default 100,000; 1 to 100,000,000.
     pub samples_per_second: u32,
+}
+
+/// A channel's flight recorder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorder {
+    /// The most that one recording may hold, in bytes; 0: nothing is recorded. Default 256 KiB; 16 KiB to 64 MiB.
+    pub bytes: usize,
+    /// Whether the driver is restarted in order before its recording is full, so that it is always whole. Default false.
+    pub recycle: bool,
 }
 
 /// When a faulted channel starts again.

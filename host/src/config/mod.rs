@@ -22,6 +22,7 @@ mod fault;
 mod link;
 mod locations;
 mod names;
+mod recorder;
 mod resolve;
 mod section;
 mod sink;
@@ -33,7 +34,7 @@ use std::path::PathBuf;
 
 pub use checked::{
     Access, Channel, CompileLimits, Connect, Device, DriverPath, Group, Health, Host, Http, Limits,
-    Link, OnRestart, Report, Restart, RestartMode, RestartRate, Sink, SinkKind, Tag,
+    Link, OnRestart, Recorder, Report, Restart, RestartMode, RestartRate, Sink, SinkKind, Tag,
 };
 pub use fault::{Fault, Faults, Position};
 pub use locations::Locations;

@@ -10,7 +10,7 @@ use super::document::Findings;
 use super::fault::quoted;
 use super::names::{Names, called};
 use super::section::{Keys, Section};
-use super::{Origin, channel, sink};
+use super::{Origin, channel, recorder, sink};
 
 /// The most channels in one file.
 pub(super) const MAX_CHANNELS: usize = 10_000;
@@ -27,6 +27,7 @@ pub(super) const HOST: Keys = Keys {
         "compile",
         "restarts_per_second",
         "restart_burst",
+        "recorder",
     ],
     later: &[],
 };
@@ -55,6 +56,7 @@ pub(super) fn host<'r>(tree: &'r DeTable<'r>, origin: &Origin, findings: &'r Fin
             burst: section.integer("restart_burst", 200, 1..=10_000) as u32,
         },
         compile: compile(&section),
+        recorder: recorder::host_recorder(&section),
         http: http(&root),
         channels: channels(&root, &origin.folder),
         sinks: sink::sinks(&root, &origin.folder),

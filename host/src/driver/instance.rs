@@ -89,14 +89,16 @@ impl Instance {
                     spec,
                 }),
             }),
-            Err(error) => Err(fault::exit(
-                driver,
-                &error,
-                During::Start,
-                spec.start.fuel,
-                &store.data().limiter,
-            )
-            .await),
+            Err(error) => {
+                let used = used(&store);
+                let limiter = &store.data().limiter;
+                let exit =
+                    fault::exit(driver, &error, During::Start, spec.start.fuel, limiter).await;
+                Err(Exit {
+                    fuel: Some(used),
+                    ..exit
+                })
+            }
         }
     }
 
@@ -155,16 +157,28 @@ impl Instance {
             .await
         {
             Ok(Ok(actions)) => Ok((self, actions)),
-            Ok(Err(error)) => Err(driver_error(error)),
+            Ok(Err(error)) => Err(Exit {
+                fuel: Some(used(&live.store)),
+                ..driver_error(error)
+            }),
             Err(error) => Err(self.end(&error, During::Turn).await),
         }
     }
 
-    /// What the last turn cost.
+    /// What `configure` may use from now on.
+    pub fn set_start_budget(&mut self, budget: Budget) {
+        self.live.spec.start = budget;
+    }
+
+    /// What each turn may use from now on.
+    pub fn set_turn_budget(&mut self, budget: Budget) {
+        self.live.spec.turn = budget;
+    }
+
+    /// What the last call cost.
     pub fn stats(&self) -> TurnStats {
-        let left = self.live.store.get_fuel().unwrap_or(0);
         TurnStats {
-            fuel: self.live.spec.turn.fuel.saturating_sub(left),
+            fuel: used(&self.live.store),
             peak_memory: self.live.store.data().limiter.peak(),
         }
     }
@@ -174,9 +188,21 @@ impl Instance {
             During::Turn => self.live.spec.turn.fuel,
             During::Start | During::Configure | During::Idle => self.live.spec.start.fuel,
         };
+        let used = used(&self.live.store);
         let limiter = &self.live.store.data().limiter;
-        fault::exit(&self.live.driver, error, during, fuel, limiter).await
+        let exit = fault::exit(&self.live.driver, error, during, fuel, limiter).await;
+        Exit {
+            fuel: Some(used),
+            ..exit
+        }
     }
+}
+
+/// The fuel that the present or last call has used. Where a guest was interrupted in the midst of its code, what it had
+/// used when it last called a function.
+fn used(store: &Store<State>) -> u64 {
+    let left = store.get_fuel().unwrap_or(0);
+    store.data().budget.fuel.saturating_sub(left)
 }
 
 /// Fills up fuel and winds up the deadline for one call.

@@ -234,6 +234,8 @@ pub(super) fn wire_exit(exit: &Exit, instance: &InstanceId) -> wire::Exit {
         during: exit.during.as_str().to_owned(),
         message: exit.sentence.clone(),
         remedy: exit.kind.remedy().to_owned(),
+        fuel: exit.fuel,
+        bundle: exit.bundle.as_ref().map(|path| path.display().to_string()),
         backtrace: exit
             .backtrace
             .iter()

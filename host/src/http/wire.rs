@@ -361,6 +361,12 @@ pub struct Exit {
     pub message: String,
     /// What to do about it.
     pub remedy: String,
+    /// The fuel that the last call had used, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuel: Option<u64>,
+    /// The file on the host that `bulkhead replay` repeats it from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
     /// The driver's stack, innermost first.
     pub backtrace: Vec<Frame>,
     /// What it was told in the turn in which it ended; at most 16.
@@ -641,6 +647,8 @@ mod tests {
             during: "turn".into(),
             message: "unreachable".into(),
             remedy: "report it".into(),
+            fuel: None,
+            bundle: None,
             backtrace: vec![Frame {
                 function: "poll".into(),
                 source: None,

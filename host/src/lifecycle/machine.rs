@@ -119,6 +119,8 @@ pub struct Machine {
     plan: Plan,
     /// Of the last life that was asked for; `None` before the first.
     cause: Option<Cause>,
+    /// Whether it restarts, or has just restarted, for a reason of the host's own: that is no break in its health.
+    recycling: bool,
 }
 
 impl Machine {
@@ -130,6 +132,7 @@ impl Machine {
             history: History::default(),
             plan: Plan::Nothing,
             cause: None,
+            recycling: false,
         }
     }
 
@@ -175,6 +178,7 @@ impl Machine {
         deadline: MonotonicNs,
     ) -> Result<Step, Denied> {
         let step = self.step(order.into(), now)?;
+        self.recycling = false;
         match step.effect {
             Effect::Launch => {
                 self.history = History::default();
@@ -191,6 +195,19 @@ impl Machine {
             Effect::Drop | Effect::Wait | Effect::GiveUp | Effect::Announce | Effect::Nothing => {}
         }
         Ok(step)
+    }
+
+    /// The host wants a fresh instance for a reason of its own. Attempts and health stay as they are. Otherwise as
+    /// [`Machine::order`].
+    pub fn recycle(&mut self, now: MonotonicNs, deadline: MonotonicNs) -> Result<Step, Denied> {
+        // Known before the state changes: leaving `running` in this way is no break in its health.
+        let before = std::mem::replace(&mut self.recycling, true);
+        let step = self.step(Input::Restart, now);
+        match &step {
+            Ok(_) => self.plan = Plan::Drop(deadline.after(LAST_GRACE)),
+            Err(_) => self.recycling = before,
+        }
+        step
     }
 
     /// Something was observed of the instance: `Started`, `Impaired` or `Recovered`.
@@ -230,7 +247,9 @@ impl Machine {
         step.decision = decision;
         step.attempts = self.history.attempts();
         if step.effect == Effect::Launch {
-            self.history = History::default();
+            if !self.recycling {
+                self.history = History::default();
+            }
             self.cause = Some(Cause::Asked);
         }
         let after = match decision {
@@ -302,10 +321,85 @@ impl Machine {
     }
 
     fn observe_health(&mut self, now: MonotonicNs) {
-        if self.state == State::Running {
-            self.history.healthy(now);
-        } else {
-            self.history.impaired(&self.restart, now);
+        match self.state {
+            State::Running => {
+                self.recycling = false;
+                self.history.healthy(now);
+            }
+            State::Restarting | State::Starting if self.recycling => {}
+            State::Stopped
+            | State::Starting
+            | State::Degraded
+            | State::Stopping
+            | State::Restarting
+            | State::Backoff
+            | State::Broken => {
+                self.recycling = false;
+                self.history.impaired(&self.restart, now);
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RestartMode;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(seconds: u64) -> MonotonicNs {
+        MonotonicNs(seconds * 1_000_000_000)
+    }
+
+    /// Runs since second 2, after one fault.
+    fn faulted_once() -> Machine {
+        let mut machine = Machine::new(Restart {
+            mode: RestartMode::Permanent,
+            max_attempts: 3,
+            first_delay: Duration::ZERO,
+            delay: SECOND,
+            factor: 2.0,
+            max_delay: SECOND,
+            reset_after: 60 * SECOND,
+            retry_broken: None,
+            jitter: 0.0,
+        });
+        machine.order(Order::Start, at(0), at(0)).unwrap();
+        machine.observe(Input::Started, at(1)).unwrap();
+        machine
+            .ended(End::Unasked(ExitClass::Faulted), at(2), 0)
+            .unwrap();
+        machine.due(at(2), |now| now).unwrap();
+        machine.observe(Input::Started, at(2)).unwrap();
+        assert_eq!(machine.attempts(), 1);
+        machine
+    }
+
+    #[test]
+    fn recycling_gives_no_attempt_back_and_breaks_no_health() {
+        let mut machine = faulted_once();
+        for seconds in [20, 40] {
+            let step = machine.recycle(at(seconds), at(seconds + 5)).unwrap();
+            assert_eq!(step.effect, Effect::AskToStop);
+            let step = machine.ended(End::Stopped, at(seconds), 0).unwrap();
+            assert_eq!((step.effect, step.attempts), (Effect::Launch, 1));
+            assert_eq!(machine.cause(), Cause::Asked);
+            machine.observe(Input::Started, at(seconds)).unwrap();
+        }
+        assert_eq!(machine.due(at(61), |now| now), Ok(Due::Nothing));
+        assert_eq!(machine.due(at(62), |now| now), Ok(Due::Forgiven));
+    }
+
+    #[test]
+    fn an_operators_restart_gives_all_attempts_back() {
+        let mut machine = faulted_once();
+        machine.recycle(at(20), at(25)).unwrap();
+        assert!(machine.recycle(at(20), at(25)).is_err());
+        machine.ended(End::Stopped, at(20), 0).unwrap();
+        machine.observe(Input::Started, at(20)).unwrap();
+        machine.order(Order::Restart, at(21), at(26)).unwrap();
+        machine.ended(End::Stopped, at(22), 0).unwrap();
+        assert_eq!(machine.attempts(), 0);
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::flight::Flight;
 use super::handle::ChannelHandle;
 use super::life::{Command, Life};
 use super::prepare::{self, Prepared, Progress};
@@ -22,6 +23,7 @@ use crate::engine::{Compiler, EngineError};
 use crate::event::WallNs;
 use crate::history::Chronicle;
 use crate::lifecycle::{Machine, Order};
+use crate::recorder::{Archive, Recorder};
 use crate::restart::Limiter;
 use crate::store::{Store, StoreError};
 
@@ -65,6 +67,7 @@ struct Inner {
     _watchdog: Option<Watchdog>,
     /// Ends what goes on beside the channels.
     stopping: CancellationToken,
+    flight: Option<Flight>,
 }
 
 impl Host {
@@ -106,6 +109,18 @@ impl Host {
             .collect();
         store.reserve_incarnations(ids).await?;
 
+        let flight = match config.value.recorder {
+            0 => None,
+            bytes => {
+                let archive =
+                    Archive::open(&config.value.data_dir).map_err(|error| StoreError::Folder {
+                        path: config.value.data_dir.clone(),
+                        reason: error.to_string(),
+                    })?;
+                let recorder = Recorder::new(bytes, config.value.channels.len());
+                Some(Flight::new(recorder, archive))
+            }
+        };
         let clock = Clock::start();
         let mut inner = Inner {
             channels: Vec::with_capacity(config.value.channels.len()),
@@ -120,6 +135,7 @@ impl Host {
             limiter: Arc::new(Mutex::new(Limiter::new(config.value.restarts))),
             _watchdog: None,
             stopping: CancellationToken::new(),
+            flight,
         };
         let requests = Arc::new(AtomicU64::new(0));
         for (index, channel) in config.value.channels.into_iter().enumerate() {
@@ -257,6 +273,7 @@ impl Inner {
             prepared,
             mailbox,
             connections,
+            flight: self.flight.clone(),
             commands: orders,
             limiter: self.limiter.clone(),
         };

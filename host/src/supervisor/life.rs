@@ -16,6 +16,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
+use super::flight::Flight;
 use super::prepare::{Prepared, start_budget};
 use crate::bindings::events::StartReason;
 use crate::bus::Happened;
@@ -50,6 +51,8 @@ pub(super) struct Life {
     pub(super) prepared: Prepared,
     pub(super) mailbox: Mailbox,
     pub(super) connections: Connections,
+    /// `None` where nothing is recorded.
+    pub(super) flight: Option<Flight>,
     pub(super) commands: mpsc::Receiver<Command>,
     /// Of the whole host.
     pub(super) limiter: Arc<Mutex<Limiter>>,
@@ -120,6 +123,10 @@ impl Life {
         self.shared.update(|status| status.incarnation = number);
         let (stop, mut stop_order) = mpsc::channel(1);
         let config = self.shared.config().clone();
+        let mut recording = self
+            .flight
+            .as_ref()
+            .and_then(|flight| flight.begin(&self.shared));
         let parts = Parts {
             shared: &self.shared,
             driver: &self.prepared.driver,
@@ -138,6 +145,7 @@ impl Life {
             alone: (self.shared.machine(Machine::attempts) > 0)
                 .then_some(ATTRIBUTION.min(config.restart.reset_after)),
             start: start_budget(&config),
+            recording: recording.as_mut(),
         };
         let mut status = self.shared.watch();
         let running = AssertUnwindSafe(Incarnation::run(parts)).catch_unwind();
@@ -167,7 +175,15 @@ impl Life {
         };
         drop(running);
         match exit {
-            Some(exit) => self.conclude(exit),
+            Some(mut exit) => {
+                if let (Some(flight), Some(recording)) = (&self.flight, recording) {
+                    if recording.recycling && exit.kind.class().is_none() {
+                        self.connections.keep_all();
+                    }
+                    flight.end(&self.shared, &self.prepared, number, recording, &mut exit);
+                }
+                self.conclude(exit);
+            }
             None => self.clear_up(
                 false,
                 Quality::BadOutOfService,
@@ -240,6 +256,7 @@ impl Life {
                 kind = %exit.kind,
                 during = exit.during.as_str(),
                 remedy = exit.kind.remedy(),
+                bundle = exit.bundle.as_ref().map(|path| tracing::field::display(path.display())),
                 backtrace,
                 events,
                 events_left_out = exit.events_left_out,

@@ -4,6 +4,7 @@
 //! - `abi_config`: a channel's configuration as its driver sees it.
 //! - `life`: one task per channel, from incarnation to incarnation, by the lifecycle table and the restart policy.
 //! - `watchdog`: whether those tasks make progress.
+//! - `flight`: what each incarnation was given, kept for the case that it crashes.
 //! - `handle`: how doors speak to a channel.
 //! - `host`: all of it: start, stop, the registry.
 //!
@@ -11,6 +12,7 @@
 //! channel's task ends that incarnation as a host fault and nothing else.
 
 mod abi_config;
+mod flight;
 mod handle;
 mod host;
 mod life;

@@ -18,6 +18,7 @@ use crate::engine::{Compiler, Engine, EngineError, EngineOptions, Pool};
 use crate::exit::Exit;
 use crate::ids::InstanceId;
 use crate::limits::{START_FUEL, START_TIME, TEXT_BYTES};
+use crate::recorder::Secrets;
 use crate::text::shown;
 
 /// What a start-up is doing.
@@ -56,6 +57,8 @@ pub(super) struct Prepared {
     pub(super) config: Arc<crate::bindings::config::ChannelConfig>,
     /// What the driver can do.
     pub(super) can: Vec<&'static str>,
+    /// What its schemas mark as secret.
+    pub(super) secrets: Secrets,
 }
 
 /// The longest place that a driver may name in a fault, in bytes.
@@ -345,6 +348,7 @@ async fn check_channel(
             driver: driver.clone(),
             config,
             can: info.can.clone(),
+            secrets: Secrets::marked_by(&[&info.settings_schema, &info.device_schema]),
         })
     } else {
         Err(faults)

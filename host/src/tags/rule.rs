@@ -46,7 +46,8 @@ enum Scale {
 }
 
 impl Rule {
-    pub(super) fn new(tag: &Tag) -> Self {
+    /// What holds for this tag.
+    pub fn new(tag: &Tag) -> Self {
         let DataType { scalar, elements } = tag.data_type;
         // What lies outside of 64 bits is outside of every integer type.
         let range = scalar.integer_range().map(|(low, high)| {

@@ -117,6 +117,10 @@ fn what_the_file_leaves_out_has_its_default() {
                     failures: 3,
                 },
             ),
+            recorder: Recorder {
+                bytes: 262144,
+                recycle: false,
+            },
             links: [],
             devices: [
                 Device {
@@ -143,6 +147,7 @@ fn what_the_file_says_is_what_the_host_sees() {
         restarts_per_second = 5
         restart_burst = 1
         compile = {{ memory = "256MiB", processor_time = "10m", time = "1h" }}
+        recorder = {{ size = "2MiB" }}
         [http]
         listen = "off"
         [[channel]]
@@ -155,6 +160,7 @@ fn what_the_file_says_is_what_the_host_sees() {
         limits = {{ memory = "1GiB", fuel_per_turn = 10_000, turn_deadline = "60s", mailbox = 16, batch = 1, samples_per_second = 1 }}
         restart = {{ mode = "transient", max_attempts = 0, first_delay = "1s", delay = "2m", factor = 1.5, reset_after = "1h", retry_broken = "never", jitter = 1 }}
         health = {{ interval = "never" }}
+        recorder = {{ size = "64KiB", recycle = true }}
         settings = {{ unit_id = 1, big = 18446744073709551615, deep = {{ list = [1.5, true, "x", 2026-01-01] }} }}
         [[channel.device]]
         name = "one"
@@ -204,6 +210,7 @@ fn what_the_file_says_is_what_the_host_sees() {
                 processor_time: 600s,
                 time: 3600s,
             },
+            recorder: 2097152,
             http: None,
             channels: [
                 Channel {
@@ -248,6 +255,10 @@ fn what_the_file_says_is_what_the_host_sees() {
                         jitter: 1.0,
                     },
                     health: None,
+                    recorder: Recorder {
+                        bytes: 65536,
+                        recycle: true,
+                    },
                     links: [
                         Link {
                             name: "plc",

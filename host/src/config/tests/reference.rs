@@ -1,20 +1,22 @@
 //! `docs/CONFIG.md` is complete, and its example is in order.
 
-use super::super::{channel, link, resolve, section::Keys, sink, tag};
+use super::super::{channel, link, recorder, resolve, section::Keys, sink, tag};
 use super::good;
 
 const REFERENCE: &str = include_str!("../../../../docs/CONFIG.md");
 
 #[test]
 fn the_reference_lists_every_key_and_no_other() {
-    let chapters: [(&str, &[&Keys]); 12] = [
+    let chapters: [(&str, &[&Keys]); 14] = [
         ("## `[host]`", &[&resolve::HOST]),
         ("### `compile", &[&resolve::COMPILE]),
+        ("### `recorder` of the host", &[&recorder::HOST_RECORDER]),
         ("## `[http]`", &[&resolve::HTTP]),
         ("## `[[channel]]`", &[&channel::CHANNEL]),
         ("### `limits", &[&channel::LIMITS]),
         ("### `restart", &[&channel::RESTART]),
         ("### `health", &[&channel::HEALTH]),
+        ("### `recorder = ", &[&recorder::RECORDER]),
         ("### `links", &[&link::LINK]),
         ("### `[[channel.device]]`", &[&channel::DEVICE]),
         ("### `[[channel.group]]`", &[&tag::GROUP]),
