@@ -8,7 +8,8 @@ pub use crate::bindings::bulkhead::channel::actions::{
     PollDone, Probe, Progress, Publish, ReadDone, Send, SetTimer, WriteDone,
 };
 pub use crate::bindings::bulkhead::channel::config::{
-    Capabilities, ChannelConfig, ConfigFault, Device, DriverInfo, Group, Link, LinkWish, Tag,
+    Capabilities, ChannelConfig, CommandInfo, ConfigFault, Device, DriverInfo, Group, Link,
+    LinkWish, Tag,
 };
 pub use crate::bindings::bulkhead::channel::events::{
     Accepted, ActionKind, CloseReason, Closed, Command, Connection, Declined, Event, Happening,

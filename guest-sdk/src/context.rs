@@ -166,10 +166,25 @@ impl Context {
         if let Some(Duty::Command(request)) = self.shared.executor.current_duty() {
             self.shared.push(Action::CommandProgress(Progress {
                 request,
-                fraction: fraction.clamp(0.0, 1.0),
+                fraction: if fraction.is_nan() {
+                    0.0
+                } else {
+                    fraction.clamp(0.0, 1.0)
+                },
                 message: message.into(),
             }));
         }
+    }
+
+    /// Makes the calling task one that a cancel no longer drops: it runs to its end, and its result is the answer. For what a
+    /// device or this driver must not be left in the middle of. A task that has sent bytes is one without asking.
+    pub fn commit(&self) {
+        self.shared.executor.commit_current();
+    }
+
+    /// Whether nobody waits any more for what the calling task answers: a good moment to end, where that leaves nothing half-done.
+    pub fn is_cancelled(&self) -> bool {
+        self.shared.executor.is_current_cancelled()
     }
 
     /// A random number, from the seed that the host gave and recorded. Not for secrets.

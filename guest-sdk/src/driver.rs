@@ -46,6 +46,12 @@ pub trait Driver: Sized + 'static {
     /// What this driver is. Always the same.
     fn info() -> Info;
 
+    /// The commands that it takes, and what each does, for people. The host refuses every other name; a driver that lists none
+    /// is asked for any.
+    fn commands() -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
     /// Takes a configuration: checks it whole, and builds the driver.
     ///
     /// Called before the first turn, and again when the operator's file changed. A driver that it returns then replaces the
@@ -97,7 +103,11 @@ pub trait Driver: Sized + 'static {
         Err(Error::not_supported("writing"))
     }
 
-    /// Does something that the protocol offers besides tags. Needs [`Capabilities::COMMANDS`] or [`Capabilities::BROWSE`].
+    /// Does something that the protocol offers besides tags. Needs [`Capabilities::COMMANDS`] or [`Capabilities::BROWSE`]; see
+    /// [`commands`](Self::commands).
+    ///
+    /// A long one reports by [`Context::progress`]. When nobody waits any more it is dropped at its next `.await`, unless it
+    /// has sent bytes or called [`Context::commit`]: then it can ask [`Context::is_cancelled`] where it may end early.
     ///
     /// # Errors
     ///
@@ -250,10 +260,33 @@ pub struct Write {
 /// Somebody wants something that the protocol offers besides tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
+    /// The request, for a protocol that passes on an id.
+    pub request: RequestId,
     /// What.
     pub name: String,
     /// With what; at most 1 MiB.
     pub payload: Vec<u8>,
     /// After it the host has answered for the driver.
     pub deadline: Instant,
+}
+
+impl Command {
+    /// The payload as JSON. An empty one is taken for `{}`, so that a command without parameters needs none.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, for whoever gave the command.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        let payload = if self.payload.is_empty() {
+            b"{}"
+        } else {
+            self.payload.as_slice()
+        };
+        serde_json::from_slice(payload).map_err(|error| {
+            Error::new(format!(
+                "the payload is not what `{}` takes: {error}",
+                self.name
+            ))
+        })
+    }
 }

@@ -80,6 +80,8 @@ struct Slot {
     state: State,
     /// Whether the task has sent bytes: the device may have acted, so that a cancel comes too late.
     committed: bool,
+    /// Whether a cancel came too late.
+    cancelled: bool,
 }
 
 enum State {
@@ -156,6 +158,7 @@ impl Executor {
         if let Some(slot) = slots.get_mut(index) {
             slot.state = state;
             slot.committed = false;
+            slot.cancelled = false;
         } else {
             let flag = Arc::new(SlotWaker {
                 slot: index,
@@ -167,6 +170,7 @@ impl Executor {
                 flag,
                 state,
                 committed: false,
+                cancelled: false,
             });
         }
         slots[index].flag.wake_by_ref();
@@ -209,11 +213,27 @@ impl Executor {
         }
     }
 
-    /// Drops the task of a request. Nothing happens where it has ended, or is committed.
+    /// Whether a cancel came for the running task after it was committed.
+    pub(crate) fn is_current_cancelled(&self) -> bool {
+        self.current
+            .get()
+            .is_some_and(|index| self.slots.borrow()[index].cancelled)
+    }
+
+    /// Drops the task of a request. Nothing happens where it has ended; one that is committed is told.
     pub(crate) fn cancel(&self, request: RequestId) -> Option<Cancelled> {
-        let index = self.slots.borrow().iter().position(|slot| {
-            matches!(&slot.state, State::Parked(task) if task.duty.request() == Some(request) && !slot.committed)
-        })?;
+        let index = {
+            let mut slots = self.slots.borrow_mut();
+            let index = slots.iter().position(|slot| {
+                matches!(&slot.state, State::Parked(task) if task.duty.request() == Some(request))
+            })?;
+            let slot = &mut slots[index];
+            if slot.committed {
+                slot.cancelled = true;
+                return None;
+            }
+            index
+        };
         self.take(index)
     }
 

@@ -83,6 +83,13 @@ impl<D: Driver> Runtime<D> {
             device_schema: schema_for!(D::DeviceSettings).as_value().to_string(),
             address_help: info.address_help.to_owned(),
             links: links.collect(),
+            commands: D::commands()
+                .iter()
+                .map(|(name, help)| abi::CommandInfo {
+                    name: (*name).to_owned(),
+                    help: (*help).to_owned(),
+                })
+                .collect(),
             can: info.can,
         }
     }
@@ -327,6 +334,7 @@ impl<D: Driver> Runtime<D> {
     fn command(&self, command: abi::Command) {
         let request = command.request;
         let command = Command {
+            request,
             name: command.name,
             payload: command.payload,
             deadline: Instant::from_nanos(command.deadline_ns),

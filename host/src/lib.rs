@@ -11,6 +11,7 @@ pub mod exit;
 pub mod ids;
 pub mod lifecycle;
 pub mod limits;
+pub mod poison;
 pub mod restart;
 pub mod schedule;
 pub mod text;

@@ -79,6 +79,22 @@ pub const MAILBOX: Configured<u64> = Configured {
 pub const MAILBOX_BYTES: usize = 4 << 20;
 /// Requests that a driver may owe answers to.
 pub const PENDING: usize = 4_096;
+/// Commands under way in one channel.
+pub const COMMANDS: usize = 16;
+/// Bytes of a command's payload, and of its answer.
+pub const COMMAND_BYTES: usize = SEND_BYTES;
+/// Until when a command is answered.
+pub const COMMAND_TIME: Configured<Duration> = Configured {
+    default: Duration::from_secs(30),
+    least: MS,
+    most: Duration::from_secs(300),
+};
+/// Dead letters of one channel.
+pub const LETTERS: u64 = 32;
+/// Bytes of an event that are kept with its dead letter.
+pub const LETTER_BYTES: usize = STATE_BYTES;
+/// Events under suspicion in one channel.
+pub const SUSPECTS: usize = 32;
 /// Samples a second.
 pub const SAMPLES: Configured<u64> = Configured {
     default: 100_000,
@@ -163,6 +179,29 @@ pub const COMPILE_TIME: Configured<Duration> = Configured {
     least: SECOND,
     most: Duration::from_secs(3_600),
 };
+
+/// Bytes of one recording, packed.
+pub const RECORDING: Configured<u64> = Configured {
+    default: 256 << 10,
+    least: 16 << 10,
+    most: 64 * MIB,
+};
+/// Bytes of all recordings of a host, packed.
+pub const RECORDINGS: Configured<u64> = Configured {
+    default: 16 * MIB,
+    least: MIB,
+    most: 4 * GIB,
+};
+/// Crash bundles of a channel.
+pub const BUNDLES_OF_CHANNEL: usize = 8;
+/// Crash bundles of a host.
+pub const BUNDLES: usize = 256;
+/// Bytes of all of them.
+pub const BUNDLES_BYTES: u64 = 64 * MIB;
+/// Crashes that wait to be written.
+pub const CRASHES: usize = 1_024;
+/// Bytes of all of them.
+pub const CRASHES_BYTES: usize = 16 << 20;
 
 /// One line of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -255,6 +294,36 @@ pub fn table() -> Vec<Limit> {
             "requests that a driver owes answers to",
             count(PENDING as u64),
             "further ones are answered `busy`",
+        ),
+        fixed(
+            "commands under way in one channel",
+            count(COMMANDS as u64),
+            "further ones are answered `too-many-commands`",
+        ),
+        fixed(
+            "the payload of a command, and its answer",
+            size(COMMAND_BYTES as u64),
+            "`refused`; not taken",
+        ),
+        times(
+            "the time of a command",
+            COMMAND_TIME,
+            "answered `timed-out`; what comes later is dropped and counted",
+        ),
+        fixed(
+            "dead letters of one channel",
+            count(LETTERS),
+            "the oldest goes, and its event is kept away no longer",
+        ),
+        fixed(
+            "a dead letter",
+            size(LETTER_BYTES as u64),
+            "what the event carried is cut",
+        ),
+        fixed(
+            "events under suspicion, for a day each",
+            count(SUSPECTS as u64),
+            "the one that was quiet for longest is forgotten",
         ),
         counts("samples a second, over ten seconds", SAMPLES, "`refused`"),
         fixed(
@@ -350,6 +419,33 @@ pub fn table() -> Vec<Limit> {
             "not loaded",
         ),
         times("time to compile a component", COMPILE_TIME, "not loaded"),
+        sizes(
+            "the recording of one incarnation, packed",
+            RECORDING,
+            "its middle is lost, and a replay is best effort",
+        ),
+        sizes(
+            "all recordings of a host, packed",
+            RECORDINGS,
+            "the largest lose of their middle first",
+        ),
+        fixed(
+            "crash bundles of a channel, of a host",
+            format!(
+                "{BUNDLES_OF_CHANNEL}, {BUNDLES} of {} in all",
+                size(BUNDLES_BYTES)
+            ),
+            "the oldest go",
+        ),
+        fixed(
+            "crashes that wait to be written",
+            format!(
+                "{}, {} in all",
+                count(CRASHES as u64),
+                size(CRASHES_BYTES as u64)
+            ),
+            "no bundle, which the log says",
+        ),
     ]
 }
 

@@ -197,6 +197,40 @@ impl Bulkhead {
         reply(path, self.agent.put(self.at(path)).send_json(body))
     }
 
+    /// `DELETE path`
+    ///
+    /// # Errors
+    ///
+    /// Where there is no answer. A refusal is an answer.
+    pub fn delete(&self, path: &str) -> Result<Reply> {
+        let request = self.agent.delete(self.at(path));
+        reply(
+            path,
+            request.header("content-type", "application/json").call(),
+        )
+    }
+
+    /// `POST path` with a JSON body, answered by a stream of server-sent events.
+    ///
+    /// # Errors
+    ///
+    /// Where the host refuses it.
+    pub fn post_for_stream(&self, path: &str, body: &Value) -> Result<Stream> {
+        let request = self.agent.post(self.at(path));
+        let response = request
+            .header("accept", "text/event-stream")
+            .send_json(body)
+            .with_context(|| format!("POST {path}"))?;
+        ensure!(
+            response.status() == 200,
+            "POST {path}: {}",
+            response.status()
+        );
+        Ok(Stream(BufReader::new(Box::new(
+            response.into_body().into_reader(),
+        ))))
+    }
+
     /// Asks again and again until `wanted` makes something of the answer. For what has no stream to wait on.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ pub struct Core<'a> {
     pub realloc: &'a str,
 }
 
-/// Where sixty-four zeros are.
+/// Where more zeros are than any answer has bytes.
 const ZEROS: &str = "i32.const 1024";
 
 impl Default for Core<'_> {

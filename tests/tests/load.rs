@@ -467,7 +467,7 @@ fn what_is_too_large_is_refused() {
         "memory-of-16-tib",
         &with_fields("(memory i64 0x10000000)"),
         "compile",
-        "memories",
+        "exceeds the limit",
     );
     check(
         "table-of-a-billion",

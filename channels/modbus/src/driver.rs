@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bulkhead_sdk::{
-    Capabilities, Config, Context, Driver, Error, Faults, GroupId, Info, LinkWish, Poll,
+    Capabilities, Command, Config, Context, Driver, Error, Faults, GroupId, Info, LinkWish, Poll,
     PollReport, Priority, Quality, Read, Sample, Start, TagId, Value, Write,
 };
 
 use crate::address;
 use crate::cycle::Cycle;
+use crate::identify;
 use crate::line::Line;
 use crate::schedule::Schedule;
 use crate::settings::{ChannelSettings, DeviceSettings, TagSettings, WriteFunction};
@@ -47,8 +48,15 @@ impl Driver for Modbus {
                 kinds: &["tcp"],
                 required: true,
             }],
-            can: Capabilities::READ | Capabilities::WRITE | Capabilities::SCRIPTED_TIME,
+            can: Capabilities::READ
+                | Capabilities::WRITE
+                | Capabilities::COMMANDS
+                | Capabilities::SCRIPTED_TIME,
         }
+    }
+
+    fn commands() -> &'static [(&'static str, &'static str)] {
+        &[(identify::COMMAND, identify::HELP)]
     }
 
     fn configure(config: Config<Self>, context: Context) -> Result<Self, Faults> {
@@ -130,5 +138,14 @@ impl Driver for Modbus {
             write,
         )
         .await
+    }
+
+    async fn command(&self, command: Command) -> Result<Vec<u8>, Error> {
+        match command.name.as_str() {
+            identify::COMMAND => {
+                identify::identify(&self.context, &self.line, &self.site, &command).await
+            }
+            other => Err(Error::not_supported(other)),
+        }
     }
 }

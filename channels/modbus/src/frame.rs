@@ -60,7 +60,19 @@ pub enum Ask {
         /// As on the wire: two for each register.
         bytes: Vec<u8>,
     },
+    /// Function 43 with type 14: read device identification (section 6.21).
+    Identify {
+        /// The category: 1 basic, 2 regular, 3 extended.
+        category: u8,
+        /// The object to begin with.
+        object: u8,
+    },
 }
+
+/// The type of encapsulated request that asks for device identification.
+pub const IDENTIFICATION: u8 = 14;
+/// What stands before the objects of an identification: type, category, conformity, more follows, next object, number of objects.
+pub const IDENTIFICATION_HEAD: usize = 6;
 
 /// What a unit answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +145,9 @@ pub enum Malformed {
         /// As the request demands.
         right: usize,
     },
+    /// An identification whose objects do not fill it.
+    #[error("the answer is no device identification")]
+    Identification,
     /// A write was answered with another place or value.
     #[error("the answer confirms another write than was asked for")]
     Echo,
@@ -182,6 +197,7 @@ impl Ask {
             Self::WriteRegister { .. } => 6,
             Self::WriteCoils { .. } => 15,
             Self::WriteRegisters { .. } => 16,
+            Self::Identify { .. } => 43,
         }
     }
 
@@ -236,6 +252,9 @@ impl Ask {
                 frame.extend(((bytes.len() / 2) as u16).to_be_bytes());
                 frame.push(bytes.len() as u8);
                 frame.extend(bytes);
+            }
+            Self::Identify { category, object } => {
+                frame.extend([IDENTIFICATION, *category, *object]);
             }
         }
         let following = (frame.len() - HEADER + 1) as u16;
@@ -300,8 +319,28 @@ impl Ask {
             Self::WriteRegisters { start, bytes } => {
                 confirm(data, *start, ((bytes.len() / 2) as u16).to_be_bytes())
             }
+            Self::Identify { category, .. } => match objects(data) {
+                Some((kind, _)) if kind == [IDENTIFICATION, *category] => Ok(Answer::Data(data)),
+                _ => Err(Malformed::Identification),
+            },
         }
     }
+}
+
+/// The type and category of an identification, and its objects, if they fill it to the last byte.
+pub fn objects(data: &[u8]) -> Option<([u8; 2], Vec<(u8, &[u8])>)> {
+    let (head, mut rest) = data.split_at_checked(IDENTIFICATION_HEAD)?;
+    let [kind, category, _conformity, _more, _next, count] = *head else {
+        return None;
+    };
+    let mut objects = Vec::with_capacity(usize::from(count));
+    for _ in 0..count {
+        let (&[object, length], value) = rest.split_first_chunk()?;
+        let (value, after) = value.split_at_checked(usize::from(length))?;
+        objects.push((object, value));
+        rest = after;
+    }
+    rest.is_empty().then_some(([kind, category], objects))
 }
 
 /// A write is answered with its place, and its value or how many were written.

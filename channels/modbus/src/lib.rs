@@ -2,7 +2,7 @@
 //!
 //! What it does: reads coils, discrete inputs, input and holding registers of any number of units behind one connection
 //! (functions 1 to 4), in the fewest requests that the limits allow, and writes coils and holding registers (5, 6,
-//! 15, 16). What it does not do: serial lines, broadcast, and the functions that no tag needs.
+//! 15, 16); asks a unit what it is (43/14). What it does not do: serial lines, broadcast, and the functions that no tag needs.
 //!
 //! The map, from the pure to the driver:
 //!
@@ -13,7 +13,7 @@
 //! | `plan`, `layout` | which requests read a set of tags, and what a unit was found to lack |
 //! | `settings`, `site`, `schedule`, `unit` | the configuration, checked and laid out |
 //! | `line`, `failure` | one request and its answer, over a connection that may break |
-//! | `cycle`, `write` | reading a group or some tags; writing one |
+//! | `cycle`, `write`, `identify` | reading a group or some tags; writing one; asking a unit what it is |
 //! | `driver` | the trait that the SDK calls |
 //!
 //! None of them knows a socket, a clock or a thread: `line` awaits bytes and time of the SDK, everything above it is
@@ -29,6 +29,7 @@ pub mod encode;
 pub mod exception;
 pub mod failure;
 pub mod frame;
+pub mod identify;
 pub mod layout;
 pub mod line;
 pub mod order;

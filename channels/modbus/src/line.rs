@@ -107,6 +107,13 @@ impl Reply {
     }
 }
 
+impl Reply {
+    /// Everything behind the function.
+    pub fn body(&self) -> &[u8] {
+        self.pdu.get(1..).unwrap_or_default()
+    }
+}
+
 impl Line {
     /// A line over a connection that nobody else uses.
     pub fn new(context: Context, connection: Connection, pause: Duration) -> Self {

@@ -18,6 +18,8 @@ use crate::unit::Unit;
 pub struct Site {
     /// In the operator's order; others refer to them by index.
     pub units: Vec<Unit>,
+    /// Their names in the operator's file, in the same order.
+    pub names: Vec<String>,
     /// Every tag.
     pub tags: BTreeMap<TagId, Place>,
     /// What one request may ask for, in bits and in registers.
@@ -58,6 +60,7 @@ impl Site {
         }
         let mut site = Self {
             units: Vec::with_capacity(config.devices.len()),
+            names: Vec::with_capacity(config.devices.len()),
             tags: BTreeMap::new(),
             limits: RequestLimits::new(settings),
         };
@@ -66,6 +69,7 @@ impl Site {
             if let Some(unit) = unit(device, settings, &mut faults) {
                 places.insert(device.id, (site.units.len(), &device.settings));
                 site.units.push(unit);
+                site.names.push(device.name.clone());
             }
         }
         for tag in &config.tags {

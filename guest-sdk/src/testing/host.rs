@@ -279,6 +279,12 @@ impl<D: Driver> FakeHost<D> {
     ///
     /// What the driver answered.
     pub fn command(&mut self, name: &str, payload: &[u8]) -> Result<Vec<u8>, Error> {
+        let request = self.begin_command(name, payload);
+        self.finish_command(request)
+    }
+
+    /// Gives a command, and takes one turn with it.
+    pub fn begin_command(&mut self, name: &str, payload: &[u8]) -> RequestId {
         let request = self.ask(Asked::Command);
         self.happen(Happening::Command(Command {
             request,
@@ -286,6 +292,16 @@ impl<D: Driver> FakeHost<D> {
             payload: payload.to_vec(),
             deadline_ns: self.deadline(),
         }));
+        self.settle();
+        request
+    }
+
+    /// Waits for the answer to a command.
+    ///
+    /// # Errors
+    ///
+    /// What the driver answered.
+    pub fn finish_command(&mut self, request: RequestId) -> Result<Vec<u8>, Error> {
         match self.finish(request) {
             Answer::Command(result) => result,
             other => panic!("a command was answered by {other:?}"),

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use super::incarnation::{Incarnation, Refused};
 use super::intake::Reach;
-use super::mailbox::{Answer, Ask, RequestError};
+use super::mailbox::{Answer, Ask, Progress, RequestError};
+use super::pending::Owed;
 use super::shared::raise;
 use crate::bindings::actions::{
-    Action, Alarm, DeviceCondition, DeviceState, HealthDone, PollDone, ReadDone, WriteDone,
+    self, Action, Alarm, CommandDone, DeviceCondition, DeviceState, HealthDone, PollDone, ReadDone,
+    WriteDone,
 };
 use crate::bindings::events::ActionKind;
 use crate::bindings::types;
@@ -91,9 +93,8 @@ impl Incarnation<'_> {
                 }
                 Action::SaveState(state) => self.save_state(state).await?,
                 Action::HealthDone(done) => self.health_done(done),
-                Action::CommandProgress(_) | Action::CommandDone(_) => {
-                    // `validate` refuses these: this version makes no such request.
-                }
+                Action::CommandProgress(report) => self.command_progress(report),
+                Action::CommandDone(done) => self.command_done(done),
                 Action::Stopped => return Err(self.stopped()),
             }
         }
@@ -164,7 +165,7 @@ impl Incarnation<'_> {
             (Ok(_), _) => Ok(Answer::Write(None)),
             (Err(error), _) => Err(failed(error)),
         };
-        owed.answer(answer);
+        self.answer(owed, answer);
     }
 
     fn read_done(&mut self, done: ReadDone, wall: WallNs) {
@@ -189,7 +190,30 @@ impl Incarnation<'_> {
             }
             Err(error) => Err(failed(error)),
         };
-        owed.answer(answer);
+        self.answer(owed, answer);
+    }
+
+    fn command_progress(&self, report: actions::Progress) {
+        let owed = self.pending.get(RequestId(report.request));
+        if let Some(Ask::Command { progress, .. }) = owed.map(|owed| &owed.ask) {
+            progress.send_replace(Some(Progress {
+                fraction: report.fraction,
+                message: shown(&report.message, TEXT_BYTES),
+            }));
+        }
+    }
+
+    fn command_done(&mut self, done: CommandDone) {
+        if let Some(owed) = self.pending.remove(RequestId(done.request)) {
+            self.answer(owed, done.answer.map(Answer::Command).map_err(failed));
+        }
+    }
+
+    /// Answers whoever asked. One that does not wait any more was answered before: by the deadline, or by taking it back.
+    fn answer(&self, owed: Owed, answer: Result<Answer, RequestError>) {
+        if !owed.answer(answer) {
+            raise(&self.shared.counters.late_answers, 1);
+        }
     }
 
     fn health_done(&mut self, done: HealthDone) {

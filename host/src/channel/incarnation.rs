@@ -33,7 +33,7 @@ use crate::bindings::events::{self, Event, Happening, StartReason};
 use crate::driver::{Budget, Driver, Instance, InstanceSpec};
 use crate::event::{MonotonicNs, Sample, WallNs};
 use crate::exit::{During, Exit, ExitKind};
-use crate::ids::InstanceId;
+use crate::ids::{GroupId, InstanceId};
 use crate::lifecycle::Input;
 use crate::limits::{NOTICES, TEXT_BYTES};
 use crate::recorder::{Call, Recording};
@@ -110,6 +110,8 @@ pub(crate) struct Incarnation<'a> {
     /// When the last turn began, until its end is noted.
     turn_began: Option<MonotonicNs>,
     pub(super) recording: Option<&'a mut Recording>,
+    /// Groups that are not polled, and whose tags say so.
+    pub(super) left_out: Vec<GroupId>,
 }
 
 impl<'a> Incarnation<'a> {
@@ -276,6 +278,7 @@ impl<'a> Incarnation<'a> {
             notices: Allowance::new(NOTICES, begun),
             turn_began: None,
             recording,
+            left_out: Vec::new(),
             shared,
             connections,
         };
@@ -294,9 +297,16 @@ impl<'a> Incarnation<'a> {
             state,
             connections,
         };
+        let mut what = Happening::Started(start);
+        if let Some(letter) = this.kept_away(&what)
+            && let Happening::Started(start) = &mut what
+        {
+            tracing::warn!(instance = %this.id, letter = letter.number, "the saved state is kept away from the driver: it starts without one");
+            start.state = None;
+        }
         this.batch.push(Event {
             at_ns: begun.0,
-            what: Happening::Started(start),
+            what,
         });
         this.turn(begun).await?;
         // Denied only if the operator stopped the channel meanwhile; then the order to stop is on its way.
@@ -348,20 +358,24 @@ impl<'a> Incarnation<'a> {
         Ok(())
     }
 
-    /// Gives the batch to the driver, does what it asks for, and sees to it that it is noted how long that takes. An
-    /// end of it says what the driver was told.
+    /// Gives the batch to the driver, does what it asks for, and sees to it that it is noted how long that takes. What was
+    /// in it is accused where it ends the driver, and cleared where it does not. An end of it says what the driver was told.
     async fn turn(&mut self, now: MonotonicNs) -> Result<(), Exit> {
         self.turn_began = Some(now);
         if let Err(exit) = self.take_turn(now).await {
             self.note_turn(self.shared.clock().monotonic());
             let (told, more) = witness::told(&self.batch, self.shared.config());
+            self.accuse(&exit, now).await;
             return Err(exit.in_turn(told, more));
+        }
+        if self.shared.quarantine().watches() {
+            self.shared.quarantine().forget(now);
+            self.acquit();
         }
         self.batch.clear();
         self.batch_bytes = 0;
         Ok(())
     }
-
     async fn take_turn(&mut self, now: MonotonicNs) -> Result<(), Exit> {
         let wall = self.shared.clock().wall();
         let Some(instance) = self.instance.take() else {

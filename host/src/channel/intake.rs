@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::culprit::described;
 use super::health::Check;
 use super::incarnation::{Incarnation, Refused};
 use super::mailbox::{Ask, Mail, Request, RequestError};
@@ -11,7 +12,7 @@ use crate::bindings::events::{self, Event, Happening};
 use crate::bus::Happened;
 use crate::event::{MonotonicNs, Quality, WallNs};
 use crate::exit::{During, Exit, ExitKind};
-use crate::ids::{ConnectionId, DeviceId, GroupId, LinkId};
+use crate::ids::{ConnectionId, DeviceId, GroupId, LinkId, RequestId};
 use crate::lifecycle::{Input, State};
 use crate::limits::BATCH_BYTES;
 use crate::link::{CloseReason, LinkEvent, LinkMail};
@@ -94,6 +95,11 @@ impl Incarnation<'_> {
             match mail {
                 Mail::Link(mail) => self.take_link_mail(mail, now),
                 Mail::Request(request) => self.take_request(request, now),
+                Mail::Cancel(request) => {
+                    if self.pending.cancel(request) {
+                        self.push(now, now, Happening::Cancel(request.0));
+                    }
+                }
             }
         }
     }
@@ -111,14 +117,19 @@ impl Incarnation<'_> {
         while self.has_room()
             && let Some(due) = self.polls.pop(now, &mut skipped)
         {
-            raise(&self.shared.counters.polls, 1);
             let poll = events::Poll {
                 group: due.group.0,
                 cycle: due.cycle,
                 scheduled_ns: due.scheduled.0,
                 skip: Vec::new(),
             };
-            self.push(now, now, Happening::Poll(poll));
+            let what = Happening::Poll(poll);
+            if let Some(letter) = self.kept_away(&what) {
+                self.leave_out(due.group, &letter);
+                continue;
+            }
+            raise(&self.shared.counters.polls, 1);
+            self.push(now, now, what);
         }
         if skipped > 0 {
             raise(&self.shared.counters.polls_skipped, skipped);
@@ -137,7 +148,7 @@ impl Incarnation<'_> {
             timeout,
             reply,
         } = request;
-        let owed = Owed::new(ask.clone(), deadline, timeout, reply);
+        let mut owed = Owed::new(ask, deadline, timeout, reply);
         if owed.is_abandoned() {
             return; // Whoever asked has gone: a write that nobody waits for is not carried out behind their back.
         }
@@ -159,24 +170,15 @@ impl Incarnation<'_> {
             }));
             return;
         }
-        let what = match ask {
-            Ask::Read(tags) => Happening::Read(events::Read {
-                request: id.0,
-                tags: tags.iter().map(|tag| tag.0).collect(),
-                deadline_ns: deadline.0,
-            }),
-            Ask::Write {
-                tag,
-                value,
-                read_back,
-            } => Happening::Write(events::Write {
-                request: id.0,
-                tag: tag.0,
-                value: value.into(),
-                read_back,
-                deadline_ns: deadline.0,
-            }),
-        };
+        let what = asked(id, &mut owed.ask, deadline);
+        if let Some(letter) = self.kept_away(&what) {
+            owed.answer(Err(RequestError::Quarantined {
+                what: described(&letter),
+                faults: letter.faults,
+                letter: format!("{}/{}", self.shared.id(), letter.number),
+            }));
+            return;
+        }
         raise(&self.shared.counters.requests, 1);
         self.pending.insert(id, owed);
         self.push(now, now, what);
@@ -240,6 +242,13 @@ impl Incarnation<'_> {
                 })
             }
         };
+        if let Some(letter) = self.kept_away(&what) {
+            tracing::warn!(instance = %self.id, letter = letter.number, connection = id.0, "bytes are kept away from the driver, and the connection is reset");
+            if let Some(opened) = self.connections.get(id) {
+                opened.handle.reset();
+            }
+            return;
+        }
         self.push(mail.at, now, what);
     }
 
@@ -415,6 +424,35 @@ fn carried(what: &Happening) -> usize {
         },
         Happening::Command(command) => command.payload.len(),
         _ => 0,
+    }
+}
+
+/// A request as the driver hears of it.
+fn asked(id: RequestId, ask: &mut Ask, deadline: MonotonicNs) -> Happening {
+    match ask {
+        Ask::Read(tags) => Happening::Read(events::Read {
+            request: id.0,
+            tags: tags.iter().map(|tag| tag.0).collect(),
+            deadline_ns: deadline.0,
+        }),
+        Ask::Write {
+            tag,
+            value,
+            read_back,
+        } => Happening::Write(events::Write {
+            request: id.0,
+            tag: tag.0,
+            value: value.clone().into(),
+            read_back: *read_back,
+            deadline_ns: deadline.0,
+        }),
+        Ask::Command { name, payload, .. } => Happening::Command(events::Command {
+            request: id.0,
+            name: name.to_string(),
+            // Held once: it may be a megabyte.
+            payload: std::mem::take(payload),
+            deadline_ns: deadline.0,
+        }),
     }
 }
 

@@ -9,6 +9,8 @@
 
 use std::collections::BTreeMap;
 
+use tokio::sync::watch;
+
 use super::alarms::Alarms;
 use super::allowance::Allowance;
 use super::connections::{UsedIds, Ways};
@@ -150,10 +152,17 @@ impl Ledger {
                     };
                     self.owe(write.request, ask);
                 }
+                Happening::Command(command) => {
+                    let ask = Ask::Command {
+                        name: command.name.as_str().into(),
+                        payload: Vec::new(),
+                        progress: watch::Sender::new(None),
+                    };
+                    self.owe(command.request, ask);
+                }
                 Happening::Health(health) => self.health.told(RequestId(*health)),
                 Happening::Stop(_)
                 | Happening::Received(_)
-                | Happening::Command(_)
                 | Happening::Cancel(_)
                 | Happening::Stored(_)
                 | Happening::Declined(_) => {}

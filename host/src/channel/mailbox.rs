@@ -1,8 +1,9 @@
 //! What may wait for a channel's next turn, and how requests are answered.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::event::{MonotonicNs, Sample, Value};
 use crate::ids::{RequestId, TagId};
@@ -17,6 +18,8 @@ pub enum Mail {
     Link(LinkMail),
     /// From a door.
     Request(Request),
+    /// Whoever gave this command does not wait any more.
+    Cancel(RequestId),
 }
 
 impl From<LinkMail> for Mail {
@@ -33,7 +36,7 @@ pub fn mailbox(bound: usize) -> (mpsc::Sender<Mail>, Mailbox) {
     mpsc::channel(bound.max(1))
 }
 
-/// A read or a write on its way to a driver.
+/// A read, a write or a command on its way to a driver.
 #[derive(Debug)]
 pub struct Request {
     /// Unique within the host process.
@@ -62,6 +65,24 @@ pub enum Ask {
         /// Whether to read it afterwards.
         read_back: bool,
     },
+    /// Do something that the protocol offers besides tags.
+    Command {
+        /// What.
+        name: Arc<str>,
+        /// With what; empty once the driver has it.
+        payload: Vec<u8>,
+        /// Where the driver's reports go; of several the last one counts.
+        progress: watch::Sender<Option<Progress>>,
+    },
+}
+
+/// How far a command has come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    /// From 0 to 1.
+    pub fraction: f32,
+    /// In the driver's words.
+    pub message: String,
 }
 
 /// A good answer.
@@ -71,6 +92,8 @@ pub enum Answer {
     Read(Vec<Sample>),
     /// What was read back, in engineering units, where that was asked for.
     Write(Option<Value>),
+    /// What the driver answered to a command.
+    Command(Vec<u8>),
 }
 
 /// Why a request was not done.
@@ -121,8 +144,28 @@ pub enum RequestError {
     NotSupported {
         /// The channel.
         channel: String,
-        /// What was asked: `read` or `write`.
+        /// What was asked: `read`, `write` or `take commands`.
         kind: &'static str,
+    },
+    /// The driver lists its commands, and this is none of them.
+    #[error("the driver of channel {channel} has no command `{command}`; it has {known}")]
+    NoSuchCommand {
+        /// The channel.
+        channel: String,
+        /// The command.
+        command: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// As many commands as a channel may have under way.
+    #[error(
+        "channel {channel} has {most} commands under way already; wait for one to end, or cancel one"
+    )]
+    TooManyCommands {
+        /// The channel.
+        channel: String,
+        /// The most.
+        most: usize,
     },
     /// The value does not fit.
     #[error(transparent)]
@@ -148,6 +191,21 @@ pub enum RequestError {
         "the driver was restarted while it worked on this; the device may or may not have acted on it, and it is not sent again"
     )]
     Restarted,
+    /// Whoever asked has taken it back. Whether the device has acted on it is not known.
+    #[error("it was cancelled; the device may or may not have acted on it")]
+    Cancelled,
+    /// It has ended the driver each time, and is kept away from it.
+    #[error(
+        "{what} has ended the driver {faults} times and is kept away from it; `bulkhead dead-letter retry {letter}` gives it another chance"
+    )]
+    Quarantined {
+        /// What.
+        what: String,
+        /// How often.
+        faults: u32,
+        /// The letter, as `channel/number`.
+        letter: String,
+    },
 }
 
 impl RequestError {
@@ -164,6 +222,10 @@ impl RequestError {
             RequestError::Failed { .. } => "failed",
             RequestError::TimedOut { .. } => "timed-out",
             RequestError::Restarted => "restarted",
+            RequestError::Cancelled => "cancelled",
+            RequestError::Quarantined { .. } => "quarantined",
+            RequestError::NoSuchCommand { .. } => "no-such-command",
+            RequestError::TooManyCommands { .. } => "too-many-commands",
         }
     }
 }

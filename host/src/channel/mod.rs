@@ -18,6 +18,8 @@
 //!   in its own file; `ledger`: all of it, where it is told by events and actions alone (a replay).
 //! - `pulse`: whether the task makes progress, for the watchdog.
 //!
+//! - `quarantine`: events that end the driver each time are kept away from it, as dead letters; `culprit` is how an incarnation does it.
+//!
 //! The invariants: a channel never opens a socket (it asks `link`), never touches a store that trapped (`driver` takes it
 //! away), and answers every request exactly once.
 
@@ -25,6 +27,7 @@ mod alarms;
 mod allowance;
 mod apply;
 mod connections;
+mod culprit;
 mod health;
 mod incarnation;
 mod intake;
@@ -33,6 +36,7 @@ mod mailbox;
 mod pending;
 mod polls;
 mod pulse;
+mod quarantine;
 mod recycle;
 mod shared;
 mod timers;
@@ -40,10 +44,12 @@ mod validate;
 mod witness;
 
 pub use ledger::{Ledger, LedgerParts};
-pub use mailbox::{Answer, Ask, Mail, Mailbox, Request, RequestError, mailbox};
+pub use mailbox::{Answer, Ask, Mail, Mailbox, Progress, Request, RequestError, mailbox};
 pub use pulse::Pulse;
+pub use quarantine::{Letter, MAX_LETTER_BYTES, MAX_LETTERS, Quarantine};
 pub use shared::{ChannelStatus, Counters, DeviceStatus, LinkStatus, Shared, SharedParts};
 pub use validate::Refusal;
 
 pub(crate) use connections::Connections;
+pub(crate) use culprit::ALARM as DEAD_LETTERS_ALARM;
 pub(crate) use incarnation::{Incarnation, Parts};

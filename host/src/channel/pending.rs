@@ -61,11 +61,10 @@ impl Owed {
         self.reply.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 
-    /// Answers, if nobody has. Whoever asked may have gone away; then the answer has no reader, which is no fault.
-    pub(super) fn answer(self, answer: Result<Answer, RequestError>) {
-        if let Some(reply) = self.reply {
-            drop(reply.send(answer));
-        }
+    /// Answers, if nobody has. Whoever asked may have gone away; then the answer has no reader, which is no fault. Gives whether it
+    /// came in time.
+    pub(super) fn answer(self, answer: Result<Answer, RequestError>) -> bool {
+        self.reply.is_some_and(|reply| reply.send(answer).is_ok())
     }
 }
 
@@ -112,10 +111,20 @@ impl Pending {
         Some(RequestId(id))
     }
 
+    /// Nobody waits for it any more: its answer will be dropped. Gives whether the driver is to be told, which it is once.
+    pub(super) fn cancel(&mut self, id: RequestId) -> bool {
+        let Some(owed) = self.requests.get_mut(&id.0) else {
+            return false;
+        };
+        owed.reply = None;
+        self.deadlines.remove(&(owed.deadline, id.0))
+    }
+
     /// The incarnation has ended: nothing that was dispatched is sent again.
     pub(super) fn restarted(&mut self) {
         self.deadlines.clear();
         for (_, owed) in self.requests.drain() {
+            // Those that have expired were answered before.
             owed.answer(Err(RequestError::Restarted));
         }
     }
@@ -158,7 +167,9 @@ mod tests {
         pending
             .remove(RequestId(1))
             .unwrap()
-            .answer(Ok(Answer::Write(None)));
+            .answer(Ok(Answer::Write(None)))
+            .then_some(())
+            .unwrap();
         assert_eq!(done.try_recv().unwrap(), Ok(Answer::Write(None)));
 
         assert_eq!(pending.expire(MonotonicNs(9)), None);
@@ -167,13 +178,26 @@ mod tests {
             after: Duration::from_nanos(10),
         };
         assert_eq!(late.try_recv().unwrap(), Err(timed_out));
-        pending
+        let late = pending
             .remove(RequestId(2))
-            .expect("known until the driver answers")
-            .answer(Ok(Answer::Write(None)));
+            .expect("known until the driver answers");
+        assert!(!late.answer(Ok(Answer::Write(None))), "it came too late");
 
         pending.restarted();
         assert_eq!(lost.try_recv().unwrap(), Err(RequestError::Restarted));
         assert_eq!((pending.len(), pending.next()), (0, None));
+    }
+
+    #[test]
+    fn what_was_cancelled_is_told_once_and_its_answer_is_late() {
+        let mut pending = Pending::default();
+        let mut taken_back = owe(&mut pending, 1, 30);
+        assert!(pending.cancel(RequestId(1)) && !pending.cancel(RequestId(1)));
+        assert!(!pending.cancel(RequestId(2)), "never dispatched");
+        assert!(taken_back.try_recv().is_err());
+        assert_eq!(pending.expire(MonotonicNs(31)), None);
+        let owed = pending.remove(RequestId(1)).expect("still owed");
+        assert!(!owed.answer(Ok(Answer::Write(None))));
+        assert!(!pending.cancel(RequestId(1)), "answered");
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use super::pulse::Pulse;
+use super::quarantine::Quarantine;
 use crate::bus::{Bus, ChannelEvent, Happened, Message};
 use crate::clock::Clock;
 use crate::config;
@@ -106,8 +107,12 @@ counters! {
     poll_failures,
     /// Polls skipped because the one before was not done, or the host was late.
     polls_skipped,
-    /// Reads and writes handed to the driver.
+    /// Reads, writes and commands handed to the driver.
     requests,
+    /// Answers that came when nobody waited for them any more: after the deadline, or after a cancel.
+    late_answers,
+    /// Events that were kept away from the driver; see `quarantine`.
+    kept_away,
     /// Incarnations that ended in a fault.
     faults,
     /// Bytes that came in over links.
@@ -141,6 +146,7 @@ pub struct Shared {
     machine: Mutex<Machine>,
     sequence: AtomicU64,
     chronicle: Arc<Chronicle>,
+    quarantine: Quarantine,
     pub(super) counters: CounterCells,
     pulse: Pulse,
 }
@@ -205,6 +211,7 @@ impl Shared {
         };
         Self {
             index: parts.index,
+            quarantine: Quarantine::open(&parts.config.id, &parts.store),
             tags: TagTable::new(parts.config.tags.clone().into()),
             machine: Mutex::new(Machine::new(parts.config.restart.clone())),
             config: parts.config,
@@ -257,6 +264,11 @@ impl Shared {
     /// What the channel has gone through.
     pub fn chronicle(&self) -> &Arc<Chronicle> {
         &self.chronicle
+    }
+
+    /// What is kept away from its driver.
+    pub fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
     }
 
     /// How the channel is.

@@ -186,8 +186,23 @@ fn check<'a>(
                 Ok(None) | Err(_) => Ok(()),
             }
         }
-        Action::CommandProgress(progress) => no_such_request(progress.request),
-        Action::CommandDone(done) => no_such_request(done.request),
+        Action::CommandProgress(report) => {
+            check_command(report.request, context, progress)?;
+            if (0.0..=1.0).contains(&report.fraction) {
+                Ok(())
+            } else {
+                Err(format!(
+                    "says that request {} has come to {}, which is not from 0 to 1",
+                    report.request, report.fraction
+                ))
+            }
+        }
+        Action::CommandDone(done) => {
+            check_command(done.request, context, progress)?;
+            progress.answered.insert(done.request);
+            let length = done.answer.as_ref().map_or(0, Vec::len);
+            bound(length, SEND_BYTES, "bytes are answered to a command")
+        }
         Action::HealthDone(done) => {
             let owed = context.health.is_owed(RequestId(done.request));
             if !owed || !progress.answered.insert(done.request) {
@@ -314,8 +329,16 @@ fn check_request<'a>(
     }
 }
 
-fn no_such_request(id: u64) -> Result<(), String> {
-    Err(format!("answers request {id}, which was never made"))
+/// A command that is under way, and not answered by this list so far.
+fn check_command(id: u64, context: &Context<'_>, progress: &Progress<'_>) -> Result<(), String> {
+    let owed = context.pending.get(RequestId(id));
+    match owed.filter(|_| !progress.answered.contains(&id)) {
+        Some(owed) if matches!(owed.ask, Ask::Command { .. }) => Ok(()),
+        Some(_) => Err(format!("speaks of request {id}, which is no command")),
+        None => Err(format!(
+            "speaks of request {id}, which is not under way, or was answered before"
+        )),
+    }
 }
 
 fn check_samples(

@@ -44,6 +44,8 @@ pub(super) enum Command {
     Channel(Channel),
     /// List, show, read, write or watch the tags of a running host
     Tag(Tag),
+    /// List, show, retry or drop the events that are kept away from their drivers
+    DeadLetter(DeadLetter),
     /// Compile the component on standard input into the cache of the host that started this
     #[command(hide = true)]
     CompileComponent(CompileComponent),
@@ -61,6 +63,7 @@ impl Command {
             Command::Status(arguments) => arguments.api.json,
             Command::Channel(arguments) => arguments.command.api().json,
             Command::Tag(arguments) => arguments.command.api().json,
+            Command::DeadLetter(arguments) => arguments.command.api().json,
         }
     }
 }
@@ -191,6 +194,10 @@ pub(super) enum ChannelCommand {
     Restart(NamedChannel),
     /// Forget earlier attempts to restart a channel; start it if it is broken or waits for its next attempt
     Reset(NamedChannel),
+    /// List the commands that a channel's driver offers, and those under way
+    Commands(NamedChannel),
+    /// Give a channel's driver a command, and wait for its answer
+    Command(GiveCommand),
 }
 
 impl ChannelCommand {
@@ -202,7 +209,9 @@ impl ChannelCommand {
             | ChannelCommand::Start(named)
             | ChannelCommand::Stop(named)
             | ChannelCommand::Restart(named)
-            | ChannelCommand::Reset(named) => &named.api,
+            | ChannelCommand::Reset(named)
+            | ChannelCommand::Commands(named) => &named.api,
+            ChannelCommand::Command(command) => &command.api,
         }
     }
 }
@@ -211,6 +220,80 @@ impl ChannelCommand {
 pub(super) struct NamedChannel {
     /// The channel's id
     pub(super) channel: String,
+    #[command(flatten)]
+    pub(super) api: Api,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The answer goes to standard output, progress to standard error. Ctrl-C takes the command back: the driver is told, and what
+became of it is printed. A command that the driver has begun may have had its effect all the same.")]
+pub(super) struct GiveCommand {
+    /// The channel's id
+    pub(super) channel: String,
+    /// The command, as `bulkhead channel commands` lists it
+    pub(super) command: String,
+    /// What the command takes, as JSON
+    #[arg(long, value_name = "JSON", conflicts_with = "payload_file")]
+    pub(super) payload: Option<String>,
+    /// The same as any bytes, out of a file; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(super) payload_file: Option<PathBuf>,
+    /// How long it may take, up to 5min
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(super) timeout: Duration,
+    #[command(flatten)]
+    pub(super) api: Api,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+An event that ends its driver at every encounter is kept away from it the third time: a group is not polled, bytes are
+dropped, a read, write or command is refused, a saved state is not given to the driver. What is not on this list is not kept
+away: retry and drop both lift the block, and neither sends anything again. They differ for a saved state alone, which the next
+life gets after retry, and which drop gives up.")]
+pub(super) struct DeadLetter {
+    #[command(subcommand)]
+    pub(super) command: DeadLetterCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DeadLetterCommand {
+    /// List all dead letters
+    List(LetterList),
+    /// Show everything that is known of a dead letter
+    Show(NamedLetter),
+    /// Give its event another chance
+    Retry(NamedLetter),
+    /// Forget it; a saved state is given up
+    Drop(NamedLetter),
+}
+
+impl DeadLetterCommand {
+    pub(super) fn api(&self) -> &Api {
+        match self {
+            DeadLetterCommand::List(arguments) => &arguments.api,
+            DeadLetterCommand::Show(named)
+            | DeadLetterCommand::Retry(named)
+            | DeadLetterCommand::Drop(named) => &named.api,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LetterList {
+    /// Only those of this channel; may be given more than once
+    #[arg(long, value_name = "ID")]
+    pub(super) channel: Vec<String>,
+    #[command(flatten)]
+    pub(super) api: Api,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NamedLetter {
+    /// The letter, as `channel/number`
+    #[arg(value_name = "CHANNEL/NUMBER")]
+    pub(super) letter: String,
     #[command(flatten)]
     pub(super) api: Api,
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::arguments::{ChannelCommand, NamedChannel, Plain};
 use super::client::{Client, encoded, query};
+use super::command;
 use super::failure::Failure;
 use super::output::{Cell, Output, Tone, plain, short_time, state_tone, time_of_day};
 use super::past;
@@ -22,6 +23,8 @@ pub(super) fn channel(command: &ChannelCommand) -> Result<(), Failure> {
         ChannelCommand::Stop(named) => step(named, "stop"),
         ChannelCommand::Restart(named) => step(named, "restart"),
         ChannelCommand::Reset(named) => step(named, "reset"),
+        ChannelCommand::Commands(arguments) => command::list(arguments),
+        ChannelCommand::Command(arguments) => command::give(arguments),
     }
 }
 

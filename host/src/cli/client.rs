@@ -79,6 +79,37 @@ impl Client {
         self.answer(request.send_json(body))
     }
 
+    /// Takes something back.
+    pub(super) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let request = self
+            .agent
+            .delete(self.url(path))
+            .header("content-type", "application/json")
+            .config()
+            .timeout_global(Some(PATIENCE))
+            .build();
+        self.answer(request.call())
+    }
+
+    /// Asks for something to be done, and follows how.
+    pub(super) fn post_for_stream<B: Serialize>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<impl Read + use<B>, Failure> {
+        let request = self
+            .agent
+            .post(self.url(path))
+            .header("accept", "text/event-stream");
+        let response = request
+            .send_json(body)
+            .map_err(|error| self.failure(&error))?;
+        match response.status() {
+            StatusCode::OK => Ok(response.into_body().into_reader()),
+            _ => Err(self.refusal(response)),
+        }
+    }
+
     /// Opens a stream.
     pub(super) fn stream(&self, path: &str) -> Result<impl Read + use<>, Failure> {
         let response = self

@@ -27,11 +27,18 @@ struct Report {
     size: u64,
     sha256: String,
     can: Vec<&'static str>,
+    commands: Vec<Command>,
     links: Vec<Link>,
     imports: Vec<String>,
     address_help: String,
     settings_schema: Json,
     device_schema: Json,
+}
+
+#[derive(Serialize)]
+struct Command {
+    name: String,
+    help: String,
 }
 
 #[derive(Serialize)]
@@ -54,6 +61,14 @@ pub(super) async fn inspect(arguments: Inspect) -> Result<(), Failure> {
         version: info.version,
         protocol: info.protocol,
         can: info.can,
+        commands: info
+            .commands
+            .into_iter()
+            .map(|command| Command {
+                name: command.name,
+                help: command.help,
+            })
+            .collect(),
         links: info
             .links
             .into_iter()
@@ -140,6 +155,12 @@ fn describe(out: &mut Output, report: &Report) -> Result<(), Failure> {
     )?;
     line("sha256", &report.sha256)?;
     line("can", &report.can.join(", "))?;
+    for command in &report.commands {
+        line(
+            "command",
+            &format!("{}: {}", plain(&command.name), plain(&command.help)),
+        )?;
+    }
     if report.links.is_empty() {
         line("links", "none")?;
     }

@@ -71,7 +71,7 @@ pub(super) fn watch(arguments: &TagWatch) -> Result<(), Failure> {
 }
 
 /// Why a stream is followed no longer.
-enum End {
+pub(super) enum End {
     /// The host has gone.
     Lost(String),
     /// Nothing more can be printed.
@@ -80,14 +80,14 @@ enum End {
 
 /// Whether to go on.
 #[derive(PartialEq)]
-enum Flow {
+pub(super) enum Flow {
     On,
     Enough,
 }
 
 /// Takes a stream of server-sent events apart (<https://html.spec.whatwg.org/multipage/server-sent-events.html>), as far as this
 /// API uses them.
-fn follow(
+pub(super) fn follow(
     stream: impl Read,
     event: &mut dyn FnMut(&str, &str) -> Result<Flow, Failure>,
 ) -> Result<(), End> {

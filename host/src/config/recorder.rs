@@ -2,6 +2,7 @@
 
 use super::checked::Recorder;
 use super::section::{Keys, Section};
+use crate::limits::{RECORDING, RECORDINGS};
 
 pub(super) const HOST_RECORDER: Keys = Keys {
     known: &["enabled", "size"],
@@ -15,7 +16,7 @@ pub(super) const RECORDER: Keys = Keys {
 /// `[host] recorder = { .. }`: what all channels may hold together, in bytes; 0 where nothing is recorded.
 pub(super) fn host_recorder(host: &Section<'_>) -> usize {
     let section = host.part("recorder", &HOST_RECORDER);
-    let size = section.size("size", 16 << 20, 1 << 20..=4 << 30);
+    let size = section.size("size", RECORDINGS.default, RECORDINGS.range());
     if section.boolean("enabled", true) {
         usize::try_from(size).unwrap_or(usize::MAX)
     } else {
@@ -26,7 +27,7 @@ pub(super) fn host_recorder(host: &Section<'_>) -> usize {
 /// `recorder = { .. }` of a channel.
 pub(super) fn recorder(channel: &Section<'_>) -> Recorder {
     let section = channel.part("recorder", &RECORDER);
-    let size = section.size("size", 256 << 10, 16 << 10..=64 << 20);
+    let size = section.size("size", RECORDING.default, RECORDING.range());
     let enabled = section.boolean("enabled", true);
     let recycle = section.boolean("recycle", false);
     if recycle && !enabled {

@@ -56,8 +56,19 @@ pub struct DriverInfo {
     pub address_help: String,
     /// The links that it asks for.
     pub links: Vec<LinkWish>,
+    /// The commands that it takes; where none are listed and it `can` take any, all.
+    pub commands: Vec<CommandInfo>,
     /// What it can do: `read`, `write`, ...
     pub can: Vec<&'static str>,
+}
+
+/// A command that a driver offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandInfo {
+    /// Its name.
+    pub name: String,
+    /// What it does, for people.
+    pub help: String,
 }
 
 /// A link that a driver asks for.
@@ -397,6 +408,15 @@ impl DriverInfo {
                         .map(|kind| shown(&kind, 64))
                         .collect(),
                     required: wish.required,
+                })
+                .collect(),
+            commands: info
+                .commands
+                .into_iter()
+                .take(256)
+                .map(|command| CommandInfo {
+                    name: shown(&command.name, 64),
+                    help: shown_lines(&command.help, 4 * 1024),
                 })
                 .collect(),
             can: names

@@ -26,5 +26,5 @@ mod wasi;
 
 pub use census::Census;
 pub use instance::{Budget, Instance, InstanceSpec, TurnStats};
-pub use load::{Driver, DriverInfo, LinkWish, LoadError};
+pub use load::{CommandInfo, Driver, DriverInfo, LinkWish, LoadError};
 pub use verify::{Verified, VerifyError, digest};

@@ -108,7 +108,14 @@ impl From<RequestError> for ApiError {
             ),
             RequestError::Restarted => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "read the tag to see whether it was done, then ask again",
+                "look at the device to see whether it was done, then ask again",
+            ),
+            RequestError::NoSuchCommand { .. } => (StatusCode::NOT_FOUND, OWN),
+            RequestError::TooManyCommands { .. } => (StatusCode::SERVICE_UNAVAILABLE, OWN),
+            RequestError::Quarantined { .. } => (StatusCode::CONFLICT, OWN),
+            RequestError::Cancelled => (
+                StatusCode::CONFLICT,
+                "look at the device to see whether it was done, then ask again",
             ),
         };
         let sentence = error.to_string();

@@ -40,7 +40,7 @@ pub(super) fn guarded(router: Router, port: u16) -> Router {
                 StatusCode::METHOD_NOT_ALLOWED,
                 "wrong-method",
                 format!("this path does not take {method}"),
-                "use GET to ask, POST for start, stop, restart, reset, read and write",
+                "use GET to ask, POST for start, stop, restart, reset, read, write, retry, drop and commands, DELETE to take a command back",
             )
         })
         .layer(middleware::from_fn_with_state(port, check))

@@ -2,7 +2,8 @@
 //!
 //! - `server`: connections: how many, how slow, how they end. `patience`: a peer that does not read is given up.
 //! - `guard`: who may ask at all.
-//! - `health`, `status`, `channels`, `past`, `tags`, `stream`: the answers. `filter`: which tags are meant.
+//! - `health`, `status`, `channels`, `past`, `commands`, `dead_letters`, `tags`, `stream`: the answers. `filter`: which tags are
+//!   meant.
 //! - `wire`: the shapes of the answers, one to one with JSON; `value`: a JSON value as one that a tag takes.
 //! - `error`: what a refusal looks like.
 //!
@@ -12,6 +13,11 @@
 //! GET  /api/v1/channels?limit=&cursor=              GET  /api/v1/channels/{channel}
 //! GET  /api/v1/channels/{channel}/history
 //! POST /api/v1/channels/{channel}/start | stop | restart | reset
+//! GET  /api/v1/channels/{channel}/commands
+//! POST /api/v1/channels/{channel}/commands/{name}   {"payload":{"slot":2},"timeout_ms":30000}   (or server-sent events)
+//! DELETE /api/v1/channels/{channel}/commands/{request}
+//! GET  /api/v1/dead-letters?channel=&limit=&cursor=   GET  /api/v1/dead-letters/{channel}/{number}
+//! POST /api/v1/dead-letters/{channel}/{number}/retry | drop
 //! GET  /api/v1/tags?channel=&tag=&limit=&cursor=    GET  /api/v1/tags/{channel}/{tag}
 //! POST /api/v1/tags/{channel}/{tag}/read  {"timeout_ms":5000}
 //! POST /api/v1/tags/{channel}/{tag}/write {"value":21.5,"read_back":true,"timeout_ms":5000}
@@ -30,6 +36,8 @@
 //! stands where it is kept.
 
 mod channels;
+mod commands;
+mod dead_letters;
 mod error;
 mod filter;
 mod guard;
@@ -104,6 +112,21 @@ impl App {
             .route("/channels/{channel}/stop", post(channels::stop))
             .route("/channels/{channel}/restart", post(channels::restart))
             .route("/channels/{channel}/reset", post(channels::reset))
+            .route("/channels/{channel}/commands", get(commands::list))
+            .route(
+                "/channels/{channel}/commands/{command}",
+                post(commands::give).delete(commands::cancel),
+            )
+            .route("/dead-letters", get(dead_letters::list))
+            .route("/dead-letters/{channel}/{number}", get(dead_letters::show))
+            .route(
+                "/dead-letters/{channel}/{number}/retry",
+                post(dead_letters::retry),
+            )
+            .route(
+                "/dead-letters/{channel}/{number}/drop",
+                post(dead_letters::discard),
+            )
             .route("/tags", get(tags::list))
             .route("/tags/read", post(tags::read_many))
             .route("/tags/{channel}/{tag}", get(tags::show))

@@ -31,7 +31,7 @@ pub(super) const MAX_STREAMS: usize = 64;
 /// Messages that may wait for one reader.
 const QUEUE: usize = 1_024;
 /// Between two comments, where nothing else is sent.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Tags of a snapshot that are sent at once.
 const SNAPSHOT_PIECE: u32 = 512;
 
@@ -307,7 +307,7 @@ fn wire_happened(what: &Happened, instance: &InstanceId) -> (&'static str, wire:
 }
 
 /// One event. JSON has no line ends, so one `data` line is enough.
-fn event(out: &mut Vec<u8>, name: &str, data: &impl Serialize) {
+pub(super) fn event(out: &mut Vec<u8>, name: &str, data: &impl Serialize) {
     out.extend_from_slice(b"event: ");
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\ndata: ");

@@ -321,7 +321,7 @@ fn unanswered() -> ApiError {
     )
 }
 
-fn timeout(given: Option<u64>) -> Result<Duration, ApiError> {
+pub(super) fn timeout(given: Option<u64>) -> Result<Duration, ApiError> {
     let millis = given.unwrap_or(DEFAULT_TIMEOUT_MS);
     if !(1..=MAX_TIMEOUT_MS).contains(&millis) {
         return Err(ApiError::bad_request(
@@ -332,7 +332,7 @@ fn timeout(given: Option<u64>) -> Result<Duration, ApiError> {
     Ok(Duration::from_millis(millis))
 }
 
-fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+pub(super) fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let wrong = |why: &str| {
         ApiError::bad_request(
             format!("the body is not what this path takes: {why}"),

@@ -25,15 +25,15 @@ use crate::exit::Exit;
 use crate::ids::InstanceId;
 
 /// Bundles of one channel.
-const MAX_PER_CHANNEL: usize = 8;
+const MAX_PER_CHANNEL: usize = crate::limits::BUNDLES_OF_CHANNEL;
 /// Bundles of a host.
-const MAX_BUNDLES: usize = 256;
+const MAX_BUNDLES: usize = crate::limits::BUNDLES;
 /// Their bytes, together.
-const MAX_BYTES: u64 = 64 * 1024 * 1024;
+const MAX_BYTES: u64 = crate::limits::BUNDLES_BYTES;
 /// Crashes that may wait to be written.
-const MAX_WAITING: usize = 1024;
+const MAX_WAITING: usize = crate::limits::CRASHES;
 /// The bytes of their recordings, together.
-const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
+const MAX_WAITING_BYTES: usize = crate::limits::CRASHES_BYTES;
 
 const EXTENSION: &str = "crash";
 

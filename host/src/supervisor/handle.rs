@@ -6,11 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::commands::{Desk, MAX_UNDER_WAY, Opening, RunningCommand, UnderWay};
 use super::life::Command;
-use crate::channel::{Answer, Ask, ChannelStatus, Mail, Request, RequestError, Shared};
+use crate::bus::Happened;
+use crate::channel::{
+    Answer, Ask, ChannelStatus, DEAD_LETTERS_ALARM, Letter, Mail, Request, RequestError, Shared,
+};
 use crate::config;
+use crate::driver::CommandInfo;
 use crate::event::{MonotonicNs, Sample, Value};
 use crate::history::{History, Statistics};
 use crate::ids::{ChannelId, RequestId, TagId};
@@ -19,7 +24,7 @@ use crate::store::StoreError;
 use crate::tags::{self, TagTable};
 
 /// The longest that a request may wait.
-const MAX_TIMEOUT: Duration = Duration::from_secs(300);
+const MAX_TIMEOUT: Duration = crate::limits::COMMAND_TIME.most;
 
 /// How long a reader of a history waits for the newest events to be on the disk.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -33,12 +38,23 @@ pub struct ChannelHandle {
     tags_by_name: HashMap<String, TagId>,
     /// What its driver can do.
     can: Vec<&'static str>,
+    /// The commands that its driver lists.
+    offered: Arc<[CommandInfo]>,
+    /// The commands that are under way.
+    desk: Desk,
+}
+
+/// What the driver of a channel can do.
+#[derive(Clone)]
+pub(super) struct Offer {
+    pub(super) can: Vec<&'static str>,
+    pub(super) commands: Arc<[CommandInfo]>,
 }
 
 impl ChannelHandle {
     pub(super) fn new(
         shared: Arc<Shared>,
-        can: Vec<&'static str>,
+        offer: Offer,
         mailbox: mpsc::Sender<Mail>,
         commands: mpsc::Sender<Command>,
         requests: Arc<AtomicU64>,
@@ -53,7 +69,9 @@ impl ChannelHandle {
             commands,
             requests,
             tags_by_name,
-            can,
+            can: offer.can,
+            offered: offer.commands,
+            desk: Desk::default(),
         }
     }
 
@@ -188,7 +206,7 @@ impl ChannelHandle {
                 .iter()
                 .filter_map(|tag| samples.iter().find(|sample| sample.tag == *tag).cloned())
                 .collect()),
-            Answer::Write(_) => Err(RequestError::Restarted),
+            Answer::Write(_) | Answer::Command(_) => Err(RequestError::Restarted),
         }
     }
 
@@ -219,8 +237,96 @@ impl ChannelHandle {
             .await?
         {
             Answer::Write(read) => Ok(read),
-            Answer::Read(_) => Err(RequestError::Restarted),
+            Answer::Read(_) | Answer::Command(_) => Err(RequestError::Restarted),
         }
+    }
+
+    /// The commands that its driver lists. A driver that lists none may take any.
+    pub fn commands(&self) -> &[CommandInfo] {
+        &self.offered
+    }
+
+    /// Gives a command, which is under way then.
+    pub fn run_command(
+        &self,
+        name: &str,
+        payload: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<RunningCommand, RequestError> {
+        let timeout = timeout.min(MAX_TIMEOUT);
+        if !self.offered.is_empty() && !self.offered.iter().any(|offered| offered.name == name) {
+            let known: Vec<&str> = self.offered.iter().map(|known| &*known.name).collect();
+            return Err(RequestError::NoSuchCommand {
+                channel: self.id().to_string(),
+                command: name.chars().take(64).collect(),
+                known: known.join(", "),
+            });
+        }
+        if self.desk.is_full() {
+            return Err(RequestError::TooManyCommands {
+                channel: self.id().to_string(),
+                most: MAX_UNDER_WAY,
+            });
+        }
+        let clock = self.shared.clock();
+        let (since, deadline) = (clock.wall(), clock.monotonic().after(timeout));
+        let (progress, reports) = watch::channel(None);
+        let ask = Ask::Command {
+            name: name.into(),
+            payload,
+            progress,
+        };
+        let (request, answer) = self.put(ask, timeout)?;
+        Ok(self.desk.open(Opening {
+            request,
+            name: name.to_owned(),
+            since,
+            timeout,
+            deadline: clock.instant(deadline),
+            progress: reports,
+            answer,
+            mailbox: self.mailbox.clone(),
+        }))
+    }
+
+    /// The commands that are under way, in the order in which they were given.
+    pub fn commands_under_way(&self) -> Vec<UnderWay> {
+        self.desk.under_way()
+    }
+
+    /// Takes a command back: whoever waits for it is told so, and so is the driver. Gives whether it was under way.
+    pub fn cancel_command(&self, request: RequestId) -> bool {
+        self.desk.cancel(request)
+    }
+
+    /// The events that are kept away from its driver, the oldest first.
+    pub fn dead_letters(&self) -> Vec<Letter> {
+        self.shared.quarantine().letters()
+    }
+
+    /// A dead letter, and what its event carried. Reads the disk.
+    pub fn dead_letter(&self, number: u64) -> Result<Option<(Letter, Vec<u8>)>, StoreError> {
+        self.shared.quarantine().letter(number)
+    }
+
+    /// Takes a dead letter off the list, which lifts its block; with `forget`, a saved state is given up besides. Nothing is sent again.
+    pub async fn lift_dead_letter(
+        &self,
+        number: u64,
+        forget: bool,
+    ) -> Result<Option<Letter>, StoreError> {
+        let Some((letter, left)) = self.shared.quarantine().lift(number, forget).await? else {
+            return Ok(None);
+        };
+        tracing::info!(channel = %self.id(), letter = number, forget, "a dead letter was taken off the list");
+        if left == 0 {
+            self.shared.announce(Happened::Alarm {
+                code: DEAD_LETTERS_ALARM.to_owned(),
+                active: false,
+                message: "nothing is kept away from the driver any more".to_owned(),
+            });
+        }
+        Ok(Some(letter))
     }
 
     fn tag(&self, tag: TagId) -> Result<&config::Tag, RequestError> {
@@ -252,11 +358,17 @@ impl ChannelHandle {
         ask: Ask,
         timeout: Duration,
     ) -> Result<oneshot::Receiver<Result<Answer, RequestError>>, RequestError> {
-        let kind = match &ask {
-            Ask::Read(_) => "read",
-            Ask::Write { .. } => "write",
+        self.put(ask, timeout).map(|(_, answer)| answer)
+    }
+
+    fn put(&self, ask: Ask, timeout: Duration) -> Result<Put, RequestError> {
+        let (can, kind) = match &ask {
+            Ask::Read(_) => ("read", "read"),
+            Ask::Write { .. } => ("write", "write"),
+            Ask::Command { name, .. } if **name == *"browse" => ("browse", "browse"),
+            Ask::Command { .. } => ("commands", "take commands"),
         };
-        if !self.can.contains(&kind) {
+        if !self.can.contains(&can) {
             return Err(RequestError::NotSupported {
                 channel: self.id().to_string(),
                 kind,
@@ -291,7 +403,7 @@ impl ChannelHandle {
             reply,
         };
         match self.mailbox.try_send(Mail::Request(request)) {
-            Ok(()) => Ok(answer),
+            Ok(()) => Ok((id, answer)),
             Err(TrySendError::Full(_)) => Err(RequestError::Busy {
                 channel: self.id().to_string(),
             }),
@@ -299,3 +411,6 @@ impl ChannelHandle {
         }
     }
 }
+
+/// A request that waits in the mailbox, and where its answer comes out.
+type Put = (RequestId, oneshot::Receiver<Result<Answer, RequestError>>);

@@ -267,7 +267,7 @@ impl Inner {
         if enabled && let Err(denied) = shared.steer(start, |_| "the host starts".to_owned()) {
             tracing::error!(instance = %shared.instance(), %denied, "the channel cannot start");
         }
-        let can = prepared.can.clone();
+        let offer = prepared.offer.clone();
         let life = Life {
             shared: shared.clone(),
             prepared,
@@ -283,7 +283,7 @@ impl Inner {
         self.commands.push(commands.clone());
         self.channels.push(Arc::new(ChannelHandle::new(
             shared,
-            can,
+            offer,
             mail,
             commands,
             requests.clone(),

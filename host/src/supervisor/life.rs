@@ -212,10 +212,14 @@ impl Life {
             }
         }
         let restart = &self.shared.config().restart;
+        // What has ended the driver each time is kept away from it from now on: neither this fault counts nor those before it.
+        let pardoned = self.shared.quarantine().take_given_back();
+        self.shared.give_back(pardoned.saturating_sub(1));
         let step = self.shared.steer(
             |machine, now| machine.ended(end, now, fastrand::u64(..)),
-            |step| reason_after(step, restart, &sentence),
+            |step| reason_after(step, restart, &sentence, pardoned > 0),
         );
+        self.shared.give_back(pardoned.min(1));
         match step {
             // Where there is no delay, there is no wait for the timer either.
             Ok(Step {
@@ -300,7 +304,9 @@ impl Life {
     }
 
     fn turn_one_away(&self, mail: Mail) {
-        let Mail::Request(request) = mail else { return };
+        let Mail::Request(request) = mail else {
+            return; // Neither links nor those who wait no more are owed anything.
+        };
         let status = self.shared.status();
         let error = RequestError::NotRunning {
             channel: self.shared.id().to_string(),
@@ -408,8 +414,11 @@ fn lost(shared: &Shared, denied: &Denied) {
 }
 
 /// Why a channel is in the state that the end of its instance led to.
-fn reason_after(step: &Step, restart: &Restart, sentence: &str) -> String {
+fn reason_after(step: &Step, restart: &Restart, sentence: &str, pardoned: bool) -> String {
     match step.decision {
+        Some(Decision::After(_)) if pardoned => {
+            format!("{sentence}; what ended the driver is kept away from it, and it goes on")
+        }
         Some(Decision::After(delay)) => format!(
             "{sentence}; attempt {} of {} follows in {delay:.1?}",
             step.attempts, restart.max_attempts

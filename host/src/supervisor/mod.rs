@@ -5,13 +5,14 @@
 //! - `life`: one task per channel, from incarnation to incarnation, by the lifecycle table and the restart policy.
 //! - `watchdog`: whether those tasks make progress.
 //! - `flight`: what each incarnation was given, kept for the case that it crashes.
-//! - `handle`: how doors speak to a channel.
+//! - `handle`: how doors speak to a channel; `commands`: commands that are under way.
 //! - `host`: all of it: start, stop, the registry.
 //!
 //! The invariants: a channel has at most one incarnation at a time; its incarnation numbers ascend for ever; a panic in a
 //! channel's task ends that incarnation as a host fault and nothing else.
 
 mod abi_config;
+mod commands;
 mod flight;
 mod handle;
 mod host;
@@ -19,6 +20,7 @@ mod life;
 mod prepare;
 mod watchdog;
 
+pub use commands::{CommandStep, MAX_UNDER_WAY, RunningCommand, UnderWay};
 pub use handle::ChannelHandle;
 pub use host::{Host, StartError};
 pub use prepare::{Progress, preflight};

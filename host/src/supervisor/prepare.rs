@@ -11,6 +11,7 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::abi_config::abi_config;
+use super::handle::Offer;
 use crate::clock::Clock;
 use crate::config::{Channel, Checked, Fault, Faults, Host, Locations};
 use crate::driver::{Budget, Driver, DriverInfo, Instance, InstanceSpec, LoadError, Verified};
@@ -56,7 +57,7 @@ pub(super) struct Prepared {
     pub(super) driver: Driver,
     pub(super) config: Arc<crate::bindings::config::ChannelConfig>,
     /// What the driver can do.
-    pub(super) can: Vec<&'static str>,
+    pub(super) offer: Offer,
     /// What its schemas mark as secret.
     pub(super) secrets: Secrets,
 }
@@ -347,7 +348,10 @@ async fn check_channel(
         Ok(Prepared {
             driver: driver.clone(),
             config,
-            can: info.can.clone(),
+            offer: Offer {
+                can: info.can.clone(),
+                commands: info.commands.clone().into(),
+            },
             secrets: Secrets::marked_by(&[&info.settings_schema, &info.device_schema]),
         })
     } else {

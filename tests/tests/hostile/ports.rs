@@ -60,7 +60,7 @@ fn ran_for(seen: &Recording, id: &str) -> Option<u64> {
         .filter(|(name, data)| name == "state" && data["channel"] == *id)
         .filter_map(|(_, data)| data["at_ns"].as_u64());
     let first = times.next()?;
-    Some(times.last()? - first)
+    Some(times.next_back()? - first)
 }
 
 /// What a channel of the guest `reaches` says of each attempt, in the tags' order.

@@ -88,12 +88,12 @@ async fn of_a_list_with_a_malformed_action_nothing_is_applied() {
         (
             vec![json!({ "command-done": 1 })],
             "command-done",
-            "never made",
+            "not under way",
         ),
         (
             vec![json!({ "command-progress": 1 })],
             "command-progress",
-            "never made",
+            "not under way",
         ),
         (
             vec![json!({ "health-done": 1 })],

@@ -5,6 +5,7 @@
 
 mod configuration;
 mod exceptions;
+mod identifying;
 mod malformed;
 mod plant;
 mod polling;

@@ -42,6 +42,7 @@ impl Guest for Errs {
             device_schema: "{}".to_owned(),
             address_help: "anything".to_owned(),
             links: Vec::new(),
+            commands: Vec::new(),
             can: Capabilities::empty(),
         }
     }

@@ -52,6 +52,7 @@ impl Guest for Floods {
             device_schema: "{}".to_owned(),
             address_help: "anything".to_owned(),
             links: Vec::new(),
+            commands: Vec::new(),
             can: Capabilities::SUBSCRIBE,
         }
     }

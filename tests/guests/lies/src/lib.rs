@@ -10,8 +10,9 @@ mod lie;
 use std::cell::RefCell;
 
 use bulkhead_sdk::abi::{
-    Action, Capabilities, ChannelConfig, ConfigFault, DriverInfo, Error, Event, Happening, Instant,
-    LinkWish, Open, PollDone, Publish, Quality, ReadDone, Sample, TagId, Value, WriteDone,
+    Action, Capabilities, ChannelConfig, CommandDone, ConfigFault, DriverInfo, Error, Event,
+    Happening, Instant, LinkWish, Open, PollDone, Publish, Quality, ReadDone, Sample, TagId, Value,
+    WriteDone,
 };
 use bulkhead_sdk::bindings::exports::bulkhead::channel::driver::Guest;
 use serde::Deserialize;
@@ -58,7 +59,8 @@ impl Guest for Lies {
                 kinds: vec!["tcp".to_owned()],
                 required: false,
             }],
-            can: Capabilities::READ | Capabilities::WRITE,
+            commands: Vec::new(),
+            can: Capabilities::READ | Capabilities::WRITE | Capabilities::COMMANDS,
         }
     }
 
@@ -153,6 +155,13 @@ impl State {
                     answer: Ok(write.read_back.then_some(write.value)),
                 };
                 self.settings.lie.in_a_write(truth)
+            }
+            Happening::Command(command) => {
+                let truth = CommandDone {
+                    request: command.request,
+                    answer: Ok(command.payload),
+                };
+                self.settings.lie.in_a_command(truth)
             }
             Happening::Stop(_) => self.settings.lie.in_a_stop(),
             _ => Vec::new(),

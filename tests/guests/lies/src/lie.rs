@@ -1,8 +1,8 @@
 //! The lies, each by its name in the settings.
 
 use bulkhead_sdk::abi::{
-    Action, Alarm, CommandDone, DeviceCondition, DeviceState, Open, PollDone, Publish, Quality,
-    ReadDone, Sample, Send, SetTimer, TagId, Value, WriteDone,
+    Action, Alarm, CommandDone, DeviceCondition, DeviceState, Open, PollDone, Progress, Publish,
+    Quality, ReadDone, Sample, Send, SetTimer, TagId, Value, WriteDone,
 };
 use serde::Deserialize;
 
@@ -41,6 +41,14 @@ pub(crate) enum Lie {
     WriteTwice,
     WriteWrongType,
     WriteAnsweredAsCommand,
+    // In a command.
+    CommandTwice,
+    CommandAnsweredAsRead,
+    CommandTooLong,
+    ProgressTooFar,
+    ProgressOfNothing,
+    ProgressOfNobody,
+    ProgressAfterDone,
     // In a stop.
     AfterStopped,
 }
@@ -176,6 +184,34 @@ impl Lie {
                 })]
             }
             _ => vec![told],
+        }
+    }
+
+    /// The answer to a command.
+    pub(crate) fn in_a_command(self, truth: CommandDone) -> Vec<Action> {
+        let told = Action::CommandDone(truth.clone());
+        let progress = |request, fraction| {
+            Action::CommandProgress(Progress {
+                request,
+                fraction,
+                message: "on its way".to_owned(),
+            })
+        };
+        match self {
+            Lie::CommandTwice => vec![told.clone(), told],
+            Lie::CommandAnsweredAsRead => vec![Action::ReadDone(ReadDone {
+                request: truth.request,
+                answer: Ok(Vec::new()),
+            })],
+            Lie::CommandTooLong => vec![Action::CommandDone(CommandDone {
+                request: truth.request,
+                answer: Ok(vec![0; 1024 * 1024 + 1]),
+            })],
+            Lie::ProgressTooFar => vec![progress(truth.request, 1.001), told],
+            Lie::ProgressOfNothing => vec![progress(truth.request, f32::NAN), told],
+            Lie::ProgressOfNobody => vec![progress(u64::MAX - 1, 0.5), told],
+            Lie::ProgressAfterDone => vec![told, progress(truth.request, 1.0)],
+            _ => vec![progress(truth.request, 1.0), told],
         }
     }
 

@@ -26,6 +26,7 @@ impl Guest for Publishes {
             device_schema: "{}".to_owned(),
             address_help: "anything".to_owned(),
             links: Vec::new(),
+            commands: Vec::new(),
             can: Capabilities::WRITE,
         }
     }

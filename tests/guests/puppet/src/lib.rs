@@ -89,6 +89,7 @@ impl Guest for Puppet {
             address_help: "`journal`, `strings`, or anything else".to_owned(),
             links: vec![link("plc"), link("second")],
             can: Capabilities::READ | Capabilities::WRITE,
+            commands: Vec::new(),
         }
     }
 

@@ -18,6 +18,7 @@ impl Guest for Silent {
             device_schema: "{}".to_owned(),
             address_help: "anything".to_owned(),
             links: Vec::new(),
+            commands: Vec::new(),
             can: Capabilities::READ | Capabilities::WRITE | Capabilities::COMMANDS,
         }
     }

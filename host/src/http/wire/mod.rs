@@ -2,9 +2,16 @@
 //!
 //! Times come twice, as `sink::record` says. Fields may be added later; readers skip those that they do not know.
 
+mod requests;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use requests::{
+    Command, CommandAccepted, CommandCancelled, CommandDone, CommandProgress, CommandRequest,
+    CommandUnderWay, Commands, DeadLetter, DeadLetterDetail, DeadLetterPage,
+};
 
 /// Why a request was not done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

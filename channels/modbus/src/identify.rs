@@ -1,0 +1,112 @@
+//! The command `read-device-identification`: function 43 with type 14 of Modbus Application Protocol 1.1b3, section 6.21.
+//!
+//! A unit tells what it is in objects, as many in one answer as fit, and says where to go on; so this asks until there are no more. Each
+//! answer is one turn on the line, and polls go between them.
+
+use std::collections::BTreeMap;
+
+use bulkhead_sdk::{Command, Context, Error, Priority};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+use crate::frame::{Ask, objects};
+use crate::line::Line;
+use crate::site::Site;
+
+/// Its name.
+pub const COMMAND: &str = "read-device-identification";
+/// What it does, for people.
+pub const HELP: &str = "Asks a unit what it is (function 43/14). \
+    Takes {\"device\": name, \"category\": \"basic\" | \"regular\" | \"extended\"}; both may be left out, the device where there is one. \
+    Answers {\"unit\": number, \"objects\": {\"vendor_name\": text, ...}}.";
+
+/// More answers than the 256 objects that there can be need.
+const MOST_ANSWERS: u32 = 256;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    device: Option<String>,
+    #[serde(default)]
+    category: Category,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Category {
+    #[default]
+    Basic,
+    Regular,
+    Extended,
+}
+
+#[derive(Debug, Serialize)]
+struct Identity {
+    unit: u8,
+    objects: BTreeMap<String, String>,
+}
+
+/// Asks a unit what it is.
+pub async fn identify(
+    context: &Context,
+    line: &Line,
+    site: &Site,
+    command: &Command,
+) -> Result<Vec<u8>, Error> {
+    let wanted: Wanted = command.json()?;
+    let place = match &wanted.device {
+        None if site.units.len() == 1 => Some(0),
+        None => None,
+        Some(name) => site.names.iter().position(|known| known == name),
+    };
+    let Some(unit) = place.and_then(|place| site.units.get(place)) else {
+        return Err(Error::new(format!(
+            "name one of the devices {} as `device`",
+            site.names.join(", ")
+        )));
+    };
+    let category = match wanted.category {
+        Category::Basic => 1,
+        Category::Regular => 2,
+        Category::Extended => 3,
+    };
+    let mut found = BTreeMap::new();
+    let mut object = 0;
+    for _ in 0..MOST_ANSWERS {
+        let mut exchange = line.exchange(Priority::Write).await;
+        if context.now() >= command.deadline {
+            return Err(Failure::Overdue.into());
+        }
+        let ask = Ask::Identify { category, object };
+        let reply = exchange.ask(unit.number, unit.timeout, ask).await?;
+        unit.answered(context);
+        let body = reply.body();
+        for (object, value) in objects(body).map(|(_, all)| all).unwrap_or_default() {
+            found.insert(named(object), String::from_utf8_lossy(value).into_owned());
+        }
+        match *body {
+            // More follow, and they ascend: a unit that goes in circles is let go.
+            [_, _, _, 0xff, next, ..] if next > object => object = next,
+            _ => break,
+        }
+    }
+    let identity = Identity {
+        unit: unit.number,
+        objects: found,
+    };
+    serde_json::to_vec(&identity).map_err(|error| Error::new(error.to_string()))
+}
+
+/// The objects that the specification names; others by their number.
+fn named(object: u8) -> String {
+    match object {
+        0 => "vendor_name".to_owned(),
+        1 => "product_code".to_owned(),
+        2 => "major_minor_revision".to_owned(),
+        3 => "vendor_url".to_owned(),
+        4 => "product_name".to_owned(),
+        5 => "model_name".to_owned(),
+        6 => "user_application_name".to_owned(),
+        other => format!("object_{other}"),
+    }
+}
