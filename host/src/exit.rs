@@ -194,7 +194,7 @@ pub struct Exit {
     /// The fuel that the last call had used, where that is known.
     pub fuel: Option<u64>,
     /// The file that the recording of the incarnation is in, where there is one.
-    pub bundle: Option<std::path::PathBuf>,
+    pub bundle: Option<Box<std::path::Path>>,
 }
 
 impl Exit {

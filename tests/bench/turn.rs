@@ -13,6 +13,7 @@ use bulkhead::event::Value;
 use bulkhead::ids::TagId;
 use bulkhead::supervisor::ChannelHandle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::bare::{Bare, BareInstance};
@@ -111,14 +112,15 @@ async fn measure() -> Result<Figures> {
     let host = BenchHost::start(&channel("guests/publishes", limits, "-", BATCH, "")?).await?;
     let mut listener = host.host.bus().subscribe(1024);
     // As a stream of samples over HTTP is one.
-    let listening = tokio::spawn(async move { while listener.next().await.is_some() {} });
+    let mut listening = JoinSet::new();
+    listening.spawn(async move { while listener.next().await.is_some() {} });
     let (mut sample, mut sample_bare) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         sample_bare.push(bare_round(&mut bare_publishes, EVENTS / 20).await? / BATCH as f64);
         sample.push(busy_round(host.channel()?, EVENTS / 20).await? / BATCH as f64);
     }
     host.stop().await;
-    listening.await?;
+    listening.join_all().await;
 
     progress("from a trap to running again");
     let restart = "restart = { max_attempts = 1000, delay = \"0s\", max_delay = \"0s\", jitter = 0.0 }\nsettings = { when = \"write\" }";

@@ -1,4 +1,8 @@
 //! Guests that no compiler would make: they break the ABI, their own start, the stack or the memory.
+#![expect(
+    clippy::unwrap_used,
+    reason = "in what only tests call, a panic is the failure of the test"
+)]
 
 use bulkhead::driver::{Budget, Driver, Instance, InstanceSpec};
 use bulkhead::exit::{During, Exit, ExitKind};

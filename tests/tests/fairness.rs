@@ -1,4 +1,8 @@
 //! A turn that runs on yields in each tick, so that few threads serve many channels.
+#![expect(
+    clippy::unwrap_used,
+    reason = "in what only tests call, a panic is the failure of the test"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,4 +1,8 @@
 //! The rules of the house that a compiler does not keep: layers, sizes, and guests that somebody uses.
+#![expect(
+    clippy::unwrap_used,
+    reason = "in what only tests call, a panic is the failure of the test"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,8 @@
 //! What is no driver is refused by name before anything of it runs.
+#![expect(
+    clippy::unwrap_used,
+    reason = "in what only tests call, a panic is the failure of the test"
+)]
 
 use std::path::PathBuf;
 

@@ -1,4 +1,8 @@
 //! One life of a guest at a time: every way in which it can end, and what it can see.
+#![expect(
+    clippy::unwrap_used,
+    reason = "in what only tests call, a panic is the failure of the test"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

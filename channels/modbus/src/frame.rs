@@ -327,8 +327,11 @@ impl Ask {
     }
 }
 
+/// An object of an identification: its id and what it says.
+pub type Object<'d> = (u8, &'d [u8]);
+
 /// The type and category of an identification, and its objects, if they fill it to the last byte.
-pub fn objects(data: &[u8]) -> Option<([u8; 2], Vec<(u8, &[u8])>)> {
+pub fn objects(data: &[u8]) -> Option<([u8; 2], Vec<Object<'_>>)> {
     let (head, mut rest) = data.split_at_checked(IDENTIFICATION_HEAD)?;
     let [kind, category, _conformity, _more, _next, count] = *head else {
         return None;

@@ -125,7 +125,7 @@ impl Incarnation<'_> {
             Sentence::Suspected { faults } => {
                 tracing::debug!(instance = %self.id, faults, "the event of this turn is under suspicion");
             }
-            Sentence::Quarantined { letter, dropped } => self.announce(&letter, dropped.as_ref()),
+            Sentence::Quarantined { letter, dropped } => self.announce(&letter, dropped.as_deref()),
         }
     }
 

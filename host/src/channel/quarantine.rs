@@ -88,8 +88,8 @@ pub(super) enum Sentence {
     Suspected { faults: u32 },
     /// It is kept away from now on. An older letter may have gone for it.
     Quarantined {
-        letter: Letter,
-        dropped: Option<Letter>,
+        letter: Box<Letter>,
+        dropped: Option<Box<Letter>>,
     },
 }
 
@@ -218,7 +218,10 @@ impl Quarantine {
         let dropped = full.then(|| inner.letters.remove(0));
         inner.letters.push(letter.clone());
         self.note(&inner);
-        Sentence::Quarantined { letter, dropped }
+        Sentence::Quarantined {
+            letter: Box::new(letter),
+            dropped: dropped.map(Box::new),
+        }
     }
 
     /// How many faults were those of events that are kept away now, and do not count against the restart policy. Each is told once.
@@ -377,7 +380,7 @@ mod tests {
     async fn quarantined(quarantine: &Quarantine, kind: Kind, payload: &[u8]) -> Letter {
         loop {
             if let Sentence::Quarantined { letter, .. } = accuse(quarantine, kind, payload).await {
-                return letter;
+                return *letter;
             }
         }
     }
@@ -411,7 +414,7 @@ mod tests {
 
         let store = Store::open(&folder.0).unwrap();
         let quarantine = Quarantine::open(&channel(), &store);
-        assert_eq!(quarantine.letters(), [letter.clone()]);
+        assert_eq!(quarantine.letters(), std::slice::from_ref(&letter));
         assert_eq!(blocked(&quarantine), Some(1));
         let shown = quarantine.letter(1).unwrap().unwrap();
         assert_eq!(shown, (letter.clone(), b"\n7".to_vec()));

@@ -72,7 +72,7 @@ impl Flight {
             },
         };
         match self.archive.report(report) {
-            Ok(path) => exit.bundle = Some(path),
+            Ok(path) => exit.bundle = Some(path.into()),
             Err(reason) => tracing::warn!(%instance, reason, "no crash bundle is written"),
         }
     }

@@ -66,8 +66,8 @@ impl Driver for Ails {
 
     async fn write(&self, write: Write) -> Result<Option<Value>, Error> {
         self.mood.set(match write.value {
-            Value::Float(value) if value == 1.0 => Mood::Ill,
-            Value::Float(value) if value == 2.0 => Mood::Silent,
+            Value::Float(1.0) => Mood::Ill,
+            Value::Float(2.0) => Mood::Silent,
             _ => Mood::Well,
         });
         Ok(None)
