@@ -6,7 +6,7 @@
 //!  polls ─┘  (bounded) (atomic)└─ answers
 //! ```
 //!
-//! One task owns one store. [`Incarnation`] drains the mailbox into one turn, applies the actions, repeats; it lives as
+//! One task owns one store. `Incarnation` drains the mailbox into one turn, applies the actions, repeats; it lives as
 //! long as the instance does. What is about to happen to the channel as a whole is the supervisor's business.
 //!
 //! - `mailbox`: what may wait for a turn, and the request that a door puts there.

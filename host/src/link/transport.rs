@@ -1,7 +1,7 @@
 //! What all transports have in common: leave to dial in, a stream out.
 //!
 //! A new transport is a file of its own beside `tcp.rs`, a variant of `config::Connect`, one of
-//! [`Permit`](super::grant::Permit), and a line in [`dial`]. Streams are trait objects in two halves, so that the rest
+//! [`Permit`], and a line in [`dial`]. Streams are trait objects in two halves, so that the rest
 //! of the room knows no transport; the price is one indirect call for each read and write, next to a system call.
 
 use tokio::io::{AsyncRead, AsyncWrite};
