@@ -326,10 +326,11 @@ async fn plain_exchanges(count: usize) -> Result<Vec<f64>> {
 async fn trap_again_and_again(channel: &ChannelHandle) -> Result<Vec<f64>> {
     let mut took = Vec::new();
     let mut incarnation = running(channel, 0).await?;
-    for _ in 0..TRAPS {
+    for number in 0..TRAPS {
         let ask = Ask::Write {
             tag: TagId(0),
-            value: Value::Float(0.0),
+            // Another one each time: the same would be kept away from the driver after the third.
+            value: Value::Float(number as f64),
             read_back: false,
         };
         let answer = channel.submit(ask, Duration::from_secs(60))?;
