@@ -20,6 +20,11 @@ impl BenchHost {
     pub(crate) async fn start(channels: &str) -> Result<Self> {
         let folder = root()?.join("target/bench");
         std::fs::create_dir_all(&folder)?;
+        // What an earlier run kept (dead letters, histories) is none of this one's business.
+        let kept = folder.join("data");
+        if kept.exists() {
+            std::fs::remove_dir_all(kept)?;
+        }
         let text = format!(
             "[host]\ndata_dir = \"data\"\nrestarts_per_second = 10_000\nrestart_burst = 10_000\n[http]\nlisten = \"off\"\n{channels}"
         );
