@@ -21,9 +21,9 @@ impl BenchHost {
         let folder = root()?.join("target/bench");
         std::fs::create_dir_all(&folder)?;
         // What an earlier run kept (dead letters, histories) is none of this one's business.
-        let kept = folder.join("data");
+        let kept = folder.join("data/bulkhead.redb");
         if kept.exists() {
-            std::fs::remove_dir_all(kept)?;
+            std::fs::remove_file(kept)?;
         }
         let text = format!(
             "[host]\ndata_dir = \"data\"\nrestarts_per_second = 10_000\nrestart_burst = 10_000\n[http]\nlisten = \"off\"\n{channels}"
