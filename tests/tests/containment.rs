@@ -196,18 +196,15 @@ fn neighbours_of_failing_drivers_miss_nothing() -> Result<()> {
         "{peak_kib} KiB were resident; {quiet_kib} KiB before, and quotas of {quota_kib} KiB"
     );
 
-    let mut all_retired = Vec::new();
     for unit in 1..=NEIGHBOURS {
-        let retired = neighbour::retire(&host, &mut peer, unit)?;
+        let retired = neighbour::retire(&host, &mut peer, &machine, unit)?;
         recorder.wait("its end is recorded", |seen| {
             states(seen, &neighbour::id(unit))
                 .last()
                 .is_some_and(|state| state.1 == "stopped")
         })?;
         retired.check_published(&recorder.so_far());
-        all_retired.push(retired);
     }
-    neighbour::check_rhythm(&all_retired, &machine, &[pid, peer.process().id()])?;
     let device = peer.stats()?;
     assert_eq!(
         device["connections"], NEIGHBOURS,
@@ -365,7 +362,13 @@ fn check_log(host: &Bulkhead, culprit: &Culprit) {
         functions,
         ..
     } = culprit;
-    let log = host.process().err().so_far();
+    let err = host.process().err();
+    let last = format!("instance=wasm/{id}#{} ", ATTEMPTS + 1);
+    err.wait_for(0, |line| {
+        (line.contains("ERROR") && line.contains(&last)).then_some(())
+    })
+    .expect("the last end is in the log");
+    let log = err.so_far();
     for life in 1..=ATTEMPTS + 1 {
         let told = log.iter().filter(|line| {
             line.contains("ERROR")

@@ -38,9 +38,9 @@ fn the_words_of_a_driver_stay_on_their_line() -> Result<()> {
     assert_eq!(message, r"evil\u{1b}[2J\nERROR forged \u{202e} (code 17)");
     let reason = channel["reason"].as_str().context("a reason")?;
     assert!(is_tame(reason) && reason.contains("forged"), "{reason}");
-    let log = host.process().err().so_far();
-    assert!(log.iter().any(|line| line.contains("forged")), "{log:#?}");
-    for line in log {
+    let err = host.process().err();
+    err.wait_for(0, |line| line.contains("forged").then_some(()))?;
+    for line in err.so_far() {
         assert!(is_tame(&line) && !line.starts_with("ERROR"), "{line:?}");
     }
     assert_eq!(host.stop()?.code(), Some(0));
@@ -129,7 +129,7 @@ fn a_flood_of_alarms_is_refused_and_what_is_within_bounds_is_told_tamely() -> Re
         let (code, message) = (data["code"].as_str(), data["message"].as_str());
         let (code, message) = (code.context("a code")?, message.context("a message")?);
         assert!(
-            code.len() <= 80 && is_tame(code) && code.starts_with(r"code\u{1b}[2J"),
+            code.len() <= 64 && is_tame(code) && code.starts_with(r"code\u{1b}[2J"),
             "{code}"
         );
         assert!(

@@ -139,12 +139,10 @@ fn a_crash_repeats_itself_three_times_out_of_three() -> Result<()> {
             shown.out.iter().any(|line| line.contains(&command)),
             "{shown:?}"
         );
-        assert!(
-            host.process().err().so_far().iter().any(
-                |line| line.contains("bundle=") && line.contains(&bundle.display().to_string())
-            ),
-            "{id}: the log does not name the bundle"
-        );
+        let named = bundle.display().to_string();
+        host.process().err().wait_for(0, |line| {
+            (line.contains("bundle=") && line.contains(&named)).then_some(())
+        })?;
 
         let mut reports = Vec::new();
         for _ in 0..3 {
