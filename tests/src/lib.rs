@@ -7,11 +7,13 @@
 mod bulkhead;
 mod calls;
 pub mod components;
+pub mod firewall;
 mod folder;
 pub mod guests;
 mod machine;
 pub mod mbpoll;
 pub mod neighbour;
+pub mod netns;
 pub mod paths;
 mod peer;
 mod process;

@@ -130,9 +130,18 @@ impl Running {
     /// # Errors
     ///
     /// Where it takes longer than [`PATIENCE`]; it is killed then.
-    pub fn wait(mut self) -> Result<Ended> {
+    pub fn wait(self) -> Result<Ended> {
+        self.wait_at_most(PATIENCE)
+    }
+
+    /// The same with another patience, for what takes several waits of its own.
+    ///
+    /// # Errors
+    ///
+    /// Where it takes longer; it is killed then.
+    pub fn wait_at_most(mut self, patience: Duration) -> Result<Ended> {
         const STEP: Duration = Duration::from_millis(5);
-        for _ in 0..PATIENCE.as_millis() / STEP.as_millis() {
+        for _ in 0..patience.as_millis() / STEP.as_millis() {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(Ended {
                     status,
@@ -143,7 +152,7 @@ impl Running {
             thread::sleep(STEP);
         }
         bail!(
-            "{} did not end within {PATIENCE:?}; it printed:\n{}",
+            "{} did not end within {patience:?}; it printed:\n{}",
             self.name,
             self.printed()
         )

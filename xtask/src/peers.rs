@@ -12,11 +12,14 @@ use anyhow::{Context, Result, bail};
 use crate::{process, workspace};
 
 /// What each Debian package provides that we can look for.
-const DEBIAN: [(&str, Provides); 4] = [
+const DEBIAN: [(&str, Provides); 7] = [
     ("gcc", Provides::Program("gcc")),
+    ("iproute2", Provides::Program("ip")),
     ("libc6-dev", Provides::Header("stdio.h")),
     ("libmodbus-dev", Provides::Header("modbus/modbus.h")),
     ("mbpoll", Provides::Program("mbpoll")),
+    ("nftables", Provides::Program("nft")),
+    ("socat", Provides::Program("socat")),
 ];
 
 enum Provides {
@@ -176,7 +179,10 @@ fn on_path(program: &str) -> Option<PathBuf> {
 }
 
 fn find(program: &str, path: &OsStr) -> Option<PathBuf> {
+    // Where Debian keeps what is root's, be it on the path or not.
+    let roots = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(path)
+        .chain(roots)
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
 }
