@@ -11,8 +11,9 @@ use bulkhead_sdk::{
 
 use crate::address;
 use crate::cycle::Cycle;
+use crate::framing::Framing;
 use crate::identify;
-use crate::line::Line;
+use crate::line::{Line, Way};
 use crate::schedule::Schedule;
 use crate::settings::{ChannelSettings, DeviceSettings, TagSettings, WriteFunction};
 use crate::site::Site;
@@ -21,7 +22,7 @@ use crate::write;
 /// The link that leads to the units.
 pub const LINK: &str = "plc";
 
-/// A Modbus TCP client.
+/// A Modbus client.
 #[derive(Debug)]
 pub struct Modbus {
     context: Context,
@@ -41,11 +42,11 @@ impl Driver for Modbus {
         Info {
             name: "modbus",
             version: env!("CARGO_PKG_VERSION"),
-            protocol: "Modbus Application Protocol 1.1b3 over TCP",
+            protocol: "Modbus Application Protocol 1.1b3 over TCP and serial lines",
             address_help: address::HELP,
             links: &[LinkWish {
                 name: LINK,
-                kinds: &["tcp"],
+                kinds: &["tcp", "tls", "unix", "serial"],
                 required: true,
             }],
             can: Capabilities::READ
@@ -66,7 +67,12 @@ impl Driver for Modbus {
             .expect("the SDK refuses a configuration without it");
         let pause = Duration::from_millis(config.settings.pause_ms.into());
         Ok(Self {
-            line: Line::new(context.clone(), link.open(), pause),
+            line: Line::new(
+                context.clone(),
+                Way::Dialled(link.open()),
+                Framing::new(&config.settings, link.kind()),
+                pause,
+            ),
             context,
             site,
             schedules: schedules

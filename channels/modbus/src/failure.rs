@@ -6,7 +6,7 @@ use bulkhead_sdk::{Closed, Error, Quality};
 use thiserror::Error as ThisError;
 
 use crate::exception::Exception;
-use crate::frame::Malformed;
+use crate::pdu::Malformed;
 
 /// What became of a request that has no data to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ThisError)]
@@ -23,6 +23,15 @@ pub enum Failure {
     /// The answer, or else the request, began and did not end.
     #[error("the connection stopped in the middle of a frame")]
     CutShort,
+    /// On a serial line somebody speaks all the time.
+    #[error("the line does not fall silent: somebody speaks who was not asked")]
+    Noise,
+    /// A broadcast that wants an answer; nothing was sent.
+    #[error("unit 0 is all units at once, and none answers: it can be written, not read")]
+    Broadcast,
+    /// The units call in, and none has.
+    #[error("the unit has not called in")]
+    NobodyCalled,
     /// What came is not the answer.
     #[error(transparent)]
     Malformed(#[from] Malformed),
@@ -35,9 +44,10 @@ impl Failure {
     /// What it says of the tags that were asked for.
     pub fn quality(self) -> Quality {
         match self {
-            Self::NotConnected(_) => Quality::BadNotConnected,
+            Self::NotConnected(_) | Self::NobodyCalled => Quality::BadNotConnected,
             Self::Timeout(_) | Self::Overdue => Quality::BadTimeout,
-            Self::CutShort | Self::Malformed(_) => Quality::BadNoCommunication,
+            Self::CutShort | Self::Malformed(_) | Self::Noise => Quality::BadNoCommunication,
+            Self::Broadcast => Quality::BadNotSupported,
             Self::Exception(exception) => exception.quality(),
         }
     }

@@ -9,8 +9,8 @@ use bulkhead_sdk::{Command, Context, Error, Priority};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::frame::{Ask, objects};
 use crate::line::Line;
+use crate::pdu::{Ask, objects};
 use crate::site::Site;
 
 /// Its name.

@@ -1,18 +1,19 @@
-//! A Modbus TCP client, as a Bulkhead driver.
+//! A Modbus client, as a Bulkhead driver: Modbus TCP, and RTU over serial lines or streams.
 //!
 //! What it does: reads coils, discrete inputs, input and holding registers of any number of units behind one connection
 //! (functions 1 to 4), in the fewest requests that the limits allow, and writes coils and holding registers (5, 6,
-//! 15, 16); asks a unit what it is (43/14). What it does not do: serial lines, broadcast, and the functions that no tag needs.
+//! 15, 16, 22, 23); asks a unit what it is (43/14). What it does not do: ASCII, and the functions that no tag needs.
 //!
 //! The map, from the pure to the driver:
 //!
 //! | file | knows |
 //! |---|---|
 //! | `address`, `order`, `value`, `encode`, `point` | how a tag is written down, and what its bytes mean |
-//! | `frame`, `exception` | the protocol on the wire |
+//! | `pdu`, `exception` | what is asked and answered |
+//! | `framing`, `mbap`, `rtu` | how that travels: Modbus TCP, and RTU as on serial lines |
 //! | `plan`, `layout` | which requests read a set of tags, and what a unit was found to lack |
 //! | `settings`, `site`, `schedule`, `unit` | the configuration, checked and laid out |
-//! | `line`, `failure` | one request and its answer, over a connection that may break |
+//! | `line`, `wire`, `failure` | one request and its answer, over a connection that may break |
 //! | `cycle`, `write`, `identify` | reading a group or some tags; writing one; asking a unit what it is |
 //! | `driver` | the trait that the SDK calls |
 //!
@@ -28,18 +29,22 @@ pub mod driver;
 pub mod encode;
 pub mod exception;
 pub mod failure;
-pub mod frame;
+pub mod framing;
 pub mod identify;
 pub mod layout;
 pub mod line;
+pub mod mbap;
 pub mod order;
+pub mod pdu;
 pub mod plan;
 pub mod point;
+pub mod rtu;
 pub mod schedule;
 pub mod settings;
 pub mod site;
 pub mod unit;
 pub mod value;
+mod wire;
 pub mod write;
 
 pub use driver::Modbus;

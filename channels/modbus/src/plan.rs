@@ -42,6 +42,8 @@ pub const MOST_REGISTERS: u16 = 125;
 pub const MOST_BITS: u16 = 2_000;
 /// The most registers that one request can write (section 6.12).
 pub const MOST_REGISTERS_WRITTEN: u16 = 123;
+/// The most registers that one request can write and read (section 6.17).
+pub const MOST_REGISTERS_EXCHANGED: u16 = 121;
 /// The most bits that one request can write (section 6.11).
 pub const MOST_BITS_WRITTEN: u16 = 1_968;
 

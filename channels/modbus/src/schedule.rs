@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bulkhead_sdk::{Quality, Sample, TagId};
 
 use crate::address::Table;
-use crate::frame::Ask;
 use crate::layout::Layout;
+use crate::pdu::Ask;
 use crate::plan::Block;
 use crate::site::Site;
 use crate::value::Codec;

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::address::Packing;
+use crate::framing::Named;
 use crate::order::Order;
 use crate::plan::{MOST_BITS, MOST_REGISTERS};
 
@@ -36,6 +37,18 @@ pub struct ChannelSettings {
     /// How long to leave the line in peace between an answer and the next request, in milliseconds: 0 to 10,000.
     #[schemars(range(max = 10_000))]
     pub pause_ms: u32,
+    /// How requests travel: `tcp` with the header of Modbus TCP, `rtu` with a checksum as on serial lines. Where nothing is said,
+    /// `rtu` on a serial line and `tcp` on all others.
+    pub framing: Option<Named>,
+    /// With `rtu`: how long the line is left silent between two frames, in milliseconds: 0 to 1,000. It takes 3.5 characters: 2 at
+    /// 19,200 baud, 4 at 9,600, 17 at 2,400. Where nothing is said, 5 on a serial line and 0 on all others.
+    #[schemars(range(max = 1000))]
+    pub silence_ms: Option<u32>,
+    /// With `rtu`: how long the units have to act on a broadcast (a write to unit 0), in milliseconds: 0 to 10,000.
+    #[schemars(range(max = 10_000))]
+    pub turnaround_ms: u32,
+    /// With `rtu`: the line gives back what is sent on it before any answer, as adapters for two wires do.
+    pub echo: bool,
     /// The order of bytes of values, where neither the device nor the tag says another.
     pub order: Order,
     /// How a single coil or register is written.
@@ -92,6 +105,10 @@ impl Default for ChannelSettings {
             max_registers: MOST_REGISTERS,
             max_bits: MOST_BITS,
             pause_ms: 0,
+            framing: None,
+            silence_ms: None,
+            turnaround_ms: 100,
+            echo: false,
             order: Order::Abcd,
             write_function: WriteFunction::Single,
         }
@@ -136,6 +153,10 @@ impl ChannelSettings {
             MOST_BITS.into(),
         );
         check(&mut faults, "pause_ms", self.pause_ms, 0, 10_000);
+        if let Some(silence) = self.silence_ms {
+            check(&mut faults, "silence_ms", silence, 0, 1_000);
+        }
+        check(&mut faults, "turnaround_ms", self.turnaround_ms, 0, 10_000);
         faults
     }
 }

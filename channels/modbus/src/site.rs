@@ -6,7 +6,8 @@ use std::time::Duration;
 use bulkhead_sdk::{Config, Device, DeviceId, Error, Fault, Faults, GroupId, Quality, Tag, TagId};
 
 use crate::driver::{LINK, Modbus};
-use crate::frame::Ask;
+use crate::framing::Framing;
+use crate::pdu::Ask;
 use crate::plan::{Limits, Span};
 use crate::point::{Point, Wish, resolve};
 use crate::schedule::Schedule;
@@ -93,6 +94,22 @@ impl Site {
                 Err(wrong) => wrong
                     .into_iter()
                     .for_each(|(field, message)| faults.push(tag.fault(field, message))),
+            }
+        }
+        let framing = Framing::new(settings, config.link(LINK).map_or("", |link| link.kind()));
+        for tag in &config.tags {
+            let unit = places
+                .get(&tag.device)
+                .and_then(|(unit, _)| site.units.get(*unit));
+            let polled = config
+                .groups
+                .iter()
+                .any(|group| group.tags.contains(&tag.id));
+            if unit.is_some_and(|unit| framing.is_broadcast(unit.number))
+                && (polled || !tag.writable)
+            {
+                let message = "unit 0 is all units at once, and none answers; give the tag access = \"w\", outside of any group";
+                faults.push(tag.fault("access", message));
             }
         }
         let schedules = config

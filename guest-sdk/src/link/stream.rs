@@ -184,6 +184,16 @@ impl Stream {
         &self.life.peer
     }
 
+    /// Whether the two are handles to the same life.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.life, &other.life)
+    }
+
+    /// How many bytes have arrived and were not read.
+    pub fn unread(&self) -> usize {
+        self.life.input.borrow().unread().len()
+    }
+
     /// Whether an incarnation before has used this stream, on a link that the operator keeps over restarts. Answers
     /// to requests that are forgotten may be on the way; a protocol that cannot tell begins with a [`reset`](Self::reset).
     pub fn is_inherited(&self) -> bool {

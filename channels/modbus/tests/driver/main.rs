@@ -9,5 +9,6 @@ mod identifying;
 mod malformed;
 mod plant;
 mod polling;
+mod rtu;
 mod silence;
 mod writing;

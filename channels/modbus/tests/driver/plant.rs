@@ -32,6 +32,8 @@ type Mangle = Box<dyn FnMut(&[u8], Vec<u8>) -> Vec<u8>>;
 #[derive(Default)]
 pub(crate) struct Plant {
     pub(crate) units: BTreeMap<u8, Unit>,
+    /// It speaks RTU rather than Modbus TCP.
+    rtu: bool,
     seen: Vec<Seen>,
     mangle: Option<Mangle>,
 }
@@ -47,6 +49,13 @@ impl Handle {
         handle.unit(1, |unit| {
             unit.holding = (0..200).map(|at| (at, 1000 + at)).collect()
         });
+        handle
+    }
+
+    /// The same, speaking RTU.
+    pub(crate) fn rtu() -> Self {
+        let handle = Self::simple();
+        handle.0.borrow_mut().rtu = true;
         handle
     }
 
@@ -82,8 +91,13 @@ impl Handle {
 
     /// A host with this plant at the end of its link.
     pub(crate) fn host(&self, setup: Setup) -> FakeHost<Modbus> {
+        self.host_over("tcp", setup)
+    }
+
+    /// The same over a link of another kind.
+    pub(crate) fn host_over(&self, kind: &str, setup: Setup) -> FakeHost<Modbus> {
         let mut host =
-            FakeHost::start(setup.link("plc", "tcp")).expect("the configuration is in order");
+            FakeHost::start(setup.link("plc", kind)).expect("the configuration is in order");
         let plant = self.clone();
         host.peer("plc", move |request| plant.answer(request));
         host
@@ -91,7 +105,12 @@ impl Handle {
 
     /// A host whose peer is silent until the test speaks for it.
     pub(crate) fn silent_host(&self, setup: Setup) -> FakeHost<Modbus> {
-        let mut host = self.host(setup);
+        self.silent_host_over("tcp", setup)
+    }
+
+    /// The same over a link of another kind.
+    pub(crate) fn silent_host_over(&self, kind: &str, setup: Setup) -> FakeHost<Modbus> {
+        let mut host = self.host_over(kind, setup);
         host.peer("plc", |_| Vec::new());
         host
     }
@@ -99,36 +118,68 @@ impl Handle {
 
 impl Plant {
     fn answer(&mut self, request: &[u8]) -> Vec<u8> {
-        assert_eq!(request[2..4], [0, 0], "the protocol");
-        assert_eq!(
-            usize::from(u16::from_be_bytes([request[4], request[5]])),
-            request.len() - 6,
-            "the length"
-        );
-        let word = |at: usize| u16::from_be_bytes([request[at], request[at + 1]]);
-        let (unit, function) = (request[6], request[7]);
-        self.seen.push((unit, function, word(8), word(10)));
+        let (head, pdu) = if self.rtu {
+            let (body, sum) = request.split_at(request.len() - 2);
+            assert_eq!(sum, checksum(body), "the checksum");
+            body.split_at(1)
+        } else {
+            assert_eq!(request[2..4], [0, 0], "the protocol");
+            assert_eq!(
+                usize::from(u16::from_be_bytes([request[4], request[5]])),
+                request.len() - 6,
+                "the length"
+            );
+            request.split_at(7)
+        };
+        let word = |at: usize| u16::from_be_bytes([pdu[at], pdu[at + 1]]);
+        let (unit, function) = (head[head.len() - 1], pdu[0]);
+        self.seen.push((unit, function, word(1), word(3)));
+        let data = pdu.get(5..).unwrap_or_default();
         let reply = match self.units.get_mut(&unit) {
+            None if self.rtu && unit == 0 => {
+                for unit in self.units.values_mut() {
+                    unit.serve(function, word(1), word(3), data)
+                        .expect("every unit takes it");
+                }
+                return Vec::new();
+            }
+            None if self.rtu => return Vec::new(),
             None => Err(11),
             Some(unit) if unit.silent => return Vec::new(),
-            Some(unit) => unit.serve(
-                function,
-                word(8),
-                word(10),
-                request.get(13..).unwrap_or_default(),
-            ),
+            Some(unit) => unit.serve(function, word(1), word(3), data),
         };
         let pdu = match reply {
             Ok(data) => [vec![function], data].concat(),
             Err(exception) => vec![function | 0x80, exception],
         };
-        let length = (pdu.len() + 1) as u16;
-        let reply = [&request[..4], &length.to_be_bytes(), &[unit], &pdu].concat();
+        let reply = if self.rtu {
+            let body = [&[unit], &pdu[..]].concat();
+            [&body[..], &checksum(&body)].concat()
+        } else {
+            let length = (pdu.len() + 1) as u16;
+            [&request[..4], &length.to_be_bytes(), &[unit], &pdu].concat()
+        };
         match &mut self.mangle {
             Some(mangle) => mangle(request, reply),
             None => reply,
         }
     }
+}
+
+/// Modbus over Serial Line V1.02, section 6.2.2, bit by bit.
+pub(crate) fn checksum(bytes: &[u8]) -> [u8; 2] {
+    let mut register = 0xffff_u16;
+    for byte in bytes {
+        register ^= u16::from(*byte);
+        for _ in 0..8 {
+            let carry = register & 1 == 1;
+            register >>= 1;
+            if carry {
+                register ^= 0xa001;
+            }
+        }
+    }
+    register.to_le_bytes()
 }
 
 impl Unit {
@@ -181,6 +232,7 @@ impl Unit {
             }
             15 => {
                 limit(1968)?;
+                let data = &data[1..];
                 assert_eq!(data.len(), usize::from(count).div_ceil(8), "the byte count");
                 for (step, at) in places().enumerate() {
                     *self.coils.get_mut(&at).ok_or(2)? = data[step / 8] >> (step % 8) & 1 == 1;
@@ -189,6 +241,7 @@ impl Unit {
             }
             16 => {
                 limit(123)?;
+                let data = &data[1..];
                 assert_eq!(data.len(), 2 * usize::from(count), "the byte count");
                 for (at, word) in places().zip(data.chunks(2)) {
                     *self.holding.get_mut(&at).ok_or(2)? = u16::from_be_bytes([word[0], word[1]]);

@@ -1,16 +1,15 @@
-//! Modbus TCP on the wire: a header of seven bytes (MBAP), then the function and its data (PDU).
+//! What is asked and answered, whatever carries it: a function and its data (PDU).
 //!
-//! After Modbus Application Protocol 1.1b3, section 6, and Modbus Messaging on TCP/IP Implementation Guide 1.0b,
-//! section 3.1. Decoding is strict: an answer is taken only if it is the one answer that the request allows, down
-//! to the last byte. There is no guessing where a frame may begin: whoever reads a malformed one must drop the stream.
+//! After Modbus Application Protocol 1.1b3, section 6. Decoding is strict: an answer is taken only if it is the one
+//! answer that the request allows, down to the last byte. How a PDU travels is the business of `mbap` and `rtu`.
 
 use thiserror::Error;
 
 use crate::address::Table;
-use crate::plan::{MOST_BITS, MOST_BITS_WRITTEN, MOST_REGISTERS, MOST_REGISTERS_WRITTEN};
+use crate::plan::{
+    MOST_BITS, MOST_BITS_WRITTEN, MOST_REGISTERS, MOST_REGISTERS_EXCHANGED, MOST_REGISTERS_WRITTEN,
+};
 
-/// The length of the header.
-pub const HEADER: usize = 7;
 /// The longest function and data; the limit comes from the serial line.
 pub const MOST_PDU: usize = 253;
 
@@ -60,6 +59,22 @@ pub enum Ask {
         /// As on the wire: two for each register.
         bytes: Vec<u8>,
     },
+    /// Function 22: the register becomes `(itself AND and) OR (or AND NOT and)` (section 6.16).
+    MaskRegister {
+        /// Which.
+        start: u16,
+        /// The bits that stay as they are.
+        and: u16,
+        /// What the other bits become.
+        or: u16,
+    },
+    /// Function 23: write registers, then read the same ones (section 6.17).
+    WriteAndRead {
+        /// The first.
+        start: u16,
+        /// As on the wire: two for each register.
+        bytes: Vec<u8>,
+    },
     /// Function 43 with type 14: read device identification (section 6.21).
     Identify {
         /// The category: 1 basic, 2 regular, 3 extended.
@@ -83,17 +98,6 @@ pub enum Answer<'a> {
     Written,
     /// The unit refused, and says why.
     Exception(u8),
-}
-
-/// The fields of a header that vary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
-    /// Pairs an answer with its request.
-    pub transaction: u16,
-    /// The unit asked.
-    pub unit: u8,
-    /// How many bytes of function and data follow: 1 to 253.
-    pub length: usize,
 }
 
 /// Why a frame is not the answer.
@@ -145,33 +149,36 @@ pub enum Malformed {
         /// As the request demands.
         right: usize,
     },
+    /// No answer that this driver asks for.
+    #[error("the answer is to function {0}, which was not asked for")]
+    NoFunction(u8),
+    /// More than any frame has.
+    #[error("the answer is longer than a frame can be")]
+    TooLong,
+    /// The bytes are not those that were sent.
+    #[error("the checksum of the answer is {got:04x}, not {right:04x}")]
+    Checksum {
+        /// In the answer.
+        got: u16,
+        /// Of its bytes.
+        right: u16,
+    },
+    /// The line gives back what is sent on it.
+    #[error(
+        "the line gives back the request instead of an answer; set echo = true where its adapter does so"
+    )]
+    LineEcho,
+    /// The line does not give back what was sent on it, though the operator says so.
+    #[error(
+        "the line does not give back what was sent: two spoke at once, or it has no echo and echo = true is wrong"
+    )]
+    NoLineEcho,
     /// An identification whose objects do not fill it.
     #[error("the answer is no device identification")]
     Identification,
     /// A write was answered with another place or value.
     #[error("the answer confirms another write than was asked for")]
     Echo,
-}
-
-impl Header {
-    /// Read a header.
-    pub fn decode(bytes: [u8; HEADER]) -> Result<Self, Malformed> {
-        let [t0, t1, p0, p1, l0, l1, unit] = bytes;
-        let protocol = u16::from_be_bytes([p0, p1]);
-        if protocol != 0 {
-            return Err(Malformed::Protocol(protocol));
-        }
-        let following = u16::from_be_bytes([l0, l1]);
-        let length = usize::from(following).saturating_sub(1);
-        if length == 0 || length > MOST_PDU {
-            return Err(Malformed::Length(following));
-        }
-        Ok(Self {
-            transaction: u16::from_be_bytes([t0, t1]),
-            unit,
-            length,
-        })
-    }
 }
 
 impl Ask {
@@ -197,15 +204,23 @@ impl Ask {
             Self::WriteRegister { .. } => 6,
             Self::WriteCoils { .. } => 15,
             Self::WriteRegisters { .. } => 16,
+            Self::MaskRegister { .. } => 22,
+            Self::WriteAndRead { .. } => 23,
             Self::Identify { .. } => 43,
         }
     }
 
-    /// The whole frame.
-    pub fn encode(&self, transaction: u16, unit: u8) -> Vec<u8> {
-        let mut frame = Vec::with_capacity(HEADER + 5);
-        frame.extend(transaction.to_be_bytes());
-        frame.extend([0, 0, 0, 0, unit, self.function()]);
+    /// Whether the answer carries data, rather than a confirmation.
+    pub fn has_data(&self) -> bool {
+        matches!(
+            self,
+            Self::Read { .. } | Self::WriteAndRead { .. } | Self::Identify { .. }
+        )
+    }
+
+    /// The function and its data, after what `frame` holds already.
+    pub fn encode(&self, frame: &mut Vec<u8>) {
+        frame.push(self.function());
         match self {
             Self::Read {
                 table,
@@ -253,13 +268,26 @@ impl Ask {
                 frame.push(bytes.len() as u8);
                 frame.extend(bytes);
             }
+            Self::MaskRegister { start, and, or } => {
+                for word in [start, and, or] {
+                    frame.extend(word.to_be_bytes());
+                }
+            }
+            Self::WriteAndRead { start, bytes } => {
+                debug_assert!(
+                    bytes.len() >= 2 && bytes.len() <= 2 * usize::from(MOST_REGISTERS_EXCHANGED)
+                );
+                let count = (bytes.len() / 2) as u16;
+                for word in [*start, count, *start, count] {
+                    frame.extend(word.to_be_bytes());
+                }
+                frame.push(bytes.len() as u8);
+                frame.extend(bytes);
+            }
             Self::Identify { category, object } => {
                 frame.extend([IDENTIFICATION, *category, *object]);
             }
         }
-        let following = (frame.len() - HEADER + 1) as u16;
-        frame[4..6].copy_from_slice(&following.to_be_bytes());
-        frame
     }
 
     /// Take the function and data of a frame as the answer to this, or say why they are not.
@@ -286,38 +314,28 @@ impl Ask {
         match self {
             Self::Read { table, count, .. } => {
                 let count = usize::from(*count);
-                let right = if table.is_bits() {
-                    count.div_ceil(8)
-                } else {
-                    2 * count
-                };
-                let Some((&counted, data)) = data.split_first() else {
-                    return Err(Malformed::Size {
-                        got: pdu.len(),
-                        right: right + 2,
-                    });
-                };
-                if usize::from(counted) != right {
-                    return Err(Malformed::ByteCount {
-                        got: counted,
-                        right,
-                    });
-                }
-                if data.len() != right {
-                    return Err(Malformed::Size {
-                        got: pdu.len(),
-                        right: right + 2,
-                    });
-                }
-                Ok(Answer::Data(data))
+                counted(
+                    pdu.len(),
+                    data,
+                    if table.is_bits() {
+                        count.div_ceil(8)
+                    } else {
+                        2 * count
+                    },
+                )
             }
-            Self::WriteCoil { start, on } => confirm(data, *start, if *on { ON } else { OFF }),
-            Self::WriteRegister { start, register } => confirm(data, *start, *register),
+            Self::WriteAndRead { bytes, .. } => counted(pdu.len(), data, bytes.len()),
+            Self::MaskRegister { start, and, or } => {
+                let [start, and, or] = [start, and, or].map(|word| word.to_be_bytes());
+                confirm(data, &[start, and, or].concat())
+            }
+            Self::WriteCoil { start, on } => confirm_at(data, *start, if *on { ON } else { OFF }),
+            Self::WriteRegister { start, register } => confirm_at(data, *start, *register),
             Self::WriteCoils { start, bits } => {
-                confirm(data, *start, (bits.len() as u16).to_be_bytes())
+                confirm_at(data, *start, (bits.len() as u16).to_be_bytes())
             }
             Self::WriteRegisters { start, bytes } => {
-                confirm(data, *start, ((bytes.len() / 2) as u16).to_be_bytes())
+                confirm_at(data, *start, ((bytes.len() / 2) as u16).to_be_bytes())
             }
             Self::Identify { category, .. } => match objects(data) {
                 Some((kind, _)) if kind == [IDENTIFICATION, *category] => Ok(Answer::Data(data)),
@@ -346,25 +364,58 @@ pub fn objects(data: &[u8]) -> Option<([u8; 2], Vec<Object<'_>>)> {
     rest.is_empty().then_some(([kind, category], objects))
 }
 
+/// Data after its own length in bytes, which is known beforehand.
+fn counted(pdu: usize, data: &[u8], right: usize) -> Result<Answer<'_>, Malformed> {
+    let size = Malformed::Size {
+        got: pdu,
+        right: right + 2,
+    };
+    let Some((&counted, data)) = data.split_first() else {
+        return Err(size);
+    };
+    if usize::from(counted) != right {
+        return Err(Malformed::ByteCount {
+            got: counted,
+            right,
+        });
+    }
+    if data.len() != right {
+        return Err(size);
+    }
+    Ok(Answer::Data(data))
+}
+
 /// A write is answered with its place, and its value or how many were written.
-fn confirm<'a>(data: &[u8], start: u16, what: [u8; 2]) -> Result<Answer<'a>, Malformed> {
-    let [s0, s1, w0, w1] = data else {
+fn confirm_at<'a>(data: &[u8], start: u16, what: [u8; 2]) -> Result<Answer<'a>, Malformed> {
+    confirm(data, &[start.to_be_bytes(), what].concat())
+}
+
+/// A write is answered with the beginning of its request.
+fn confirm<'a>(data: &[u8], right: &[u8]) -> Result<Answer<'a>, Malformed> {
+    if data.len() != right.len() {
         return Err(Malformed::Size {
             got: data.len() + 1,
-            right: 5,
+            right: right.len() + 1,
         });
-    };
-    if u16::from_be_bytes([*s0, *s1]) != start || [*w0, *w1] != what {
+    }
+    if data != right {
         return Err(Malformed::Echo);
     }
     Ok(Answer::Written)
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::mbap;
+
+    fn encoded(ask: &Ask) -> Vec<u8> {
+        let mut pdu = Vec::new();
+        ask.encode(&mut pdu);
+        pdu
+    }
 
     fn read(table: Table, start: u16, count: u16) -> Ask {
         Ask::Read {
@@ -448,13 +499,36 @@ mod tests {
                 vec![16, 0, 1, 0, 2],
                 Answer::Written,
             ),
+            (
+                // The example of section 6.16.
+                Ask::MaskRegister {
+                    start: 4,
+                    and: 0x00f2,
+                    or: 0x0025,
+                },
+                vec![0, 0, 0, 8, 17, 22, 0, 4, 0, 0xf2, 0, 0x25],
+                vec![22, 0, 4, 0, 0xf2, 0, 0x25],
+                Answer::Written,
+            ),
+            (
+                // After the request of section 6.17, of which this driver sends the case of the same registers twice.
+                Ask::WriteAndRead {
+                    start: 14,
+                    bytes: vec![0, 0xff, 0, 0xff, 0, 0xff],
+                },
+                vec![
+                    0, 0, 0, 17, 17, 23, 0, 14, 0, 3, 0, 14, 0, 3, 6, 0, 0xff, 0, 0xff, 0, 0xff,
+                ],
+                vec![23, 6, 0, 0xfe, 0x0a, 0xcd, 0, 1],
+                Answer::Data(&[0, 0xfe, 0x0a, 0xcd, 0, 1]),
+            ),
         ]
     }
 
     #[test]
     fn requests_and_answers_are_those_of_the_specification() {
         for (ask, request, reply, answer) in table() {
-            let frame = ask.encode(0x1234, 17);
+            let frame = mbap::frame(0x1234, 17, &ask);
             assert_eq!(frame[..2], [0x12, 0x34]);
             assert_eq!(frame[2..], request, "{ask:?}");
             assert_eq!(ask.answer(&reply), Ok(answer), "{ask:?}");
@@ -474,7 +548,7 @@ mod tests {
             let mut longer = reply.clone();
             longer.push(0);
             assert!(ask.answer(&longer).is_err(), "{ask:?} with a byte too many");
-            let places = if matches!(ask, Ask::Read { .. }) {
+            let places = if matches!(ask, Ask::Read { .. } | Ask::WriteAndRead { .. }) {
                 2
             } else {
                 reply.len()
@@ -500,32 +574,7 @@ mod tests {
         assert_eq!(off_by_one, Err(Malformed::ByteCount { got: 5, right: 4 }));
     }
 
-    #[test]
-    fn headers() {
-        let header = |bytes| Header::decode(bytes);
-        assert_eq!(
-            header([1, 2, 0, 0, 0, 6, 9]),
-            Ok(Header {
-                transaction: 0x0102,
-                unit: 9,
-                length: 5
-            })
-        );
-        assert_eq!(
-            header([1, 2, 0, 0, 0, 254, 9]).map(|header| header.length),
-            Ok(253)
-        );
-        assert_eq!(header([1, 2, 0, 1, 0, 6, 9]), Err(Malformed::Protocol(1)));
-        for length in [0, 1, 255, 0xffff_u16] {
-            let [high, low] = length.to_be_bytes();
-            assert_eq!(
-                header([1, 2, 0, 0, high, low, 9]),
-                Err(Malformed::Length(length))
-            );
-        }
-    }
-
-    fn any_ask() -> impl Strategy<Value = Ask> {
+    pub(crate) fn any_ask() -> impl Strategy<Value = Ask> {
         let tables = prop_oneof![
             Just(Table::Coil),
             Just(Table::Discrete),
@@ -551,12 +600,22 @@ mod tests {
                     start,
                     bytes: registers.concat()
                 }),
+            (any::<u16>(), any::<u16>(), any::<u16>())
+                .prop_map(|(start, and, or)| Ask::MaskRegister { start, and, or }),
+            (
+                any::<u16>(),
+                prop::collection::vec(any::<[u8; 2]>(), 1..=121)
+            )
+                .prop_map(|(start, registers)| Ask::WriteAndRead {
+                    start,
+                    bytes: registers.concat()
+                }),
         ]
     }
 
     /// The only answers that `ask` allows, built from the specification rather than from the decoder.
     fn right_answer(ask: &Ask, pdu: &[u8]) -> bool {
-        let request = ask.encode(0, 0);
+        let request = encoded(ask);
         match ask {
             _ if pdu.len() == 2 && pdu[0] == ask.function() | 0x80 => true,
             Ask::Read { table, count, .. } => {
@@ -569,7 +628,11 @@ mod tests {
                     && pdu[0] == ask.function()
                     && u16::from(pdu[1]) == bytes
             }
-            _ => pdu == &request[HEADER..HEADER + 5],
+            Ask::WriteAndRead { bytes, .. } => {
+                pdu.len() == bytes.len() + 2 && pdu[0] == 23 && usize::from(pdu[1]) == bytes.len()
+            }
+            Ask::MaskRegister { .. } => pdu == request,
+            _ => pdu == &request[..5],
         }
     }
 
@@ -591,7 +654,11 @@ mod tests {
                     pdu.resize(usize::from(bytes) + 2, 7);
                     pdu
                 }
-                _ => ask.encode(0, 0)[HEADER..HEADER + 5].to_vec(),
+                Ask::WriteAndRead { bytes, .. } => {
+                    [&[23, bytes.len() as u8][..], bytes].concat()
+                }
+                Ask::MaskRegister { .. } => encoded(&ask),
+                _ => encoded(&ask)[..5].to_vec(),
             };
             prop_assert!(ask.answer(&pdu).is_ok());
             if let Some(byte) = pdu.get_mut(place) {
@@ -600,14 +667,6 @@ mod tests {
             pdu.truncate(pdu.len() - cut);
             pdu.resize(pdu.len() + more, to);
             prop_assert_eq!(ask.answer(&pdu).is_ok(), right_answer(&ask, &pdu));
-        }
-
-        #[test]
-        fn any_header_is_answered(bytes: [u8; 7]) {
-            if let Ok(header) = Header::decode(bytes) {
-                prop_assert!((1..=253).contains(&header.length));
-                prop_assert_eq!(&bytes[2..4], &[0, 0]);
-            }
         }
     }
 }

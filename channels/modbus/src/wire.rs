@@ -1,0 +1,412 @@
+//! What is known of the bytes on one stream: what was asked and not answered, and whether it is clean.
+//!
+//! # What comes too late
+//!
+//! The answer to a request that timed out may still come, and must not be taken for the next one's. A gateway with
+//! several units behind it answers late as a rule where one unit is dead, and resetting the connection each time
+//! would make the living units pay for it. So a request that timed out is remembered, and a frame that is in every byte
+//! an answer to that very request is read whole and thrown away, once.
+//!
+//! Modbus TCP numbers its requests, so that this is safe at any time. RTU does not: a late answer to a request looks like
+//! the answer to the next one of the same unit and function. The unit is then *in doubt*, and what could be mistaken is not asked before
+//! the doubt is gone:
+//!
+//! - On a stream it goes with the stream, which is dialled anew. It also goes by itself, where an answer to a later
+//!   request has overtaken the late one (streams keep their order) and the unit has had its time-out once more.
+//! - On a serial line nothing but the unit itself can be late, so it goes with that time; and the line is ours while it passes.
+//! - In both cases an answer of that unit to another function ends it, since a unit handles one request after the other.
+//!
+//! # What is not the answer
+//!
+//! A stream that is out of step once can look right by chance later. So everything that is not the answer (another
+//! transaction, unit, function, length, count or checksum; a frame that stops in the middle) leaves the wire *unclean*. A stream is then
+//! dropped; a serial line is drained until it falls silent.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bulkhead_sdk::{Context, Instant, LinkError, Stream};
+
+use crate::exception::Exception;
+use crate::failure::Failure;
+use crate::framing::{Framing, Rtu};
+use crate::mbap::{self, Header};
+use crate::pdu::{Answer, Ask, Malformed};
+use crate::rtu;
+
+/// How many requests that timed out are remembered.
+pub(crate) const MOST_LATE: usize = 16;
+/// A line that was out of step is clean after so much silence: several times what separates two frames on the slowest lines,
+/// and what USB adapters gather before they hand it on.
+const SILENCE_AFTER_FAULT: Duration = Duration::from_millis(50);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Wire {
+    /// The one that the rest is about. A new stream begins with nothing known.
+    stream: Option<Stream>,
+    /// The last transaction used.
+    transaction: u16,
+    /// The request on the way. Still there when the next begins only if whoever sent it was dropped.
+    asked: Option<Question>,
+    /// Those that timed out, the oldest first.
+    late: VecDeque<Late>,
+    /// How many timed out since the last frame, by unit.
+    unanswered: BTreeMap<u8, u8>,
+    /// When the next request may be sent.
+    pub(crate) quiet_until: Option<Instant>,
+    /// A serial line on which bytes may come that nobody asked for.
+    unclean: bool,
+}
+
+/// A request, and whom it is for.
+#[derive(Debug, Clone)]
+pub(crate) struct Question {
+    transaction: u16,
+    pub(crate) unit: u8,
+    ask: Ask,
+}
+
+#[derive(Debug)]
+struct Late {
+    question: Question,
+    /// From then on the unit itself cannot answer it any more.
+    until: Instant,
+    /// A later request was answered.
+    overtaken: bool,
+}
+
+impl Question {
+    /// Whether the frame is in every byte an answer to this.
+    fn check<'a>(
+        &self,
+        transaction: u16,
+        unit: u8,
+        pdu: &'a [u8],
+    ) -> Result<Answer<'a>, Malformed> {
+        if transaction != self.transaction {
+            return Err(Malformed::Transaction {
+                got: transaction,
+                asked: self.transaction,
+            });
+        }
+        if unit != self.unit {
+            return Err(Malformed::Unit {
+                got: unit,
+                asked: self.unit,
+            });
+        }
+        self.ask.answer(pdu)
+    }
+
+    fn frame(&self, framing: Framing) -> Vec<u8> {
+        match framing {
+            Framing::Tcp => mbap::frame(self.transaction, self.unit, &self.ask),
+            Framing::Rtu(_) => rtu::frame(self.unit, &self.ask),
+        }
+    }
+}
+
+impl Wire {
+    /// Whether the stream is the one that all this is about, and still up.
+    ///
+    /// Two streams are up at once where units call in, and the newer caller has just replaced the older.
+    pub(crate) fn is_over(&self, stream: &Stream) -> bool {
+        self.stream
+            .as_ref()
+            .is_some_and(|known| known.is_same(stream) && known.is_open())
+    }
+
+    /// Begins with a stream of which nothing is known.
+    pub(crate) fn begin(&mut self, stream: Stream, framing: Framing) {
+        self.asked = None;
+        self.late.clear();
+        self.unanswered.clear();
+        self.unclean = framing.is_serial();
+        self.stream = Some(stream);
+    }
+
+    /// What was asked last, where whoever asked was dropped, perhaps in the middle of a frame.
+    pub(crate) fn abandoned(&mut self) -> Option<Question> {
+        self.asked.take()
+    }
+
+    /// A serial line must fall silent before the next request.
+    pub(crate) fn soil(&mut self) {
+        self.unclean = true;
+    }
+
+    /// A request of its own number.
+    pub(crate) fn question(&mut self, framing: Framing, unit: u8, ask: Ask) -> Question {
+        if framing == Framing::Tcp {
+            self.transaction = self.transaction.wrapping_add(1);
+        }
+        Question {
+            transaction: self.transaction,
+            unit,
+            ask,
+        }
+    }
+
+    /// Until when a late answer could be taken for the answer to this, if one could. What is in doubt no more is forgotten.
+    pub(crate) fn in_doubt_until(
+        &mut self,
+        rtu: Rtu,
+        now: Instant,
+        question: &Question,
+    ) -> Option<Instant> {
+        self.late
+            .retain(|late| now < late.until || !(late.overtaken || rtu.serial));
+        let doubtful = |late: &&Late| {
+            late.question.unit == question.unit
+                && late.question.ask.function() == question.ask.function()
+        };
+        let doubtful = self.late.iter().filter(doubtful);
+        doubtful.map(|late| late.until).max()
+    }
+
+    /// Throws away what has come unasked. Answers that come too late are answered by it.
+    pub(crate) async fn sift(&mut self, stream: &Stream) -> Result<(), Failure> {
+        while stream.unread() > 0 {
+            let bytes = stream.read_some(usize::MAX).await.map_err(closed)?;
+            self.unclean |= !self.were_late(&bytes);
+        }
+        Ok(())
+    }
+
+    /// On a serial line more may follow of what has come unasked, so that one is drained until it is silent.
+    pub(crate) async fn drain(
+        &mut self,
+        context: &Context,
+        stream: &Stream,
+        rtu: Rtu,
+        patience: Duration,
+    ) -> Result<(), Failure> {
+        if !self.unclean || !rtu.serial {
+            self.unclean = false;
+            return Ok(());
+        }
+        let silence = rtu.silence.max(SILENCE_AFTER_FAULT);
+        let drained = async {
+            loop {
+                match context.timeout(silence, stream.read_some(usize::MAX)).await {
+                    Err(_silent) => return Ok::<(), Failure>(()),
+                    Ok(read) => read.map(drop).map_err(closed)?,
+                }
+            }
+        };
+        match context.timeout(patience.max(2 * silence), drained).await {
+            Ok(drained) => drained?,
+            Err(_) => return Err(Failure::Noise),
+        }
+        self.unclean = false;
+        Ok(())
+    }
+
+    /// Whether the bytes are whole answers to requests that timed out, which are answered now.
+    fn were_late(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            let mut length = 0;
+            while let Some(begun) = bytes.get(..length) {
+                match rtu::missing(begun) {
+                    Ok(0) => break,
+                    Ok(missing) => length += missing,
+                    Err(_) => return false,
+                }
+            }
+            let Some((frame, rest)) = bytes.split_at_checked(length) else {
+                return false;
+            };
+            match rtu::open(frame) {
+                Ok((unit, pdu)) if self.was_late(0, unit, pdu) => bytes = rest,
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Sends the request and waits for its answer, past those that come too late. `begun` tells whether a frame, in either
+    /// direction, has begun that has not ended.
+    pub(crate) async fn exchange(
+        &mut self,
+        stream: &Stream,
+        framing: Framing,
+        question: &Question,
+        begun: &mut bool,
+    ) -> Result<Vec<u8>, Failure> {
+        self.asked = Some(question.clone());
+        let request = question.frame(framing);
+        *begun = true;
+        stream.write_all(&request).await?;
+        *begun = false;
+        if let Framing::Rtu(Rtu { echo: true, .. }) = framing {
+            *begun = true;
+            let echo = stream.read_exact(request.len()).await.map_err(closed)?;
+            *begun = false;
+            if echo != request {
+                return Err(Malformed::NoLineEcho.into());
+            }
+        }
+        loop {
+            let (transaction, unit, pdu) = match framing {
+                Framing::Tcp => mbap_frame(stream, begun).await?,
+                Framing::Rtu(_) => self.rtu_frame(stream, question, &request, begun).await?,
+            };
+            *begun = false;
+            self.unanswered.clear();
+            if self.was_late(transaction, unit, &pdu) {
+                continue;
+            }
+            return match question.check(transaction, unit, &pdu)? {
+                Answer::Exception(code) => Err(Failure::Exception(Exception(code))),
+                Answer::Data(_) | Answer::Written => Ok(pdu),
+            };
+        }
+    }
+
+    /// Sends to all units. Nobody answers.
+    pub(crate) async fn broadcast(
+        &mut self,
+        stream: &Stream,
+        framing: Framing,
+        question: &Question,
+        begun: &mut bool,
+    ) -> Result<(), Failure> {
+        self.asked = Some(question.clone());
+        let request = question.frame(framing);
+        *begun = true;
+        stream.write_all(&request).await?;
+        if let Framing::Rtu(Rtu { echo: true, .. }) = framing {
+            let echo = stream.read_exact(request.len()).await.map_err(closed)?;
+            if echo != request {
+                return Err(Malformed::NoLineEcho.into());
+            }
+        }
+        *begun = false;
+        Ok(())
+    }
+
+    async fn rtu_frame(
+        &self,
+        stream: &Stream,
+        question: &Question,
+        request: &[u8],
+        begun: &mut bool,
+    ) -> Result<(u16, u8, Vec<u8>), Failure> {
+        let mut frame = Vec::with_capacity(16);
+        let whole = loop {
+            let missing = match rtu::missing(&frame).and_then(|missing| {
+                self.expects(&frame, question)?;
+                Ok(missing)
+            }) {
+                Ok(0) => break rtu::open(&frame),
+                Ok(missing) => missing,
+                Err(malformed) => break Err(malformed),
+            };
+            frame.extend(stream.read_exact(missing).await.map_err(closed)?);
+            *begun = true;
+        };
+        match whole {
+            Ok((unit, pdu)) => Ok((0, unit, pdu.to_vec())),
+            Err(malformed) => {
+                if stream.unread() > 0 {
+                    frame.extend(stream.read_some(usize::MAX).await.map_err(closed)?);
+                }
+                if frame.starts_with(request) {
+                    return Err(Malformed::LineEcho.into());
+                }
+                Err(malformed.into())
+            }
+        }
+    }
+
+    /// Whether anybody that was asked would begin an answer like this. What nobody would need not be read to its supposed end, which
+    /// may never come.
+    fn expects(&self, begun: &[u8], question: &Question) -> Result<(), Malformed> {
+        let late = || self.late.iter().map(|late| &late.question);
+        let Some((&unit, rest)) = begun.split_first() else {
+            return Ok(());
+        };
+        if unit != question.unit && late().all(|late| late.unit != unit) {
+            return Err(Malformed::Unit {
+                got: unit,
+                asked: question.unit,
+            });
+        }
+        let Some(function) = rest.first().map(|function| function & 0x7f) else {
+            return Ok(());
+        };
+        let fits = |asked: &Question| asked.unit == unit && asked.ask.function() == function;
+        if !fits(question) && !late().any(fits) {
+            return Err(Malformed::Function {
+                got: rest[0],
+                asked: question.ask.function(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether the frame answers a request that timed out; if so, that one is answered now.
+    fn was_late(&mut self, transaction: u16, unit: u8, pdu: &[u8]) -> bool {
+        let place = self
+            .late
+            .iter()
+            .position(|late| late.question.check(transaction, unit, pdu).is_ok());
+        place.is_some_and(|place| self.late.remove(place).is_some())
+    }
+
+    /// The request on the way was answered: by the unit itself, or by a gateway in its place.
+    pub(crate) fn answered(&mut self, framing: Framing, unit: u8, by_itself: bool) {
+        self.asked = None;
+        if framing != Framing::Tcp {
+            self.late
+                .retain(|late| !by_itself || late.question.unit != unit);
+            for late in &mut self.late {
+                late.overtaken = true;
+            }
+        }
+    }
+
+    /// Nothing more is to be expected of the request on the way.
+    pub(crate) fn gave_up(&mut self) {
+        self.asked = None;
+    }
+
+    /// The request on the way was not answered in time. Answers how many there were of this unit without a frame of any.
+    pub(crate) fn timed_out(&mut self, question: Question, until: Instant) -> u8 {
+        self.asked = None;
+        let unanswered = self.unanswered.entry(question.unit).or_default();
+        *unanswered = unanswered.saturating_add(1);
+        if self.late.len() == MOST_LATE {
+            self.late.pop_front();
+        }
+        self.late.push_back(Late {
+            question,
+            until,
+            overtaken: false,
+        });
+        *unanswered
+    }
+
+    /// Whether one more would make the oldest late request forgotten.
+    pub(crate) fn is_full(&self) -> bool {
+        self.late.len() == MOST_LATE
+    }
+}
+
+async fn mbap_frame(stream: &Stream, begun: &mut bool) -> Result<(u16, u8, Vec<u8>), Failure> {
+    let [t0] = stream.read_array().await.map_err(closed)?;
+    *begun = true;
+    let [t1, p0, p1, l0, l1, unit] = stream.read_array().await.map_err(closed)?;
+    let header = Header::decode([t0, t1, p0, p1, l0, l1, unit])?;
+    let pdu = stream.read_exact(header.length).await.map_err(closed)?;
+    Ok((header.transaction, header.unit, pdu))
+}
+
+/// Frames are far shorter than what the stream takes, so a read fails only with the stream.
+fn closed(error: LinkError) -> Failure {
+    match error {
+        LinkError::Closed(closed) => Failure::NotConnected(closed),
+        LinkError::TooLong { .. } => Failure::CutShort,
+    }
+}
