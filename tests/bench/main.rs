@@ -37,6 +37,12 @@ enum Bench {
     Containment,
     /// What five thousand channels cost, beside fifty
     Density,
+    /// For a profiler: the samples of `turn` alone
+    #[command(hide = true)]
+    Samples {
+        /// How often.
+        rounds: usize,
+    },
     /// For `density`: so many channels in a process of their own, which prints its figures
     #[command(hide = true)]
     Populated {
@@ -73,6 +79,7 @@ fn run(bench: Bench, json: bool) -> anyhow::Result<()> {
         Bench::Turn => turn::run(json),
         Bench::Containment => containment::run(json),
         Bench::Density => density::run(json),
+        Bench::Samples { rounds } => turn::run_samples(rounds),
         Bench::Populated { channels } => density::populated(channels),
         Bench::Idle { channels } => idle::run(channels),
     }

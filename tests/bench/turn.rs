@@ -62,21 +62,11 @@ pub(crate) fn run(json: bool) -> Result<()> {
 
 async fn measure() -> Result<Figures> {
     progress("a bare call of signal, and an instantiation");
-    let engine = Engine::new(&EngineOptions {
-        pool: Pool::even(64, 64 << 20),
-        cache_dir: root()?.join("target/bench/data/cache"),
-        compiler: Compiler::InProcess,
-        compile: CompileLimits::default(),
-    })?;
+    let engine = engine()?;
     let signal = Bare::load(&engine, &driver("signal")?)?;
-    let publishes = Bare::load(&engine, &driver("guests/publishes")?)?;
     let hold = [tag(0, "hold(0)")];
     let mut bare = begun(&signal, &hold).await?;
-    let mut bare_publishes = begun(
-        &publishes,
-        &(0..BATCH as u32).map(|id| tag(id, "-")).collect::<Vec<_>>(),
-    )
-    .await?;
+    let mut bare_publishes = publisher(&engine).await?;
     let instantiate = instantiations(&signal, &hold).await?;
 
     progress("one event through a busy channel, and the bare call in turn with it");
@@ -107,20 +97,7 @@ async fn measure() -> Result<Figures> {
     }
     host.stop().await;
 
-    progress("a sample in a batch of 256");
-    let limits = "batch = 1, mailbox = 65536, samples_per_second = 100000000";
-    let host = BenchHost::start(&channel("guests/publishes", limits, "-", BATCH, "")?).await?;
-    let mut listener = host.host.bus().subscribe(1024);
-    // As a stream of samples over HTTP is one.
-    let mut listening = JoinSet::new();
-    listening.spawn(async move { while listener.next().await.is_some() {} });
-    let (mut sample, mut sample_bare) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        sample_bare.push(bare_round(&mut bare_publishes, EVENTS / 20).await? / BATCH as f64);
-        sample.push(busy_round(host.channel()?, EVENTS / 20).await? / BATCH as f64);
-    }
-    host.stop().await;
-    listening.join_all().await;
+    let (mut sample, mut sample_bare) = samples(&mut bare_publishes, ROUNDS).await?;
 
     progress("from a trap to running again");
     let restart = "restart = { max_attempts = 1000, delay = \"0s\", max_delay = \"0s\", jitter = 0.0 }\nsettings = { when = \"write\" }";
@@ -148,6 +125,61 @@ async fn measure() -> Result<Figures> {
         idle_channel_rss,
         native: quantile(&mut native, 0.5),
     })
+}
+
+/// For a profiler: samples alone, for so many rounds.
+pub(crate) fn run_samples(rounds: usize) -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let (mut sample, mut bare) = runtime.block_on(async {
+        let engine = engine()?;
+        let mut bare = publisher(&engine).await?;
+        samples(&mut bare, rounds).await
+    })?;
+    let floor = Some((quantile(&mut bare, 0.5), "bare call"));
+    let sample = quantile(&mut sample, 0.5);
+    line(
+        "one sample, batch of 256",
+        sample,
+        "ns",
+        floor,
+        "at most 1.5",
+    );
+    Ok(())
+}
+
+fn engine() -> Result<Engine> {
+    Ok(Engine::new(&EngineOptions {
+        pool: Pool::even(64, 64 << 20),
+        cache_dir: root()?.join("target/bench/data/cache"),
+        compiler: Compiler::InProcess,
+        compile: CompileLimits::default(),
+    })?)
+}
+
+/// A bare instance that publishes a batch upon each write.
+async fn publisher(engine: &Engine) -> Result<BareInstance> {
+    let publishes = Bare::load(engine, &driver("guests/publishes")?)?;
+    let tags: Vec<Tag> = (0..BATCH as u32).map(|id| tag(id, "-")).collect();
+    begun(&publishes, &tags).await
+}
+
+/// Nanoseconds of a sample through the host and in the bare call, round by round in turn.
+async fn samples(bare: &mut BareInstance, rounds: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+    progress("a sample in a batch of 256");
+    let limits = "batch = 1, mailbox = 65536, samples_per_second = 100000000";
+    let host = BenchHost::start(&channel("guests/publishes", limits, "-", BATCH, "")?).await?;
+    let mut listener = host.host.bus().subscribe(1024);
+    // As a stream of samples over HTTP is one.
+    let mut listening = JoinSet::new();
+    listening.spawn(async move { while listener.next().await.is_some() {} });
+    let (mut sample, mut sample_bare) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        sample_bare.push(bare_round(bare, EVENTS / 20).await? / BATCH as f64);
+        sample.push(busy_round(host.channel()?, EVENTS / 20).await? / BATCH as f64);
+    }
+    host.stop().await;
+    listening.join_all().await;
+    Ok((sample, sample_bare))
 }
 
 fn progress(what: &str) {

@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: everything is measured by the binary `bench` of the crate `bulkhead-tests`.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
@@ -22,18 +22,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     drivers::build()?;
     let bulkhead = host::build()?;
-    let mut bench = workspace::cargo();
-    bench
-        .args([
-            "run",
-            "--release",
-            "--package",
-            "bulkhead-tests",
-            "--bin",
-            "bench",
-            "--",
-        ])
-        .args(&args.arguments);
+    // Of the workspace, as the host is: so wasmtime is compiled once.
+    let build = ["build", "--release", "--workspace", "--bin", "bench"];
+    process::run(workspace::cargo().args(build))?;
+    let mut bench = Command::new(workspace::cargo_target().join("release/bench"));
+    bench.args(&args.arguments);
     let status = process::status(bench.env("BULKHEAD_BIN", bulkhead))?;
     Ok(process::exit_code(status))
 }

@@ -1,8 +1,7 @@
 //! Values and qualities, between the ABI's types and the host's.
 
 use super::types;
-use crate::event::{Quality, Sample, Value, WallNs};
-use crate::ids::TagId;
+use crate::event::{Quality, Value};
 
 impl From<types::Value> for Value {
     #[inline]
@@ -63,18 +62,6 @@ impl From<types::Quality> for Quality {
             Abi::BadTypeMismatch => Quality::BadTypeMismatch,
             Abi::BadOutOfRange => Quality::BadOutOfRange,
             Abi::BadStale => Quality::BadStale,
-        }
-    }
-}
-
-impl From<types::Sample> for Sample {
-    #[inline]
-    fn from(sample: types::Sample) -> Self {
-        Sample {
-            tag: TagId(sample.tag),
-            value: sample.value.map(Value::from),
-            quality: sample.quality.into(),
-            source_time: sample.source_time_ns.map(WallNs),
         }
     }
 }

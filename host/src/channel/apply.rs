@@ -91,7 +91,7 @@ impl Incarnation<'_> {
                         now,
                     );
                 }
-                Action::SaveState(state) => self.save_state(state).await?,
+                Action::SaveState(state) => Box::pin(self.save_state(state)).await?,
                 Action::HealthDone(done) => self.health_done(done),
                 Action::CommandProgress(report) => self.command_progress(report),
                 Action::CommandDone(done) => self.command_done(done),

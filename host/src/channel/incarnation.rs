@@ -126,7 +126,8 @@ impl<'a> Incarnation<'a> {
     }
 
     async fn live(parts: Parts<'a>) -> Result<std::convert::Infallible, Exit> {
-        let mut this = Self::begin(parts).await?;
+        // What comes once in a life, or at its end, is no part of the future that every idle channel holds.
+        let mut this = Box::pin(Self::begin(parts)).await?;
         loop {
             if this.stopping.is_none()
                 && let Ok(deadline) = this.stop.try_recv()
@@ -365,7 +366,7 @@ impl<'a> Incarnation<'a> {
         if let Err(exit) = self.take_turn(now).await {
             self.note_turn(self.shared.clock().monotonic());
             let (told, more) = witness::told(&self.batch, self.shared.config());
-            self.accuse(&exit, now).await;
+            Box::pin(self.accuse(&exit, now)).await;
             return Err(exit.in_turn(told, more));
         }
         if self.shared.quarantine().watches() {

@@ -161,7 +161,7 @@ impl Instance {
                 fuel: Some(used(&live.store)),
                 ..driver_error(error)
             }),
-            Err(error) => Err(self.end(&error, During::Turn).await),
+            Err(error) => Err(Box::pin(self.end(&error, During::Turn)).await),
         }
     }
 

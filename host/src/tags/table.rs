@@ -41,13 +41,24 @@ pub struct TagTable {
 
 struct Cell {
     state: TagState,
-    reported: Option<Reported>,
+    /// Of tags that report changes only.
+    reported: Option<Box<Reported>>,
 }
 
 /// What consumers were told last.
 struct Reported {
     value: Option<Value>,
     quality: Quality,
+}
+
+impl Cell {
+    fn note_report(&mut self, value: Option<Value>, quality: Quality) {
+        let reported = Reported { value, quality };
+        match &mut self.reported {
+            Some(before) => **before = reported,
+            none @ None => *none = Some(Box::new(reported)),
+        }
+    }
 }
 
 impl TagTable {
@@ -85,27 +96,27 @@ impl TagTable {
     /// those to hand on, in engineering units, in their order.
     pub fn take(
         &self,
-        samples: Vec<types::Sample>,
+        mut samples: Vec<types::Sample>,
         gate: &impl Gate,
         server_time: WallNs,
     ) -> Vec<Sample> {
         let gate = (!gate.is_open()).then_some(gate);
         let mut handed_on = Vec::with_capacity(samples.len());
         let mut cells = self.lock();
-        for sample in samples {
+        // Not by value: most are looked at where they lie.
+        for sample in &mut samples {
             let index = sample.tag as usize;
             let (Some(rule), Some(cell)) = (self.rules.get(index), cells.get_mut(index)) else {
                 continue;
             };
-            if gate.is_some() || !take_number(rule, cell, &sample, server_time, &mut handed_on) {
-                take_any(
-                    rule,
-                    cell,
-                    Sample::from(sample),
-                    gate,
-                    server_time,
-                    &mut handed_on,
-                );
+            if gate.is_some() || !take_number(rule, cell, sample, server_time, &mut handed_on) {
+                let sample = Sample {
+                    tag: TagId(sample.tag),
+                    value: sample.value.take().map(Value::from),
+                    quality: sample.quality.into(),
+                    source_time: sample.source_time_ns.map(WallNs),
+                };
+                take_any(rule, cell, sample, gate, server_time, &mut handed_on);
             }
         }
         handed_on
@@ -148,7 +159,8 @@ impl TagTable {
     ) -> Vec<Sample> {
         let mut cells = self.lock();
         let mut changes = Vec::new();
-        for (index, (tag, cell)) in self.tags.iter().zip(cells.iter_mut()).enumerate() {
+        let all = self.tags.iter().zip(&self.rules).zip(cells.iter_mut());
+        for (index, ((tag, rule), cell)) in all.enumerate() {
             if !which(tag, &cell.state) {
                 continue;
             }
@@ -158,10 +170,9 @@ impl TagTable {
             }
             cell.state.quality = quality;
             cell.state.server_time = Some(server_time);
-            cell.reported = Some(Reported {
-                value: cell.state.value.clone(),
-                quality,
-            });
+            if rule.report == Report::Change {
+                cell.note_report(cell.state.value.clone(), quality);
+            }
             changes.push(Sample {
                 tag: TagId(u32::try_from(index).expect("a channel has at most 100,000 tags")),
                 value: cell.state.value.clone(),
@@ -215,46 +226,95 @@ fn take_number(
     server_time: WallNs,
     handed_on: &mut Vec<Sample>,
 ) -> bool {
-    let quality = Quality::from(sample.quality);
-    if quality.is_bad() {
+    if Quality::from(sample.quality).is_bad() {
         return false;
     }
-    let mut settle = |value: Value| {
-        cell.state.value = Some(value.clone());
-        cell.state.quality = quality;
-        cell.state.reason = None;
-        cell.state.source_time = sample.source_time_ns.map(WallNs);
-        cell.state.server_time = Some(server_time);
-        let sample = Sample {
-            tag: TagId(sample.tag),
-            value: Some(value),
-            quality,
-            source_time: cell.state.source_time,
-        };
-        if rule.report == Report::Always || take_change(cell, &sample, rule.deadband) {
-            handed_on.push(sample);
-        }
-    };
     match sample.value {
-        Some(types::Value::Boolean(v)) => settle(Value::Boolean(v)),
-        Some(types::Value::Float(v)) if !rule.is_whole() => match rule.scaled(v) {
-            Some(v) => settle(Value::Float(v)),
-            None => settle(Value::Float(v)),
-        },
+        Some(types::Value::Boolean(v)) => settle(rule, cell, sample, v, server_time, handed_on),
+        Some(types::Value::Float(v)) if !rule.is_whole() => {
+            let v = rule.scaled(v).unwrap_or(v);
+            settle(rule, cell, sample, v, server_time, handed_on);
+        }
         Some(types::Value::Int(v)) if rule.fits_int(v) => match rule.scaled(v as f64) {
-            Some(v) => settle(Value::Float(v)),
-            None => settle(Value::Int(v)),
+            Some(v) => settle(rule, cell, sample, v, server_time, handed_on),
+            None => settle(rule, cell, sample, v, server_time, handed_on),
         },
         Some(types::Value::Uint(v)) if rule.fits_uint(v) => match rule.scaled(v as f64) {
-            Some(v) => settle(Value::Float(v)),
-            None => settle(Value::Uint(v)),
+            Some(v) => settle(rule, cell, sample, v, server_time, handed_on),
+            None => settle(rule, cell, sample, v, server_time, handed_on),
         },
         _ => return false,
     }
     true
 }
 
+/// What fits a register.
+trait Plain: Copy {
+    fn value(self) -> Value;
+}
+
+impl Plain for bool {
+    fn value(self) -> Value {
+        Value::Boolean(self)
+    }
+}
+
+impl Plain for i64 {
+    fn value(self) -> Value {
+        Value::Int(self)
+    }
+}
+
+impl Plain for u64 {
+    fn value(self) -> Value {
+        Value::Uint(self)
+    }
+}
+
+impl Plain for f64 {
+    fn value(self) -> Value {
+        Value::Float(self)
+    }
+}
+
+/// Takes a value over into its cell and hands it on. A function of its own for each kind of value: where the kind is known,
+/// it is written at once; where it is not, the compiler puts the value together piece by piece and reads it back as a
+/// whole, and the processor waits for that longer than for all the rest.
+#[inline(never)]
+fn settle<V: Plain>(
+    rule: &Rule,
+    cell: &mut Cell,
+    sample: &types::Sample,
+    value: V,
+    server_time: WallNs,
+    handed_on: &mut Vec<Sample>,
+) {
+    let quality = Quality::from(sample.quality);
+    let source_time = sample.source_time_ns.map(WallNs);
+    cell.state.value = Some(value.value());
+    cell.state.quality = quality;
+    cell.state.reason = None;
+    cell.state.source_time = source_time;
+    cell.state.server_time = Some(server_time);
+    if rule.report == Report::Always || is_change(cell, value.value(), quality, rule.deadband) {
+        // Not `push`: it would put the sample together elsewhere, for the case that it must find room first.
+        handed_on.extend(std::iter::once_with(|| Sample {
+            tag: TagId(sample.tag),
+            value: Some(value.value()),
+            quality,
+            source_time,
+        }));
+    }
+}
+
+/// As [`take_change`], out of the way of tags that report always.
+#[inline(never)]
+fn is_change(cell: &mut Cell, value: Value, quality: Quality, deadband: f64) -> bool {
+    take_change(cell, &Some(value), quality, deadband)
+}
+
 /// Takes in any sample.
+#[inline(never)]
 fn take_any(
     rule: &Rule,
     cell: &mut Cell,
@@ -291,7 +351,9 @@ fn take_any(
     cell.state.quality = sample.quality;
     cell.state.reason = reason;
     cell.state.server_time = Some(server_time);
-    if rule.report == Report::Always || take_change(cell, &sample, rule.deadband) {
+    if rule.report == Report::Always
+        || take_change(cell, &sample.value, sample.quality, rule.deadband)
+    {
         handed_on.push(sample);
     }
 }
@@ -304,15 +366,12 @@ fn unfit(value: &Value, rule: &Rule) -> Arc<str> {
 }
 
 /// Whether a sample says anything new to consumers who want changes only.
-fn take_change(cell: &mut Cell, sample: &Sample, deadband: f64) -> bool {
+fn take_change(cell: &mut Cell, value: &Option<Value>, quality: Quality, deadband: f64) -> bool {
     let new = cell.reported.as_ref().is_none_or(|reported| {
-        reported.quality != sample.quality || differs(&reported.value, &sample.value, deadband)
+        reported.quality != quality || differs(&reported.value, value, deadband)
     });
     if new {
-        cell.reported = Some(Reported {
-            value: sample.value.clone(),
-            quality: sample.quality,
-        });
+        cell.note_report(value.clone(), quality);
     }
     new
 }

@@ -4,6 +4,7 @@
 //! group is the number of its poll cycle, so a test knows each value.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use bulkhead_sdk::{
     Capabilities, Config, Context, Driver, Error, Faults, Group, Info, NoSettings, Poll,
@@ -11,6 +12,9 @@ use bulkhead_sdk::{
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+/// How long after its start it panics by its timer.
+const FUSE: Duration = Duration::from_millis(20);
 
 /// The driver.
 pub struct Traps {
@@ -34,6 +38,8 @@ pub enum When {
     Poll,
     /// In a write.
     Write,
+    /// Some time after its start, in a task of its own: no event of the host is to blame.
+    Timer,
 }
 
 /// What the operator asks for.
@@ -93,6 +99,13 @@ impl Driver for Traps {
 
     async fn start(&self, _start: Start) -> Result<(), Error> {
         self.reach(When::Start);
+        if self.settings.when == When::Timer {
+            let sleep = self.context.sleep(FUSE);
+            self.context.spawn(async move {
+                sleep.await;
+                decode_reply(&[]);
+            });
+        }
         Ok(())
     }
 
