@@ -8,6 +8,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -216,7 +217,7 @@ async fn beside(culprit: &'static str, guest: &str, settings: &str) -> Result<Ne
 }
 
 /// Gives each event another chance as soon as it is kept away from its driver: else the third fault would be the last.
-async fn lift_all(channel: ChannelHandle) {
+async fn lift_all(channel: Arc<ChannelHandle>) {
     loop {
         for letter in channel.dead_letters() {
             if let Err(error) = channel.lift_dead_letter(letter.number, false).await {
