@@ -79,6 +79,14 @@ pub const MAILBOX: Configured<u64> = Configured {
 pub const MAILBOX_BYTES: usize = 4 << 20;
 /// Requests that a driver may owe answers to.
 pub const PENDING: usize = 4_096;
+/// Requests that may wait for a link to come up again.
+pub const WAITING: Configured<u64> = Configured {
+    default: 256,
+    least: 1,
+    most: 4_096,
+};
+/// What they may carry, in bytes.
+pub const WAITING_BYTES: usize = 4 << 20;
 /// Commands under way in one channel.
 pub const COMMANDS: usize = 16;
 /// Bytes of a command's payload, and of its answer.
@@ -294,6 +302,16 @@ pub fn table() -> Vec<Limit> {
             "requests that a driver owes answers to",
             count(PENDING as u64),
             "further ones are answered `busy`",
+        ),
+        counts(
+            "requests that wait for a link to come up again",
+            WAITING,
+            "further ones are answered `link-down`",
+        ),
+        fixed(
+            "bytes that they carry",
+            size(WAITING_BYTES as u64),
+            "further ones are answered `link-down`",
         ),
         fixed(
             "commands under way in one channel",
@@ -520,9 +538,17 @@ mod tests {
                 "{limit:?}"
             );
         }
-        [MEMORY, TURN_FUEL, BATCH, MAILBOX, SAMPLES, COMPILE_MEMORY]
-            .iter()
-            .for_each(check);
+        [
+            MEMORY,
+            TURN_FUEL,
+            BATCH,
+            MAILBOX,
+            WAITING,
+            SAMPLES,
+            COMPILE_MEMORY,
+        ]
+        .iter()
+        .for_each(check);
         [TURN_TIME, COMPILE_PROCESSOR_TIME, COMPILE_TIME]
             .iter()
             .for_each(check);

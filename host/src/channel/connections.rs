@@ -183,6 +183,29 @@ impl Connections {
         let wanted = over.peek().is_some();
         (wanted, wanted && over.all(|opened| opened.stream.is_some()))
     }
+
+    /// Whether anything gets through a link.
+    pub(super) fn way(&self, link: LinkId) -> Way {
+        let mut way = Way::Unused;
+        for opened in self.opened.values().filter(|opened| opened.link == link) {
+            if opened.stream.is_some() {
+                return Way::Open;
+            }
+            way = Way::Dialled;
+        }
+        way
+    }
+}
+
+/// Whether anything gets through a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The driver has no connection over it.
+    Unused,
+    /// It has, and none is up: the host dials.
+    Dialled,
+    /// One is up, or several.
+    Open,
 }
 
 /// The connections of an incarnation, as far as a list of actions can touch them.

@@ -33,7 +33,7 @@ use crate::bindings::events::{self, Event, Happening, StartReason};
 use crate::driver::{Budget, Driver, Instance, InstanceSpec};
 use crate::event::{MonotonicNs, Sample, WallNs};
 use crate::exit::{During, Exit, ExitKind};
-use crate::ids::{GroupId, InstanceId};
+use crate::ids::{GroupId, InstanceId, LinkId};
 use crate::lifecycle::Input;
 use crate::limits::{NOTICES, TEXT_BYTES};
 use crate::recorder::{Call, Recording};
@@ -47,6 +47,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) config: &'a ChannelConfig,
     pub(crate) mailbox: &'a mut Mailbox,
     pub(crate) connections: &'a mut Connections,
+    /// The links without which the driver is useless, as it says.
+    pub(crate) required: &'a [LinkId],
     /// Brings the moment at which the instance is dropped, when it is asked to stop.
     pub(crate) stop: &'a mut mpsc::Receiver<MonotonicNs>,
     pub(crate) number: u64,
@@ -70,6 +72,9 @@ pub(crate) struct Incarnation<'a> {
     pub(super) shared: &'a Shared,
     pub(super) mailbox: &'a mut Mailbox,
     pub(super) connections: &'a mut Connections,
+    pub(super) required: &'a [LinkId],
+    /// Whether some of the requests that wait for a link may go on.
+    pub(super) may_go_on: bool,
     stop: &'a mut mpsc::Receiver<MonotonicNs>,
     pub(super) id: Arc<InstanceId>,
     instance: Option<Instance>,
@@ -172,6 +177,7 @@ impl<'a> Incarnation<'a> {
             config,
             mailbox,
             connections,
+            required,
             stop,
             number,
             reason,
@@ -280,8 +286,10 @@ impl<'a> Incarnation<'a> {
             turn_began: None,
             recording,
             left_out: Vec::new(),
+            may_go_on: !shared.waiting().is_empty(),
             shared,
             connections,
+            required,
         };
         let connections = survivors
             .into_iter()
@@ -329,6 +337,7 @@ impl<'a> Incarnation<'a> {
         let next = [
             self.timers.next(),
             self.pending.next(),
+            self.shared.waiting().next(),
             // Nothing is polled after the order to stop, so what is due then is nothing to wake up for.
             self.polls.next().filter(|_| self.stopping.is_none()),
             self.health.next().filter(|_| self.stopping.is_none()),

@@ -59,6 +59,7 @@ impl Incarnation<'_> {
         {
             self.push(now, now, Happening::Cancel(request.0));
         }
+        self.shared.waiting().expire(now);
         if self.schedule_first {
             self.gather_schedule(now);
             self.gather_mail(now);
@@ -71,7 +72,7 @@ impl Incarnation<'_> {
         }
     }
 
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.batch.len() < self.batch_limit && self.batch_bytes < BATCH_BYTES
     }
 
@@ -84,7 +85,11 @@ impl Incarnation<'_> {
     }
 
     fn gather_mail(&mut self, now: MonotonicNs) {
-        while self.has_room() {
+        loop {
+            self.let_go_on(now);
+            if !self.has_room() {
+                return;
+            }
             let mail = match self.first.take() {
                 Some(mail) => mail,
                 None => match self.mailbox.try_recv() {
@@ -96,7 +101,9 @@ impl Incarnation<'_> {
                 Mail::Link(mail) => self.take_link_mail(mail, now),
                 Mail::Request(request) => self.take_request(request, now),
                 Mail::Cancel(request) => {
-                    if self.pending.cancel(request) {
+                    if self.shared.waiting().withdraw(request).is_none()
+                        && self.pending.cancel(request)
+                    {
                         self.push(now, now, Happening::Cancel(request.0));
                     }
                 }
@@ -141,6 +148,35 @@ impl Incarnation<'_> {
     }
 
     fn take_request(&mut self, request: Request, now: MonotonicNs) {
+        if request.reply.is_closed() {
+            return; // Whoever asked has gone: a write that nobody waits for is not carried out behind their back.
+        }
+        if now >= request.deadline {
+            let after = request.timeout;
+            request.answer(Err(RequestError::TimedOut { after }));
+            return;
+        }
+        if self.stopping.is_some() {
+            request.answer(Err(RequestError::NotRunning {
+                channel: self.shared.id().to_string(),
+                state: State::Stopping,
+                why: "it was asked to stop".into(),
+            }));
+            return;
+        }
+        if let Some(request) = self.wait_for_link(request) {
+            self.dispatch(request, now);
+        }
+    }
+
+    /// Hands a request to the driver.
+    pub(super) fn dispatch(&mut self, request: Request, now: MonotonicNs) {
+        if self.pending.len() >= MAX_PENDING {
+            request.answer(Err(RequestError::Busy {
+                channel: self.shared.id().to_string(),
+            }));
+            return;
+        }
         let Request {
             id,
             ask,
@@ -149,27 +185,6 @@ impl Incarnation<'_> {
             reply,
         } = request;
         let mut owed = Owed::new(ask, deadline, timeout, reply);
-        if owed.is_abandoned() {
-            return; // Whoever asked has gone: a write that nobody waits for is not carried out behind their back.
-        }
-        if now >= deadline {
-            owed.answer(Err(RequestError::TimedOut { after: timeout }));
-            return;
-        }
-        if self.stopping.is_some() {
-            owed.answer(Err(RequestError::NotRunning {
-                channel: self.shared.id().to_string(),
-                state: State::Stopping,
-                why: "it was asked to stop".into(),
-            }));
-            return;
-        }
-        if self.pending.len() >= MAX_PENDING {
-            owed.answer(Err(RequestError::Busy {
-                channel: self.shared.id().to_string(),
-            }));
-            return;
-        }
         let what = asked(id, &mut owed.ask, deadline);
         if let Some(letter) = self.kept_away(&what) {
             owed.answer(Err(RequestError::Quarantined {
@@ -277,12 +292,7 @@ impl Incarnation<'_> {
         } else {
             ""
         };
-        let name = self
-            .shared
-            .config()
-            .links
-            .get(link.index())
-            .map_or("?", |link| link.name.as_str());
+        let name = self.link_name(link);
         let why: Arc<str> = format!("link {name} is down: {}{then}", reason.sentence()).into();
         self.note_link(link, Some(why.clone()), reason.sentence());
         // Looked up now: before the driver's turn the link may be up again, and nothing has been read over it yet.
@@ -301,7 +311,11 @@ impl Incarnation<'_> {
         let (wanted, all_up) = self.connections.link_state(link);
         if let Some(slot) = self.links_down.get_mut(link.index()) {
             *slot = if all_up { None } else { down };
+            if let Some(why) = slot {
+                self.shared.waiting().explain(link, why);
+            }
         }
+        self.may_go_on = !self.shared.waiting().is_empty();
         let mut news = false;
         self.shared.update(|status| {
             if let Some(link) = status.links.get_mut(link.index()) {
@@ -335,7 +349,7 @@ impl Incarnation<'_> {
             if wanted && !up && self.links_down[number as usize].is_none() {
                 self.note_link(
                     LinkId(number),
-                    Some("link is being dialled".into()),
+                    Some(self.dialled(LinkId(number))),
                     "being dialled",
                 );
             } else if up {
@@ -492,11 +506,7 @@ impl Incarnation<'_> {
     pub(super) fn note_opening(&mut self, connection: ConnectionId) {
         if let Some(opened) = self.connections.get(connection) {
             let link = opened.link;
-            self.note_link(
-                link,
-                Some("the link is being dialled".into()),
-                "being dialled",
-            );
+            self.note_link(link, Some(self.dialled(link)), "being dialled");
         }
     }
 }

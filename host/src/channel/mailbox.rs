@@ -51,6 +51,13 @@ pub struct Request {
     pub reply: oneshot::Sender<Result<Answer, RequestError>>,
 }
 
+impl Request {
+    /// Answers it. Whoever asked may have gone; then the answer has no reader, which is no fault.
+    pub(super) fn answer(self, answer: Result<Answer, RequestError>) {
+        drop(self.reply.send(answer));
+    }
+}
+
 /// What is asked.
 #[derive(Clone, Debug)]
 pub enum Ask {
@@ -180,6 +187,16 @@ pub enum RequestError {
         /// For the driver's author.
         trace: Option<String>,
     },
+    /// The link that leads there is down. Nothing was sent to the device.
+    #[error("{why}, and {stayed}")]
+    LinkDown {
+        /// The link.
+        link: String,
+        /// Why it is down: a sentence that begins with the link.
+        why: Arc<str>,
+        /// How the request ended.
+        stayed: Stayed,
+    },
     /// No answer in time. Whether the device has acted on it is not known.
     #[error("no answer within {after:?}; the device may or may not have acted on it")]
     TimedOut {
@@ -208,6 +225,26 @@ pub enum RequestError {
     },
 }
 
+/// How a request ended whose link stayed down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stayed {
+    /// It has waited in vain.
+    #[error("it was not up within {after:?}")]
+    Down {
+        /// How long it might wait.
+        after: Duration,
+    },
+    /// As many wait as may.
+    #[error("{waiting} requests wait for a link already")]
+    Full {
+        /// How many.
+        waiting: usize,
+    },
+    /// The operator lets none wait.
+    #[error("requests do not wait for it here (`requests.while_down`)")]
+    Refused,
+}
+
 impl RequestError {
     /// The name in the HTTP API.
     pub fn code(&self) -> &'static str {
@@ -220,6 +257,7 @@ impl RequestError {
             RequestError::NotSupported { .. } => "not-supported",
             RequestError::BadValue(_) => "bad-value",
             RequestError::Failed { .. } => "failed",
+            RequestError::LinkDown { .. } => "link-down",
             RequestError::TimedOut { .. } => "timed-out",
             RequestError::Restarted => "restarted",
             RequestError::Cancelled => "cancelled",

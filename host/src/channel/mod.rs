@@ -16,6 +16,7 @@
 //! - `witness`: what an exit remembers of the turn in which it came.
 //! - `connections`, `polls`, `timers`, `pending`, `alarms`, `allowance`, `health`: what one incarnation has under way, each
 //!   in its own file; `ledger`: all of it, where it is told by events and actions alone (a replay).
+//! - `waiting`: requests whose link is down, until it is up again; `recovery` is how an incarnation does it.
 //! - `pulse`: whether the task makes progress, for the watchdog.
 //!
 //! - `quarantine`: events that end the driver each time are kept away from it, as dead letters; `culprit` is how an incarnation does it.
@@ -37,18 +38,21 @@ mod pending;
 mod polls;
 mod pulse;
 mod quarantine;
+mod recovery;
 mod recycle;
 mod shared;
 mod timers;
 mod validate;
+mod waiting;
 mod witness;
 
 pub use ledger::{Ledger, LedgerParts};
-pub use mailbox::{Answer, Ask, Mail, Mailbox, Progress, Request, RequestError, mailbox};
+pub use mailbox::{Answer, Ask, Mail, Mailbox, Progress, Request, RequestError, Stayed, mailbox};
 pub use pulse::Pulse;
 pub use quarantine::{Letter, MAX_LETTER_BYTES, MAX_LETTERS, Quarantine};
 pub use shared::{ChannelStatus, Counters, DeviceStatus, LinkStatus, Shared, SharedParts};
 pub use validate::Refusal;
+pub use waiting::Waiting;
 
 pub(crate) use connections::Connections;
 pub(crate) use culprit::ALARM as DEAD_LETTERS_ALARM;

@@ -56,11 +56,6 @@ impl Owed {
         }
     }
 
-    /// Whether nobody waits for the answer any more.
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.reply.as_ref().is_none_or(oneshot::Sender::is_closed)
-    }
-
     /// Answers, if nobody has. Whoever asked may have gone away; then the answer has no reader, which is no fault. Gives whether it
     /// came in time.
     pub(super) fn answer(self, answer: Result<Answer, RequestError>) -> bool {

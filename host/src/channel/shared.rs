@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::pulse::Pulse;
 use super::quarantine::Quarantine;
+use super::waiting::Waiting;
 use crate::bus::{Bus, ChannelEvent, Happened, Message};
 use crate::clock::Clock;
 use crate::config;
@@ -109,6 +110,8 @@ counters! {
     polls_skipped,
     /// Reads, writes and commands handed to the driver.
     requests,
+    /// Those that came while their link was down, and had to wait.
+    waited,
     /// Answers that came when nobody waited for them any more: after the deadline, or after a cancel.
     late_answers,
     /// Events that were kept away from the driver; see `quarantine`.
@@ -147,6 +150,7 @@ pub struct Shared {
     sequence: AtomicU64,
     chronicle: Arc<Chronicle>,
     quarantine: Quarantine,
+    waiting: Waiting,
     pub(super) counters: CounterCells,
     pulse: Pulse,
 }
@@ -221,6 +225,7 @@ impl Shared {
             status: watch::Sender::new(status),
             sequence: AtomicU64::new(0),
             chronicle: parts.chronicle,
+            waiting: Waiting::default(),
             counters: CounterCells::default(),
             pulse: Pulse::default(),
         }
@@ -269,6 +274,11 @@ impl Shared {
     /// What is kept away from its driver.
     pub fn quarantine(&self) -> &Quarantine {
         &self.quarantine
+    }
+
+    /// The requests that wait for a link.
+    pub fn waiting(&self) -> &Waiting {
+        &self.waiting
     }
 
     /// How the channel is.

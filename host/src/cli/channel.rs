@@ -161,6 +161,11 @@ fn print(named: &NamedChannel, detail: &wire::ChannelDetail) -> Result<(), Failu
             plain(&link.detail)
         ))?;
     }
+    if channel.waiting > 0 {
+        let waiting = format!("{} requests for a link to come up", channel.waiting);
+        let waiting = out.paint(Tone::Doubtful, &waiting);
+        out.line(&format!("waiting   {waiting}"))?;
+    }
     for device in &detail.devices {
         let address = if device.address.is_empty() {
             String::new()

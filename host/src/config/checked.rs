@@ -85,6 +85,8 @@ pub struct Channel {
     pub health: Option<Health>,
     /// What its flight recorder may hold.
     pub recorder: Recorder,
+    /// What becomes of requests whose link is down.
+    pub requests: Requests,
     /// Where [`LinkId`]s point.
     pub links: Vec<Link>,
     /// Where [`DeviceId`]s point. At least one: named after the channel where the file gives none.
@@ -142,6 +144,26 @@ pub struct Recorder {
     pub bytes: usize,
     /// Whether the driver is restarted in order before its recording is full, so that it is always whole. Default false.
     pub recycle: bool,
+}
+
+/// What becomes of reads, writes and commands whose link is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Requests {
+    /// Default `wait`.
+    pub while_down: WhileDown,
+    /// How many may wait. Default 256; 1 to 4,096.
+    pub waiting: usize,
+}
+
+/// What becomes of a request whose link is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhileDown {
+    /// It waits until the link is up again, or its time is up.
+    Wait,
+    /// It is refused at once.
+    Refuse,
+    /// The driver gets it all the same.
+    Pass,
 }
 
 /// When a faulted channel starts again.

@@ -23,6 +23,7 @@ mod link;
 mod locations;
 mod names;
 mod recorder;
+mod requests;
 mod resolve;
 mod section;
 mod sink;
@@ -34,7 +35,8 @@ use std::path::PathBuf;
 
 pub use checked::{
     Access, Channel, CompileLimits, Connect, Device, DriverPath, Group, Health, Host, Http, Limits,
-    Link, OnRestart, Recorder, Report, Restart, RestartMode, RestartRate, Sink, SinkKind, Tag,
+    Link, OnRestart, Recorder, Report, Requests, Restart, RestartMode, RestartRate, Sink, SinkKind,
+    Tag, WhileDown,
 };
 pub use fault::{Fault, Faults, Position};
 pub use locations::Locations;

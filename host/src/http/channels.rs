@@ -138,6 +138,7 @@ fn summary(channel: &ChannelHandle, status: ChannelStatus) -> wire::Channel {
         next_attempt_ns: status.next_attempt.map(|at| at.0),
         tags: wire::TagCounts { good, total },
         links: links.collect(),
+        waiting: channel.waiting(),
     }
 }
 
@@ -199,6 +200,7 @@ fn counters(counters: &Counters) -> BTreeMap<String, u64> {
         poll_failures,
         polls_skipped,
         requests,
+        waited,
         late_answers,
         kept_away,
         faults,
@@ -217,6 +219,7 @@ fn counters(counters: &Counters) -> BTreeMap<String, u64> {
         ("poll_failures", poll_failures),
         ("polls_skipped", polls_skipped),
         ("requests", requests),
+        ("waited", waited),
         ("late_answers", late_answers),
         ("kept_away", kept_away),
         ("faults", faults),

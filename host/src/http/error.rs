@@ -102,6 +102,10 @@ impl From<RequestError> for ApiError {
                 StatusCode::BAD_GATEWAY,
                 "see what the device or its driver says; the tag's address may be wrong",
             ),
+            RequestError::LinkDown { .. } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "see to the device and its link, then ask again: nothing was sent to it",
+            ),
             RequestError::TimedOut { .. } => (
                 StatusCode::GATEWAY_TIMEOUT,
                 "see to the device and its link, read the tag before writing it again, or allow more time",

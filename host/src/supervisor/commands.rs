@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::channel::{Answer, Mail, Progress, RequestError};
+use crate::channel::{Answer, Mail, Progress, RequestError, Waiting};
 use crate::event::WallNs;
 use crate::ids::RequestId;
 
@@ -66,6 +66,7 @@ pub(super) struct Opening {
     pub(super) progress: watch::Receiver<Option<Progress>>,
     pub(super) answer: oneshot::Receiver<Result<Answer, RequestError>>,
     pub(super) mailbox: mpsc::Sender<Mail>,
+    pub(super) waiting: Waiting,
 }
 
 impl Desk {
@@ -92,6 +93,7 @@ impl Desk {
             answer: Some(opening.answer),
             cancel,
             mailbox: opening.mailbox,
+            waiting: opening.waiting,
             desk: self.clone(),
         }
     }
@@ -142,6 +144,7 @@ pub struct RunningCommand {
     answer: Option<oneshot::Receiver<Result<Answer, RequestError>>>,
     cancel: CancellationToken,
     mailbox: mpsc::Sender<Mail>,
+    waiting: Waiting,
     desk: Desk,
 }
 
@@ -175,8 +178,14 @@ impl RunningCommand {
                     return CommandStep::Answered(bytes(answer));
                 }
                 Happened::GivenUp(error) => {
-                    // It may have been answered at this very moment: then that is what it was.
-                    let answer = self.close().unwrap_or(Err(error));
+                    let answer = match (self.close(), error) {
+                        // It may have been answered at this very moment: then that is what it was.
+                        (Closed::Answered(answer), _) => answer,
+                        (Closed::Waited(link_down), RequestError::TimedOut { .. }) => {
+                            Err(link_down)
+                        }
+                        (Closed::Waited(_) | Closed::UnderWay, error) => Err(error),
+                    };
                     return CommandStep::Answered(bytes(answer));
                 }
             }
@@ -192,20 +201,35 @@ impl RunningCommand {
         }
     }
 
-    /// From here on an answer has no reader. Gives the one that was there.
-    fn close(&mut self) -> Option<Result<Answer, RequestError>> {
+    /// From here on an answer has no reader. Gives how the command stood.
+    fn close(&mut self) -> Closed {
         self.desk.entries().remove(&self.request.0);
-        let mut answer = self.answer.take()?;
+        let Some(mut answer) = self.answer.take() else {
+            return Closed::UnderWay;
+        };
+        if let Some(link_down) = self.waiting.withdraw(self.request) {
+            return Closed::Waited(link_down);
+        }
         answer.close();
         if let Ok(answered) = answer.try_recv() {
-            return Some(answered);
+            return Closed::Answered(answered);
         }
         // Where the driver has it, it is told. A full mailbox is no harm: the deadline tells it too.
         if let Err(error) = self.mailbox.try_send(Mail::Cancel(self.request)) {
             tracing::debug!(request = %self.request, %error, "a cancel did not reach the driver");
         }
-        None
+        Closed::UnderWay
     }
+}
+
+/// How a command stood when nobody waited for it any more.
+enum Closed {
+    /// This answer was there.
+    Answered(Result<Answer, RequestError>),
+    /// It waited for a link, and does so no longer.
+    Waited(RequestError),
+    /// The driver has it, or will find that it is not wanted.
+    UnderWay,
 }
 
 /// What may happen to a command that is waited for.
@@ -267,6 +291,7 @@ mod tests {
             progress: reports,
             answer: reply,
             mailbox,
+            waiting: Waiting::default(),
         });
         let answer = Some(answer);
         let bench = Bench {

@@ -100,6 +100,11 @@ impl ChannelHandle {
         self.shared.pulse().late(now)
     }
 
+    /// How many reads, writes and commands wait for a link to come up again.
+    pub fn waiting(&self) -> usize {
+        self.shared.waiting().len()
+    }
+
     /// Follows how it is. Counters stand still in what is seen here.
     pub fn watch(&self) -> tokio::sync::watch::Receiver<ChannelStatus> {
         self.shared.watch()
@@ -286,6 +291,7 @@ impl ChannelHandle {
             progress: reports,
             answer,
             mailbox: self.mailbox.clone(),
+            waiting: self.shared.waiting().clone(),
         }))
     }
 
@@ -343,11 +349,19 @@ impl ChannelHandle {
     async fn request(&self, ask: Ask, timeout: Duration) -> Result<Answer, RequestError> {
         let timeout = timeout.min(MAX_TIMEOUT);
         let deadline = self.shared.clock().monotonic().after(timeout);
-        let answer = self.submit(ask, timeout)?;
-        match tokio::time::timeout_at(self.shared.clock().instant(deadline), answer).await {
+        let (id, mut answer) = self.put(ask, timeout)?;
+        match tokio::time::timeout_at(self.shared.clock().instant(deadline), &mut answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(RequestError::Restarted),
-            Err(_) => Err(RequestError::TimedOut { after: timeout }),
+            Err(_) => match self.shared.waiting().withdraw(id) {
+                Some(link_down) => Err(link_down),
+                // It may have been answered at this very moment: then that is what it was.
+                None => {
+                    answer.close();
+                    let late = answer.try_recv();
+                    late.unwrap_or(Err(RequestError::TimedOut { after: timeout }))
+                }
+            },
         }
     }
 

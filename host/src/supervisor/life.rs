@@ -133,6 +133,7 @@ impl Life {
             config: &self.prepared.config,
             mailbox: &mut self.mailbox,
             connections: &mut self.connections,
+            required: &self.prepared.required,
             stop: &mut stop_order,
             number,
             reason: match (number, self.shared.machine(Machine::cause)) {
@@ -301,20 +302,24 @@ impl Life {
         while let Ok(mail) = self.mailbox.try_recv() {
             self.turn_one_away(mail);
         }
+        self.shared.waiting().turn_away(|| self.not_running());
     }
 
     fn turn_one_away(&self, mail: Mail) {
         let Mail::Request(request) = mail else {
             return; // Neither links nor those who wait no more are owed anything.
         };
+        if request.reply.send(Err(self.not_running())).is_err() {
+            tracing::debug!(instance = %self.shared.instance(), "whoever asked has gone");
+        }
+    }
+
+    fn not_running(&self) -> RequestError {
         let status = self.shared.status();
-        let error = RequestError::NotRunning {
+        RequestError::NotRunning {
             channel: self.shared.id().to_string(),
             state: status.state,
             why: status.reason,
-        };
-        if request.reply.send(Err(error)).is_err() {
-            tracing::debug!(instance = %self.shared.instance(), "whoever asked has gone");
         }
     }
 }

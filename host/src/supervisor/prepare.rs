@@ -17,7 +17,7 @@ use crate::config::{Channel, Checked, Fault, Faults, Host, Locations};
 use crate::driver::{Budget, Driver, DriverInfo, Instance, InstanceSpec, LoadError, Verified};
 use crate::engine::{Compiler, Engine, EngineError, EngineOptions, Pool};
 use crate::exit::Exit;
-use crate::ids::InstanceId;
+use crate::ids::{InstanceId, LinkId};
 use crate::limits::{START_FUEL, START_TIME, TEXT_BYTES};
 use crate::recorder::Secrets;
 use crate::text::shown;
@@ -60,6 +60,8 @@ pub(super) struct Prepared {
     pub(super) offer: Offer,
     /// What its schemas mark as secret.
     pub(super) secrets: Secrets,
+    /// The links without which it is useless.
+    pub(super) required: Arc<[LinkId]>,
 }
 
 /// The longest place that a driver may name in a fault, in bytes.
@@ -352,11 +354,26 @@ async fn check_channel(
                 can: info.can.clone(),
                 commands: info.commands.clone().into(),
             },
+            required: required(channel, info),
             secrets: Secrets::marked_by(&[&info.settings_schema, &info.device_schema]),
         })
     } else {
         Err(faults)
     }
+}
+
+/// The links without which the driver is useless, by their places.
+fn required(channel: &Channel, info: &DriverInfo) -> Arc<[LinkId]> {
+    let wished = |name: &str| {
+        info.links
+            .iter()
+            .any(|wish| wish.required && wish.name == name)
+    };
+    (0u32..)
+        .zip(&channel.links)
+        .filter(|(_, link)| wished(&link.name))
+        .map(|(number, _)| LinkId(number))
+        .collect()
 }
 
 fn check_links(channel: &Channel, info: &DriverInfo) -> Vec<(String, String)> {

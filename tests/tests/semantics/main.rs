@@ -14,6 +14,7 @@ mod lives;
 mod peer;
 mod polls;
 mod quality;
+mod recovery;
 mod refused;
 mod requests;
 mod stage;

@@ -121,6 +121,10 @@ fn what_the_file_leaves_out_has_its_default() {
                 bytes: 262144,
                 recycle: false,
             },
+            requests: Requests {
+                while_down: Wait,
+                waiting: 256,
+            },
             links: [],
             devices: [
                 Device {
@@ -161,6 +165,7 @@ fn what_the_file_says_is_what_the_host_sees() {
         restart = {{ mode = "transient", max_attempts = 0, first_delay = "1s", delay = "2m", factor = 1.5, reset_after = "1h", retry_broken = "never", jitter = 1 }}
         health = {{ interval = "never" }}
         recorder = {{ size = "64KiB", recycle = true }}
+        requests = {{ while_down = "refuse", waiting = 7 }}
         settings = {{ unit_id = 1, big = 18446744073709551615, deep = {{ list = [1.5, true, "x", 2026-01-01] }} }}
         [[channel.device]]
         name = "one"
@@ -258,6 +263,10 @@ fn what_the_file_says_is_what_the_host_sees() {
                     recorder: Recorder {
                         bytes: 65536,
                         recycle: true,
+                    },
+                    requests: Requests {
+                        while_down: Refuse,
+                        waiting: 7,
                     },
                     links: [
                         Link {

@@ -172,6 +172,9 @@ pub struct Channel {
     pub tags: TagCounts,
     /// Its links.
     pub links: Vec<Link>,
+    /// Reads, writes and commands that wait for a link to come up again.
+    #[serde(default)]
+    pub waiting: usize,
 }
 
 /// Everything that is known of a channel.
