@@ -172,6 +172,13 @@ impl Suspects {
         Verdict::Suspect { faults }
     }
 
+    /// Whether such an event is one.
+    pub fn contains(&self, kind: Kind, target: &str, payload: &[u8]) -> bool {
+        self.all
+            .iter()
+            .any(|suspect| suspect.fingerprint.fits(kind, target, payload))
+    }
+
     /// The driver has lived through such an event. Gives whether it was a suspect.
     pub fn passed(&mut self, kind: Kind, target: &str, payload: &[u8]) -> bool {
         let before = self.all.len();

@@ -1,7 +1,7 @@
 //! The quarantine at work in an incarnation: who is accused, who is cleared, what is kept away.
 //!
 //! An event is accused only where it was alone in its turn, so that no other can have been the cause; after a fault an incarnation
-//! takes one event in each turn until it has proved to be healthy. What a kept-away event means depends on what it is:
+//! takes one event in each turn until it has proved to be healthy, and later on each event that is under suspicion has a turn for itself. What a kept-away event means depends on what it is:
 //!
 //! | event | kept away |
 //! |---|---|
@@ -96,6 +96,16 @@ impl Incarnation<'_> {
         let letter = quarantine.blocked(subject.kind, &subject.target, &subject.payload)?;
         raise(&self.shared.counters.kept_away, 1);
         Some(letter)
+    }
+
+    /// Whether this event is under suspicion: it comes alone then, so that it is known by name if it ends the driver again,
+    /// and takes no other with it.
+    pub(super) fn is_suspect(&self, what: &Happening) -> bool {
+        let quarantine = self.shared.quarantine();
+        quarantine.watches()
+            && self.subject(what).is_some_and(|subject| {
+                quarantine.suspects(subject.kind, &subject.target, &subject.payload)
+            })
     }
 
     /// The turn went well: what was in it is cleared.

@@ -88,6 +88,10 @@ pub(crate) struct Incarnation<'a> {
     pub(super) batch_limit: usize,
     /// What they carry, in bytes: bounded too.
     pub(super) batch_bytes: usize,
+    /// Whether nothing more goes into it: its one event is under suspicion, or the next is.
+    pub(super) batch_closed: bool,
+    /// The event under suspicion before which the batch ended: it comes alone in the next turn.
+    pub(super) suspect: Option<Event>,
     /// Until when it is one.
     alone_until: Option<MonotonicNs>,
     /// Kinds of actions to be declined in the next turn, each once.
@@ -269,6 +273,8 @@ impl<'a> Incarnation<'a> {
             // Grows with its use: most channels never see more than a few events at once.
             batch: Vec::new(),
             batch_bytes: 0,
+            batch_closed: false,
+            suspect: None,
             batch_limit: if alone.is_some() { 1 } else { limits.batch },
             alone_until: alone.map(|alone| begun.after(alone)),
             declined: VecDeque::new(),
@@ -384,6 +390,7 @@ impl<'a> Incarnation<'a> {
         }
         self.batch.clear();
         self.batch_bytes = 0;
+        self.batch_closed = false;
         Ok(())
     }
     async fn take_turn(&mut self, now: MonotonicNs) -> Result<(), Exit> {

@@ -40,6 +40,14 @@ impl Incarnation<'_> {
 
     /// Fills the batch with what waits, up to its limit.
     pub(super) fn gather(&mut self, now: MonotonicNs) {
+        if let Some(suspect) = self.suspect.take_if(|_| self.batch.is_empty()) {
+            self.batch.push(suspect);
+            self.batch_closed = true;
+            return;
+        }
+        if self.suspect.is_some() {
+            return;
+        }
         if let (Some(deadline), false) = (self.stopping, self.stop_told) {
             self.stop_told = true;
             self.push(now, now, Happening::Stop(deadline.0));
@@ -73,15 +81,22 @@ impl Incarnation<'_> {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.batch.len() < self.batch_limit && self.batch_bytes < BATCH_BYTES
+        self.batch.len() < self.batch_limit && self.batch_bytes < BATCH_BYTES && !self.batch_closed
     }
 
     fn push(&mut self, at: MonotonicNs, now: MonotonicNs, what: Happening) {
         self.batch_bytes += carried(&what);
-        self.batch.push(Event {
+        let is_suspect = self.is_suspect(&what);
+        let event = Event {
             at_ns: at.min(now).0,
             what,
-        });
+        };
+        self.batch_closed |= is_suspect;
+        if is_suspect && !self.batch.is_empty() {
+            self.suspect = Some(event);
+        } else {
+            self.batch.push(event);
+        }
     }
 
     fn gather_mail(&mut self, now: MonotonicNs) {

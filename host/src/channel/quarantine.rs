@@ -144,6 +144,11 @@ impl Quarantine {
         self.watches.load(Ordering::Relaxed)
     }
 
+    /// Whether such an event is under suspicion.
+    pub(super) fn suspects(&self, kind: Kind, target: &str, payload: &[u8]) -> bool {
+        self.lock().suspects.contains(kind, target, payload)
+    }
+
     /// Whether any event is kept away.
     pub(super) fn blocks(&self) -> bool {
         self.blocks.load(Ordering::Relaxed)

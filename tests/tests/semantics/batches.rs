@@ -70,6 +70,44 @@ async fn what_waits_comes_in_one_turn_in_its_order_and_256_at_most() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_under_suspicion_comes_alone_in_its_turn_until_it_was_lived_through() {
+    // The tag `label`; of the two lives that fault, only the first does so by a write of it.
+    let mut stage = Stage::start(Plan {
+        rules: r#"{ on = "write", about = 3, life = 1, do = ["trap"] },"#,
+        restart: r#"max_attempts = 1000, delay = "1h", max_delay = "1h""#,
+        ..Plan::default()
+    })
+    .await;
+    assert_eq!(stage.tag("label"), 3);
+    let write = |stage: &Stage, text: &str| {
+        let ask = Ask::Write {
+            tag: stage.tag_id("label"),
+            value: Value::Text(text.into()),
+            read_back: false,
+        };
+        stage.channel().submit(ask, PATIENCE).unwrap()
+    };
+    let culprit = write(&stage, "culprit");
+    assert_eq!(stage.exit().await.kind, ExitKind::Trapped);
+    drop(culprit);
+    stage.event("started").await;
+    stage.fault(&[json!("trap")], ExitKind::Trapped).await;
+    stage.state(State::Backoff).await;
+    let _answers = [100, 70, 10].map(|count| (queue(&stage, count), write(&stage, "culprit")));
+    // Asked for by an operator, so it begins with whole batches.
+    stage.channel().restart().await.unwrap();
+    assert_eq!(events(&page(&mut stage).await).count(), 1, "`started`");
+    let mut requests_seen = Vec::new();
+    for expected in [100, 1, 70 + 1 + 10 + 1] {
+        let page = page(&mut stage).await;
+        assert_eq!(events(&page).count(), expected, "{page}");
+        requests_seen.extend(requests(&page));
+    }
+    assert!(requests_seen.is_sorted(), "{requests_seen:?}");
+    assert_eq!(requests_seen.len(), 183);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_fault_each_turn_has_one_event_until_the_channel_is_healthy_again() {
     let mut stage = Stage::start(Plan {
         restart: r#"max_attempts = 1000, delay = "100ms", jitter = 0, reset_after = "1s""#,
