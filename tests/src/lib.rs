@@ -6,6 +6,7 @@
 
 mod bulkhead;
 mod calls;
+mod certificates;
 pub mod components;
 pub mod firewall;
 mod folder;
@@ -23,6 +24,7 @@ mod scripted;
 
 pub use bulkhead::{Bulkhead, Reply, Stream, run};
 pub use calls::Calls;
+pub use certificates::{Authority, Certificate, TlsServer};
 pub use folder::Folder;
 pub use machine::Machine;
 pub use peer::{Peer, Requests};

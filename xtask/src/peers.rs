@@ -12,13 +12,14 @@ use anyhow::{Context, Result, bail};
 use crate::{process, workspace};
 
 /// What each Debian package provides that we can look for.
-const DEBIAN: [(&str, Provides); 7] = [
+const DEBIAN: [(&str, Provides); 8] = [
     ("gcc", Provides::Program("gcc")),
     ("iproute2", Provides::Program("ip")),
     ("libc6-dev", Provides::Header("stdio.h")),
     ("libmodbus-dev", Provides::Header("modbus/modbus.h")),
     ("mbpoll", Provides::Program("mbpoll")),
     ("nftables", Provides::Program("nft")),
+    ("openssl", Provides::Program("openssl")),
     ("socat", Provides::Program("socat")),
 ];
 

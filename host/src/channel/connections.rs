@@ -11,14 +11,16 @@ use tokio_util::task::TaskTracker;
 
 use super::mailbox::Mail;
 use crate::clock::Clock;
-use crate::config::{self, OnRestart};
+use crate::config::{self, Connect, OnRestart};
 use crate::ids::{ChannelId, ConnectionId, LinkId};
-use crate::link::{Connection, DEFAULT_SEND_WINDOW, OpenOptions, Room, StreamId};
+use crate::link::{CallerIds, Connection, DEFAULT_SEND_WINDOW, OpenOptions, Room, StreamId};
 
 /// The most connections that one channel may have open at once.
 pub(super) const MAX_CONNECTIONS: usize = crate::limits::CONNECTIONS;
 /// The most ranges of used ids that are told apart. A driver that counts has one.
 const MAX_USED_RANGES: usize = 64;
+/// Ids from here up are the host's, for devices that call in.
+pub(super) const FIRST_CALLER: u32 = 1 << 31;
 
 /// One connection.
 pub(super) struct Opened {
@@ -46,6 +48,9 @@ pub(crate) struct Connections {
     tracker: TaskTracker,
     incarnation: u64,
     used: UsedIds,
+    /// The least and the greatest id of a device that called in, of those that this incarnation was told of.
+    called_in: Option<RangeInclusive<u32>>,
+    callers: CallerIds,
     opened: BTreeMap<u32, Opened>,
     /// Whether all of them go on to the next incarnation.
     keep_all: bool,
@@ -67,6 +72,8 @@ impl Connections {
             tracker,
             incarnation: 0,
             used: UsedIds::default(),
+            called_in: None,
+            callers: CallerIds::default(),
             opened: BTreeMap::new(),
             keep_all: false,
         }
@@ -76,6 +83,7 @@ impl Connections {
     pub(super) fn begin(&mut self, incarnation: u64) -> Vec<Survivor> {
         self.incarnation = incarnation;
         self.used = UsedIds::default();
+        self.called_in = None;
         let keep_all = std::mem::take(&mut self.keep_all);
         let mut survivors = Vec::new();
         for (id, mut opened) in std::mem::take(&mut self.opened) {
@@ -94,7 +102,11 @@ impl Connections {
                     peer: survivor.peer,
                     send_window: survivor.send_window,
                 });
-                self.used.use_up(id);
+                if id < FIRST_CALLER {
+                    self.used.use_up(id);
+                } else {
+                    self.has_called(id);
+                }
                 self.opened.insert(id, opened);
             }
         }
@@ -152,6 +164,7 @@ impl Connections {
             target,
             send_window: DEFAULT_SEND_WINDOW,
             room: self.room.clone(),
+            callers: self.callers.clone(),
             clock: self.clock,
             incarnation: self.incarnation,
             seed: fastrand::u64(..),
@@ -168,20 +181,59 @@ impl Connections {
         );
     }
 
+    /// Takes in a device that has called on a link.
+    pub(super) fn accept(
+        &mut self,
+        id: ConnectionId,
+        link: LinkId,
+        handle: Connection,
+        stream: StreamId,
+    ) {
+        self.has_called(id.0);
+        let stream = Some(stream);
+        self.opened.insert(
+            id.0,
+            Opened {
+                link,
+                handle,
+                stream,
+            },
+        );
+    }
+
+    fn has_called(&mut self, id: u32) {
+        let range = self.called_in.take().unwrap_or(id..=id);
+        self.called_in = Some(id.min(*range.start())..=id.max(*range.end()));
+    }
+
+    /// Whether devices call in on a link.
+    pub(super) fn listens(&self, link: LinkId) -> bool {
+        let link = self.links.get(link.index());
+        link.is_some_and(|link| matches!(link.connect, Connect::Listen(_)))
+    }
+
     /// Forgets one that is gone for good.
     pub(super) fn remove(&mut self, id: ConnectionId) {
         self.opened.remove(&id.0);
     }
 
-    /// Whether the driver wants connections over a link, and whether all of those are up.
+    /// Whether the driver wants connections over a link, and whether all of those are up. One that listens is up while
+    /// any device has called in.
     pub(super) fn link_state(&self, link: LinkId) -> (bool, bool) {
-        let mut over = self
-            .opened
-            .values()
-            .filter(|opened| opened.link == link)
-            .peekable();
-        let wanted = over.peek().is_some();
-        (wanted, wanted && over.all(|opened| opened.stream.is_some()))
+        let listens = self.listens(link);
+        let (mut wanted, mut all_up, mut any_called) = (false, true, false);
+        for (id, opened) in &self.opened {
+            if opened.link == link {
+                let up = opened.stream.is_some();
+                if *id < FIRST_CALLER {
+                    wanted = true;
+                    all_up &= up;
+                } else {
+                    any_called |= up;
+                }
+            }
+        }
+        (wanted, wanted && all_up && (any_called || !listens))
     }
 
     /// Whether anything gets through a link.
@@ -224,7 +276,8 @@ pub(super) trait Ways {
 
 impl Ways for Connections {
     fn count(&self) -> usize {
-        self.opened.len()
+        // Devices that call in have a bound of their own, and leave the driver's to the driver.
+        self.opened.range(..FIRST_CALLER).count()
     }
 
     fn has_link(&self, link: LinkId) -> bool {
@@ -236,7 +289,8 @@ impl Ways for Connections {
     }
 
     fn was_opened(&self, id: ConnectionId) -> bool {
-        self.used.contains(id.0)
+        let called_in = self.called_in.as_ref();
+        self.used.contains(id.0) || called_in.is_some_and(|range| range.contains(&id.0))
     }
 
     fn window_left(&self, id: ConnectionId) -> Option<usize> {

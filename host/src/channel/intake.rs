@@ -14,9 +14,10 @@ use crate::event::{MonotonicNs, Quality, WallNs};
 use crate::exit::{During, Exit, ExitKind};
 use crate::ids::{ConnectionId, DeviceId, GroupId, LinkId, RequestId};
 use crate::lifecycle::{Input, State};
-use crate::limits::BATCH_BYTES;
-use crate::link::{CloseReason, LinkEvent, LinkMail};
+use crate::limits::{BATCH_BYTES, TEXT_BYTES};
+use crate::link::{Accepted, CloseReason, LinkEvent, LinkMail};
 use crate::tags::Gate;
+use crate::text::shown;
 
 impl Incarnation<'_> {
     /// Asks the driver how it is, if it is time; ends the incarnation if it has been silent for too long.
@@ -230,8 +231,16 @@ impl Incarnation<'_> {
                 stream,
             } => {
                 opened.stream = Some(stream);
-                self.note_link(link, None, &peer);
-                self.poll_soon(link, now);
+                if self.connections.listens(link) {
+                    self.note_link(
+                        link,
+                        Some("no device has called in".into()),
+                        &format!("listening on {peer}"),
+                    );
+                } else {
+                    self.note_link(link, None, &peer);
+                    self.poll_soon(link, now);
+                }
                 Happening::Opened(events::Opened {
                     connection: id.0,
                     link: link.0,
@@ -239,12 +248,31 @@ impl Incarnation<'_> {
                     send_window,
                 })
             }
+            LinkEvent::Accepted(accepted) => {
+                let Accepted {
+                    connection,
+                    peer,
+                    send_window,
+                    stream,
+                    handle,
+                } = *accepted;
+                self.connections.accept(connection, link, handle, stream);
+                self.note_link(link, None, &peer);
+                self.poll_soon(link, now);
+                Happening::Accepted(events::Accepted {
+                    listener: id.0,
+                    connection: connection.0,
+                    peer,
+                    send_window,
+                })
+            }
             LinkEvent::Closed { reason, retrying } => {
                 opened.stream = None;
+                let trouble = opened.handle.trouble();
                 if !retrying {
                     self.connections.remove(id);
                 }
-                self.note_closed(link, reason, retrying);
+                self.note_closed(link, reason, retrying, trouble.as_deref());
                 Happening::Closed(events::Closed {
                     connection: id.0,
                     reason: reason.into(),
@@ -296,7 +324,13 @@ impl Incarnation<'_> {
         }
     }
 
-    fn note_closed(&mut self, link: LinkId, reason: CloseReason, retrying: bool) {
+    fn note_closed(
+        &mut self,
+        link: LinkId,
+        reason: CloseReason,
+        retrying: bool,
+        trouble: Option<&str>,
+    ) {
         let (wanted, _) = self.connections.link_state(link);
         if !wanted && reason == CloseReason::Requested {
             self.note_link(link, None, "closed by the driver");
@@ -308,8 +342,16 @@ impl Incarnation<'_> {
             ""
         };
         let name = self.link_name(link);
-        let why: Arc<str> = format!("link {name} is down: {}{then}", reason.sentence()).into();
-        self.note_link(link, Some(why.clone()), reason.sentence());
+        let detail = match (reason, trouble) {
+            // Where the reason alone leaves open what is to be done.
+            (
+                CloseReason::TlsFailed | CloseReason::Unreachable | CloseReason::Denied,
+                Some(trouble),
+            ) => format!("{}: {}", reason.sentence(), shown(trouble, TEXT_BYTES)),
+            _ => reason.sentence().to_owned(),
+        };
+        let why: Arc<str> = format!("link {name} is down: {detail}{then}").into();
+        self.note_link(link, Some(why.clone()), &detail);
         // Looked up now: before the driver's turn the link may be up again, and nothing has been read over it yet.
         let config = self.shared.config();
         let lost: Box<[bool]> = (0u32..)

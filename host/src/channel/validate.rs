@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::alarms::Alarms;
-use super::connections::{MAX_CONNECTIONS, Ways};
+use super::connections::{FIRST_CALLER, MAX_CONNECTIONS, Ways};
 use super::health::HealthChecks;
 use super::mailbox::Ask;
 use super::pending::Pending;
@@ -17,9 +17,6 @@ use crate::ids::{ConnectionId, GroupId, LinkId, RequestId, TagId, TimerId};
 use crate::limits::{ACTIONS, ALARM_CODE_BYTES, ALARMS, NOTICES, RATE_SECONDS, SEND_BYTES};
 use crate::store::MAX_STATE_BYTES;
 use crate::tags::Rule;
-
-/// The first connection id that belongs to the host.
-const FIRST_HOST_CONNECTION: u32 = 1 << 31;
 
 /// Why a list of actions was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -252,7 +249,7 @@ fn check_open(
             "names link {link}, which the channel does not have"
         ));
     }
-    if id >= FIRST_HOST_CONNECTION {
+    if id >= FIRST_CALLER {
         return Err(format!(
             "picks connection {id}; ids from 2^31 up belong to the host"
         ));

@@ -79,7 +79,7 @@ pub(super) fn channel<'r>(
 ) -> Channel {
     section.refuse_unknown_keys(&CHANNEL);
     let id = id(section, ids);
-    let (links, link_names) = link::links(section);
+    let (links, link_names) = link::links(section, folder);
     let (devices, device_names) = devices(section, &id, &link_names);
     let (groups, tags) = tag::groups_and_tags(section, &device_names, tags_left);
     Channel {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::address::{Connect, Tls};
 use crate::event::DataType;
 use crate::ids::{ChannelId, DeviceId, LinkId, TagId};
 use crate::limits;
@@ -218,6 +219,8 @@ pub struct Link {
     pub name: String,
     /// Where it leads.
     pub connect: Connect,
+    /// What its TLS is checked by; there is none where the operator did not allow it.
+    pub tls: Option<Tls>,
     /// How long a dial may take. Default 3 s; 10 ms to 60 s.
     pub connect_timeout: Duration,
     /// The first delay of the redial backoff. Default 500 ms; 10 ms to 60 s.
@@ -226,36 +229,6 @@ pub struct Link {
     pub max_delay: Duration,
     /// What becomes of its connections when the driver restarts. Default `reset`.
     pub on_restart: OnRestart,
-}
-
-/// Where a link leads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Connect {
-    /// `tcp://host:port`; the host is a name or an address (IPv6 in brackets).
-    Tcp {
-        /// A name or an address, without brackets.
-        host: String,
-        /// 1 to 65535.
-        port: u16,
-    },
-}
-
-impl Connect {
-    /// The transport's name, as drivers wish for it.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Connect::Tcp { .. } => "tcp",
-        }
-    }
-}
-
-impl std::fmt::Display for Connect {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Connect::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
-            Connect::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
-        }
-    }
 }
 
 /// What becomes of a link's connections when the driver restarts.

@@ -15,6 +15,7 @@
 //!
 //! Pure: the text comes in as a string, and no path is opened here.
 
+mod address;
 mod channel;
 mod checked;
 mod document;
@@ -22,6 +23,7 @@ mod fault;
 mod link;
 mod locations;
 mod names;
+mod network;
 mod recorder;
 mod requests;
 mod resolve;
@@ -33,13 +35,15 @@ mod units;
 
 use std::path::PathBuf;
 
+pub use address::{Connect, Identity, Listen, Parity, SerialLine, Tls};
 pub use checked::{
-    Access, Channel, CompileLimits, Connect, Device, DriverPath, Group, Health, Host, Http, Limits,
-    Link, OnRestart, Recorder, Report, Requests, Restart, RestartMode, RestartRate, Sink, SinkKind,
-    Tag, WhileDown,
+    Access, Channel, CompileLimits, Device, DriverPath, Group, Health, Host, Http, Limits, Link,
+    OnRestart, Recorder, Report, Requests, Restart, RestartMode, RestartRate, Sink, SinkKind, Tag,
+    WhileDown,
 };
 pub use fault::{Fault, Faults, Position};
 pub use locations::Locations;
+pub use network::Network;
 
 /// Where a text comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -146,7 +146,7 @@ pub(super) fn required_path<'r>(
 }
 
 /// Reads a path that is not empty.
-fn path<'r>(section: &Section<'r>, key: &str, example: &str) -> Option<&'r str> {
+pub(super) fn path<'r>(section: &Section<'r>, key: &str, example: &str) -> Option<&'r str> {
     check_path(section, key, section.string(key, example)?, example)
 }
 

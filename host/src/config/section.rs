@@ -77,6 +77,11 @@ impl<'r> Section<'r> {
         self.findings.fault(span, &self.at, message);
     }
 
+    /// Reports something about a part of a key's value.
+    pub(super) fn fault_in(&self, span: Range<usize>, message: impl Into<String>) {
+        self.findings.fault(span, &self.at, message);
+    }
+
     /// Where the value of a key stands, or the table where it is absent.
     pub(super) fn span_of(&self, key: &str) -> Range<usize> {
         self.get(key).map_or_else(|| self.span(), Spanned::span)
@@ -150,6 +155,26 @@ impl<'r> Section<'r> {
             );
         }
         text
+    }
+
+    /// A list of strings, each with its place.
+    pub(super) fn strings(&self, key: &str, example: &str) -> Vec<(&'r str, Range<usize>)> {
+        let Some(node) = self.get(key) else {
+            return Vec::new();
+        };
+        let wanted = format!("a list of strings such as `{key} = [\"{example}\"]`");
+        let Some(list) = node.get_ref().as_array() else {
+            self.wrong_type(key, node, &wanted);
+            return Vec::new();
+        };
+        let mut strings = Vec::with_capacity(list.len());
+        for item in list {
+            match item.get_ref().as_str() {
+                Some(text) => strings.push((text, item.span())),
+                None => self.wrong_type(key, item, &wanted),
+            }
+        }
+        strings
     }
 
     /// A string that must be there.

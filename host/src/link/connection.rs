@@ -16,7 +16,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -25,15 +25,17 @@ use tracing::Instrument;
 use super::desk::{Desk, Told, Wish};
 use super::error::{DialError, broken_reason};
 use super::grant;
+use super::listen::CallerIds;
 use super::mail::{CloseReason, LinkEvent, LinkMail, StreamId};
 use super::pump::{Pumps, Stopped, drain};
 use super::room::{Held, Room};
 use super::state::LinkState;
-use super::transport::{self, Stream};
+use super::tls::explained;
+use super::transport::{self, Dialled, Stream};
 use super::window::WindowExceeded;
 use crate::backoff::{Backoff, Policy, STEADY_AFTER};
 use crate::clock::Clock;
-use crate::config::Link;
+use crate::config::{Connect, Link};
 use crate::event::MonotonicNs;
 use crate::ids::{ChannelId, ConnectionId};
 
@@ -69,6 +71,8 @@ pub struct OpenOptions {
     pub send_window: u32,
     /// Where received bytes have room until the channel takes them.
     pub room: Room,
+    /// Where devices that call in get their numbers.
+    pub callers: CallerIds,
 }
 
 /// The channel's handle on a connection. Dropping it ends the task and the stream at once.
@@ -101,7 +105,12 @@ impl Connection {
     where
         M: From<LinkMail> + Send + 'static,
     {
-        let desk = Arc::new(Desk::new(options.incarnation, options.send_window));
+        // There is nobody at the other end of a listening socket.
+        let send_window = match options.link.connect {
+            Connect::Listen(_) => 0,
+            _ => options.send_window,
+        };
+        let desk = Arc::new(Desk::new(options.incarnation, send_window));
         let (publish, state) = watch::channel(LinkState::Connecting);
         let end = CancellationToken::new();
         // No child of the incarnation's span, which it may outlive.
@@ -112,7 +121,13 @@ impl Connection {
             link = %options.link.name,
             connection = %options.id,
         );
-        let task = Task::new(options, Arc::clone(&desk), mailbox, publish);
+        let task = Task::new(
+            options,
+            Arc::clone(&desk),
+            mailbox,
+            publish,
+            tracker.clone(),
+        );
         let life = end.clone().run_until_cancelled_owned(task.run());
         tracker.spawn(life.instrument(span));
         Connection {
@@ -161,6 +176,11 @@ impl Connection {
         self.desk.pause(on);
     }
 
+    /// What was wrong when it was last down, in words and with the remedy, where more is known than the reason says.
+    pub fn trouble(&self) -> Option<Arc<str>> {
+        self.desk.trouble()
+    }
+
     /// How it stands, now and whenever that changes.
     pub fn state(&self) -> watch::Receiver<LinkState> {
         self.state.clone()
@@ -179,8 +199,36 @@ impl Connection {
     }
 }
 
+impl<M: From<LinkMail> + Send + 'static> Task<M> {
+    /// A connection for a device that called in on this one, with its task, which is not spawned yet.
+    pub(super) fn caller(
+        &self,
+        id: ConnectionId,
+        desk: Arc<Desk>,
+        peer: &str,
+    ) -> (Connection, Self, CancellationToken) {
+        let (publish, state) = watch::channel(LinkState::Connected {
+            peer: peer.to_owned(),
+            since: self.options.clock.monotonic(),
+        });
+        let end = CancellationToken::new();
+        let options = OpenOptions {
+            id,
+            ..self.options.clone()
+        };
+        let (mailbox, tracker) = (self.mailbox.clone(), self.tracker.clone());
+        let task = Task::new(options, Arc::clone(&desk), mailbox, publish, tracker);
+        let connection = Connection {
+            desk,
+            state,
+            end_with_me: end.clone().drop_guard(),
+        };
+        (connection, task, end)
+    }
+}
+
 /// The channel is gone, and nobody wants to know.
-struct MailboxGone;
+pub(super) struct MailboxGone;
 
 /// How a stream ended.
 #[derive(Debug)]
@@ -197,9 +245,12 @@ pub(super) enum End {
 
 /// The task that keeps a stream under a connection.
 pub(super) struct Task<M> {
-    options: OpenOptions,
-    desk: Arc<Desk>,
-    mailbox: mpsc::Sender<M>,
+    pub(super) options: OpenOptions,
+    pub(super) desk: Arc<Desk>,
+    pub(super) mailbox: mpsc::Sender<M>,
+    pub(super) tracker: TaskTracker,
+    /// For devices that call in, where the link listens.
+    pub(super) places: Arc<Semaphore>,
     state: watch::Sender<LinkState>,
     backoff: Backoff,
     random: fastrand::Rng,
@@ -217,7 +268,12 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         desk: Arc<Desk>,
         mailbox: mpsc::Sender<M>,
         state: watch::Sender<LinkState>,
+        tracker: TaskTracker,
     ) -> Self {
+        let places = match &options.link.connect {
+            Connect::Listen(listen) => usize::from(listen.max_connections),
+            _ => 0,
+        };
         let policy = Policy {
             base: options.link.base_delay,
             max: options.link.max_delay,
@@ -228,6 +284,8 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             options,
             desk,
             mailbox,
+            tracker,
+            places: Arc::new(Semaphore::new(places)),
             state,
             streams: 0,
             up_since: MonotonicNs(0),
@@ -252,12 +310,16 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             let (reason, delay) = match dialled {
                 Err(error) if error.reason() == CloseReason::Denied => {
                     tracing::warn!(%error, "not dialled");
+                    self.desk.note_trouble(Some(error.to_string()));
                     return self.finish(CloseReason::Denied).await;
                 }
                 Err(error) => self.failed(&error),
-                Ok(stream) => {
-                    let id = self.opened(stream.peer.clone()).await?;
-                    let end = self.serve(id, stream).await;
+                Ok(dialled) => {
+                    let id = self.opened(dialled.peer()).await?;
+                    let end = match dialled {
+                        Dialled::Stream(stream) => self.serve(id, stream).await,
+                        Dialled::Listener(listener) => self.listen(listener).await,
+                    };
                     match self.ended(end) {
                         Next::Redial(reason, delay) => (reason, delay),
                         Next::Finish(reason) => return self.finish(reason).await,
@@ -282,7 +344,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
     }
 
     /// Checks the grant, resolves the name and connects.
-    async fn dial(&self) -> Result<Stream, DialError> {
+    async fn dial(&self) -> Result<Dialled, DialError> {
         self.state.send_replace(LinkState::Connecting);
         let OpenOptions {
             channel,
@@ -298,6 +360,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
     /// A dial led to nothing.
     fn failed(&mut self, error: &DialError) -> (CloseReason, Duration) {
         let reason = error.reason();
+        self.desk.note_trouble(Some(error.to_string()));
         let now = self.options.clock.monotonic();
         let delay = self.backoff.lost(now, self.random.u64(..));
         let attempt = self.backoff.attempts();
@@ -335,7 +398,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             peer: peer.clone(),
         });
         self.told_reason = None;
-        let send_window = self.options.send_window;
+        let send_window = self.desk.send_window();
         let event = LinkEvent::Opened {
             peer,
             send_window,
@@ -367,7 +430,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             // Before the writer: what the peer said last is heard before a failed send ends the stream.
             stopped = pumps.read(&mut reader) => return stopped.into(),
             stopped = pumps.credit() => return stopped.into(),
-            written = &mut write => return written.map_or_else(lost, |()| End::Closed(CloseReason::Requested)),
+            written = &mut write => return written.map_or_else(broken, |()| End::Closed(CloseReason::Requested)),
         };
         if wish == Wish::Reset {
             return End::Reset;
@@ -399,6 +462,8 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             End::Closed(reason) => return Next::Finish(reason),
             End::MailboxGone => return Next::Vanish,
         };
+        self.desk
+            .note_trouble(cause.as_ref().map(ToString::to_string));
         let held = now.since(self.up_since) >= STEADY_AFTER;
         self.flaps = if held {
             1
@@ -426,7 +491,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
     }
 
     /// The end for good.
-    async fn finish(&self, reason: CloseReason) -> Result<(), MailboxGone> {
+    pub(super) async fn finish(&self, reason: CloseReason) -> Result<(), MailboxGone> {
         self.state.send_replace(LinkState::Closed(reason));
         tracing::info!(%reason, "closed");
         self.tell_closed(reason, false).await
@@ -444,7 +509,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         Ok(())
     }
 
-    fn mail(&self, incarnation: u64, at: MonotonicNs, event: LinkEvent) -> M {
+    pub(super) fn mail(&self, incarnation: u64, at: MonotonicNs, event: LinkEvent) -> M {
         M::from(LinkMail {
             connection: self.options.id,
             incarnation,
@@ -462,15 +527,16 @@ enum Next {
     Vanish,
 }
 
-fn lost(cause: io::Error) -> End {
-    End::Lost(broken_reason(&cause), Some(cause))
+/// The stream broke.
+pub(super) fn broken(cause: io::Error) -> End {
+    End::Lost(broken_reason(&cause), Some(explained(cause)))
 }
 
 impl From<Stopped> for End {
     fn from(stopped: Stopped) -> Self {
         match stopped {
             Stopped::AtEnd => End::Lost(CloseReason::ByPeer, None),
-            Stopped::Broken(cause) => lost(cause),
+            Stopped::Broken(cause) => broken(cause),
             Stopped::MailboxGone => End::MailboxGone,
         }
     }

@@ -4,7 +4,7 @@
 //! kept here beside the stamp of its incarnation, so that a change of incarnation and a change of the stream cannot
 //! cross: one of them is first, and the other sees it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
@@ -47,6 +47,8 @@ struct Inner {
     window: SendWindow,
     reset: bool,
     close: bool,
+    /// What was wrong when it was last down, in words.
+    trouble: Option<Arc<str>>,
 }
 
 impl Desk {
@@ -58,6 +60,7 @@ impl Desk {
                 window: SendWindow::new(send_window),
                 reset: false,
                 close: false,
+                trouble: None,
             }),
             to_write: Notify::new(),
             wished: Notify::new(),
@@ -103,6 +106,10 @@ impl Desk {
         self.to_write.notify_one();
     }
 
+    pub(super) fn trouble(&self) -> Option<Arc<str>> {
+        self.lock().trouble.clone()
+    }
+
     pub(super) fn pause(&self, on: bool) {
         self.paused
             .send_if_modified(|paused| std::mem::replace(paused, on) != on);
@@ -125,8 +132,18 @@ impl Desk {
 
     // The task's side.
 
+    /// How many bytes may be on their way at once.
+    pub(super) fn send_window(&self) -> u32 {
+        self.lock().window.size()
+    }
+
     pub(super) fn incarnation(&self) -> u64 {
         self.lock().incarnation
+    }
+
+    /// Why it is down, for whoever asks.
+    pub(super) fn note_trouble(&self, why: Option<String>) {
+        self.lock().trouble = why.map(Arc::from);
     }
 
     /// From now on the driver counts this stream as up. Gives the stamp for the mail that says so.

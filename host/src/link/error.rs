@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::mail::CloseReason;
+use super::tls::{TlsFault, fault_of};
 use crate::ids::ChannelId;
 
 /// A dial that led to no stream.
@@ -40,6 +42,32 @@ pub(super) enum DialError {
         address: SocketAddr,
         cause: io::Error,
     },
+    /// The certificate, or the peer's wish for one of ours, or no TLS at all; with the remedy.
+    #[error("no TLS with {address}: {why}")]
+    TlsFailed { address: SocketAddr, why: String },
+    /// The handshake came to no end.
+    #[error("{address} did not answer the TLS handshake within {}; check that it speaks TLS on this port, or raise `connect_timeout`", humantime::format_duration(*within))]
+    TlsTimedOut {
+        address: SocketAddr,
+        within: Duration,
+    },
+    /// Our own part of TLS is not in order.
+    #[error(transparent)]
+    TlsSetUp(TlsFault),
+    /// No such socket, or nobody behind it.
+    #[error("{} cannot be reached ({cause}); check that its program runs, and that the host may use it", path.display())]
+    UnixFailed { path: PathBuf, cause: io::Error },
+    /// No such line, or not for us.
+    #[error("the serial line {} cannot be opened ({cause}); check that it is plugged in and free, and that the host may use it", path.display())]
+    LineFailed { path: PathBuf, cause: io::Error },
+    /// The address is not ours, or taken.
+    #[error(
+        "cannot listen on {address} ({cause}); check that the address is one of this machine's and the port is free, and `listen`"
+    )]
+    CannotListen {
+        address: SocketAddr,
+        cause: io::Error,
+    },
 }
 
 impl DialError {
@@ -50,8 +78,12 @@ impl DialError {
             DialError::Unresolved { .. }
             | DialError::UnresolvedInTime { .. }
             | DialError::LedAstray { .. } => CloseReason::Unreachable,
-            DialError::TimedOut { .. } => CloseReason::TimedOut,
-            DialError::Failed { cause, .. } => {
+            DialError::TimedOut { .. } | DialError::TlsTimedOut { .. } => CloseReason::TimedOut,
+            DialError::TlsFailed { .. } | DialError::TlsSetUp(_) => CloseReason::TlsFailed,
+            DialError::Failed { cause, .. }
+            | DialError::UnixFailed { cause, .. }
+            | DialError::LineFailed { cause, .. }
+            | DialError::CannotListen { cause, .. } => {
                 known_reason(cause).unwrap_or(CloseReason::Unreachable)
             }
         }
@@ -64,6 +96,9 @@ pub(super) fn broken_reason(cause: &io::Error) -> CloseReason {
 }
 
 fn known_reason(cause: &io::Error) -> Option<CloseReason> {
+    if fault_of(cause).is_some() {
+        return Some(CloseReason::TlsFailed);
+    }
     match cause.kind() {
         io::ErrorKind::ConnectionRefused => Some(CloseReason::Refused),
         io::ErrorKind::TimedOut => Some(CloseReason::TimedOut),

@@ -6,12 +6,14 @@
 //! rules the name service may move a device, but not lead the host to itself or to what only its own machine reaches.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use tokio::time::Instant;
 
 use super::error::DialError;
 use super::resolve::resolve;
-use crate::config::{Connect, Link};
+use super::tls::name_for;
+use crate::config::{Connect, Link, Listen, SerialLine, Tls};
 use crate::ids::ChannelId;
 
 /// Leave to dial once. One variant per transport.
@@ -19,6 +21,14 @@ use crate::ids::ChannelId;
 pub(super) enum Permit {
     /// For `tcp.rs`.
     Tcp(TcpPermit),
+    /// For `tls.rs`.
+    Tls(TlsPermit),
+    /// For `unix.rs`.
+    Unix(UnixPermit),
+    /// For `serial.rs`.
+    Serial(SerialPermit),
+    /// For `listen.rs`.
+    Listen(ListenPermit),
 }
 
 /// Leave to connect to one of these addresses.
@@ -31,6 +41,62 @@ impl TcpPermit {
     /// At least one, in the order in which they are to be tried.
     pub(super) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+}
+
+/// Leave to connect to one of these addresses, and to go on only with who is called so.
+#[derive(Debug)]
+pub(super) struct TlsPermit {
+    tcp: TcpPermit,
+    tls: Tls,
+    name: String,
+}
+
+impl TlsPermit {
+    pub(super) fn into_parts(self) -> (TcpPermit, Tls, String) {
+        (self.tcp, self.tls, self.name)
+    }
+}
+
+/// Leave to connect to this socket.
+#[derive(Debug)]
+pub(super) struct UnixPermit {
+    path: PathBuf,
+}
+
+impl UnixPermit {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Leave to open this line.
+#[derive(Debug)]
+pub(super) struct SerialPermit {
+    line: SerialLine,
+}
+
+impl SerialPermit {
+    pub(super) fn into_line(self) -> SerialLine {
+        self.line
+    }
+}
+
+/// Leave to listen, and to let some in.
+#[derive(Debug)]
+pub(super) struct ListenPermit {
+    listen: Listen,
+}
+
+impl ListenPermit {
+    pub(super) fn at(&self) -> SocketAddr {
+        self.listen.at
+    }
+
+    /// Whether this peer may call in.
+    pub(super) fn lets_in(&self, peer: IpAddr) -> bool {
+        let from = &self.listen.from;
+        from.is_empty() || from.iter().any(|network| network.contains(peer))
     }
 }
 
@@ -56,12 +122,27 @@ pub(super) async fn permit(
         });
     }
     match &link.connect {
-        Connect::Tcp { host, port } => {
-            let found = resolve(host, *port, deadline).await?;
-            let addresses = not_astray(host, found)?;
-            Ok(Permit::Tcp(TcpPermit { addresses }))
+        Connect::Tcp { host, port } => Ok(Permit::Tcp(addresses(host, *port, deadline).await?)),
+        Connect::Tls { host, port } => {
+            let tls = link.tls.clone().unwrap_or_default();
+            Ok(Permit::Tls(TlsPermit {
+                name: name_for(&tls, host),
+                tls,
+                tcp: addresses(host, *port, deadline).await?,
+            }))
         }
+        Connect::Unix(path) => Ok(Permit::Unix(UnixPermit { path: path.clone() })),
+        Connect::Serial(line) => Ok(Permit::Serial(SerialPermit { line: line.clone() })),
+        Connect::Listen(listen) => Ok(Permit::Listen(ListenPermit {
+            listen: listen.clone(),
+        })),
     }
+}
+
+async fn addresses(host: &str, port: u16, deadline: Instant) -> Result<TcpPermit, DialError> {
+    let found = resolve(host, port, deadline).await?;
+    let addresses = not_astray(host, found)?;
+    Ok(TcpPermit { addresses })
 }
 
 /// Those of the addresses to which a name may lead. An address that the operator wrote is itself.
@@ -102,14 +183,19 @@ fn may_lead_to(host: &str, address: IpAddr) -> bool {
 /// Whether `target` is the link's own address. Dial ranges will stand here.
 fn is_granted(link: &Link, target: &str) -> bool {
     match &link.connect {
-        Connect::Tcp { host, port } => target.rsplit_once(':').is_some_and(|(name, number)| {
-            let bare = name
-                .strip_prefix('[')
-                .and_then(|rest| rest.strip_suffix(']'));
-            let same_port =
-                number.bytes().all(|b| b.is_ascii_digit()) && number.parse() == Ok(*port);
-            same_port && bare.unwrap_or(name).eq_ignore_ascii_case(host)
-        }),
+        Connect::Tcp { host, port } | Connect::Tls { host, port } => {
+            target.rsplit_once(':').is_some_and(|(name, number)| {
+                let bare = name
+                    .strip_prefix('[')
+                    .and_then(|rest| rest.strip_suffix(']'));
+                let same_port =
+                    number.bytes().all(|b| b.is_ascii_digit()) && number.parse() == Ok(*port);
+                same_port && bare.unwrap_or(name).eq_ignore_ascii_case(host)
+            })
+        }
+        Connect::Unix(path) => Path::new(target) == path,
+        Connect::Serial(line) => Path::new(target) == line.path,
+        Connect::Listen(_) => false,
     }
 }
 

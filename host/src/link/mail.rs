@@ -1,5 +1,6 @@
 //! What a connection tells its channel.
 
+use super::connection::Connection;
 use super::room::Held;
 use crate::event::MonotonicNs;
 use crate::ids::ConnectionId;
@@ -22,7 +23,7 @@ pub struct LinkMail {
 }
 
 /// What may happen on a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum LinkEvent {
     /// A stream is up: the first one, or a new one after a `Closed` with `retrying`.
     Opened {
@@ -56,7 +57,32 @@ pub enum LinkEvent {
         /// How many.
         bytes: u32,
     },
+    /// A device called in on this connection, which listens.
+    Accepted(Box<Accepted>),
 }
+
+/// A device that called in.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Its number, from 2^31 up.
+    pub connection: ConnectionId,
+    /// Who it is.
+    pub peer: String,
+    /// How many bytes may be on their way to it at once.
+    pub send_window: u32,
+    /// The only stream that its connection will have.
+    pub stream: StreamId,
+    /// The channel's handle on it. Its first mail follows this one.
+    pub handle: Connection,
+}
+
+impl PartialEq for Accepted {
+    fn eq(&self, other: &Self) -> bool {
+        self.connection == other.connection
+    }
+}
+
+impl Eq for Accepted {}
 
 /// Counts the physical streams of a connection, from 1. Bytes that were meant for one never reach another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -37,20 +37,26 @@ mod connection;
 mod desk;
 mod error;
 mod grant;
+mod listen;
 mod mail;
 mod pump;
 mod resolve;
 mod room;
+mod serial;
 mod state;
 mod tcp;
+mod tls;
 mod transport;
+mod unix;
 mod window;
 
 #[cfg(test)]
 mod tests;
 
 pub use connection::{Connection, DEFAULT_SEND_WINDOW, OpenOptions, Survivor};
-pub use mail::{CloseReason, LinkEvent, LinkMail, StreamId};
+pub use listen::CallerIds;
+pub use mail::{Accepted, CloseReason, LinkEvent, LinkMail, StreamId};
 pub use room::{Held, Room};
 pub use state::LinkState;
+pub use tls::{TlsFault, check_tls};
 pub use window::WindowExceeded;

@@ -32,6 +32,7 @@ pub(super) fn link_to(host: &str, port: u16) -> Link {
             host: host.to_owned(),
             port,
         },
+        tls: None,
         connect_timeout: Duration::from_secs(10),
         base_delay: Duration::from_millis(10),
         max_delay: Duration::from_millis(20),
@@ -50,6 +51,7 @@ pub(super) fn options(link: Link) -> OpenOptions {
         seed: 1,
         send_window: DEFAULT_SEND_WINDOW,
         room: Room::new(1 << 20),
+        callers: CallerIds::default(),
     }
 }
 
@@ -647,6 +649,7 @@ impl Link {
     fn connect_port(&self) -> u16 {
         match self.connect {
             Connect::Tcp { port, .. } => port,
+            _ => panic!("it has no port"),
         }
     }
 }

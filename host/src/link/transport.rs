@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::error::DialError;
 use super::grant::Permit;
-use super::tcp;
+use super::listen::Listener;
+use super::{listen, serial, tcp, tls, unix};
 
 /// The half of a stream that is read.
 pub(super) type Reader = Box<dyn AsyncRead + Send + Unpin>;
@@ -24,9 +25,31 @@ pub(super) struct Stream {
     pub(super) peer: String,
 }
 
-/// Dials what the permit allows, until the deadline.
-pub(super) async fn dial(permit: Permit, deadline: Instant) -> Result<Stream, DialError> {
-    match permit {
-        Permit::Tcp(permit) => tcp::dial(&permit, deadline).await,
+/// What a dial leads to.
+pub(super) enum Dialled {
+    Stream(Stream),
+    /// Not a way to a device, but a door for devices.
+    Listener(Listener),
+}
+
+impl Dialled {
+    /// Who is at the other end, in words; where it listens, if it does.
+    pub(super) fn peer(&self) -> String {
+        match self {
+            Dialled::Stream(stream) => stream.peer.clone(),
+            Dialled::Listener(listener) => listener.at().to_string(),
+        }
     }
+}
+
+/// Dials what the permit allows, until the deadline.
+pub(super) async fn dial(permit: Permit, deadline: Instant) -> Result<Dialled, DialError> {
+    let stream = match permit {
+        Permit::Tcp(permit) => tcp::dial(&permit, deadline).await?,
+        Permit::Tls(permit) => tls::dial(permit, deadline).await?,
+        Permit::Unix(permit) => unix::dial(&permit, deadline).await?,
+        Permit::Serial(permit) => serial::dial(permit, deadline).await?,
+        Permit::Listen(permit) => return listen::bind(permit).map(Dialled::Listener),
+    };
+    Ok(Dialled::Stream(stream))
 }

@@ -13,7 +13,7 @@ pub(super) fn abi_config(channel: &Channel) -> abi::ChannelConfig {
                 id,
                 name: link.name.clone(),
                 kind: link.connect.kind().to_owned(),
-                listens: false,
+                listens: link.connect.listens(),
             })
             .collect(),
         devices: (0u32..)

@@ -19,6 +19,7 @@ use crate::engine::{Compiler, Engine, EngineError, EngineOptions, Pool};
 use crate::exit::Exit;
 use crate::ids::{InstanceId, LinkId};
 use crate::limits::{START_FUEL, START_TIME, TEXT_BYTES};
+use crate::link::check_tls;
 use crate::recorder::Secrets;
 use crate::text::shown;
 
@@ -403,6 +404,11 @@ fn check_links(channel: &Channel, info: &DriverInfo) -> Vec<(String, String)> {
         }
     }
     for link in &channel.links {
+        if let Some(tls) = &link.tls
+            && let Err(fault) = check_tls(tls)
+        {
+            faults.push((format!("link {}", link.name), fault.to_string()));
+        }
         if !info.links.iter().any(|wish| wish.name == link.name) {
             let wished: Vec<&str> = info.links.iter().map(|wish| wish.name.as_str()).collect();
             let wished = if wished.is_empty() {

@@ -275,6 +275,7 @@ fn what_the_file_says_is_what_the_host_sees() {
                                 host: "fd00::9",
                                 port: 502,
                             },
+                            tls: None,
                             connect_timeout: 3s,
                             base_delay: 5s,
                             max_delay: 5s,
@@ -286,6 +287,7 @@ fn what_the_file_says_is_what_the_host_sees() {
                                 host: "plc",
                                 port: 1,
                             },
+                            tls: None,
                             connect_timeout: 1s,
                             base_delay: 1s,
                             max_delay: 2s,
@@ -431,7 +433,7 @@ kind = "kafka"
 [[channel]]
 id = "press 3"
 drvier = "modbus.wasm"
-links.plc = { connect = "tls://10.0.0.9:802", profil = "stable" }
+links.plc = { connect = "ws://10.0.0.9:802", profil = "stable" }
 limits = { memory = 32, mailbox = "many" }
 [[channel.group]]
 name = "fast"
@@ -447,8 +449,8 @@ tags = [
             5:1: channel press 3: `driver` is missing; add one such as `driver = "target/drivers/modbus.wasm"`
             6:6: channel press 3: `press 3` is no id; use 1 to 64 letters, digits, `_`, `-` or `.`, beginning with a letter or digit
             7:1: channel press 3: unknown key `drvier`; did you mean `driver`?
-            8:25: channel press 3, link plc: `tls://10.0.0.9:802` is a transport not supported yet by this version; use tcp:// as in "tcp://10.0.0.9:502"
-            8:47: channel press 3, link plc: unknown key `profil`; remove it, or use one of `connect`, `connect_timeout`, `base_delay`, `max_delay` or `on_restart`
+            8:25: channel press 3, link plc: `ws://10.0.0.9:802` is a transport not supported yet by this version; use tcp:// as in "tcp://10.0.0.9:502"
+            8:46: channel press 3, link plc: unknown key `profil`; remove it, or use one of `connect`, `listen`, `from`, `max_connections`, `ca`, `cert`, `key`, `server_name`, `start_tls`, `speed`, `parity`, `data_bits`, `stop_bits`, `connect_timeout`, `base_delay`, `max_delay` or `on_restart`
             9:21: channel press 3, limits: `memory` is an integer; write a size with its unit such as "32MiB"
             9:35: channel press 3, limits: `mailbox` is a string; write a whole number such as 1024
             12:10: channel press 3, group fast: `period` is `fast`, which is no duration; write one with its unit such as "100ms"

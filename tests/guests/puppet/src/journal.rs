@@ -69,18 +69,24 @@ fn details(what: &Happening) -> Value {
         }),
         Happening::Stop(deadline) => json!({ "deadline": deadline }),
         Happening::Opened(opened) => {
-            json!({ "connection": opened.connection, "link": opened.link, "window": opened.send_window })
+            json!({ "connection": opened.connection, "link": opened.link, "peer": opened.peer, "window": opened.send_window })
         }
         Happening::Closed(closed) => json!({
             "connection": closed.connection,
             "reason": name(&closed.reason),
             "retrying": closed.retrying,
         }),
-        Happening::Accepted(accepted) => json!({ "connection": accepted.connection }),
+        Happening::Accepted(accepted) => json!({
+            "listener": accepted.listener,
+            "connection": accepted.connection,
+            "peer": accepted.peer,
+            "window": accepted.send_window,
+        }),
         Happening::Received(received) => {
             let shown = &received.bytes[..received.bytes.len().min(64)];
             json!({
                 "connection": received.connection,
+                "peer": received.peer,
                 "bytes": received.bytes.len(),
                 "text": String::from_utf8_lossy(shown),
             })

@@ -77,7 +77,7 @@ impl Guest for Puppet {
     fn describe() -> DriverInfo {
         let link = |name: &str| LinkWish {
             name: name.to_owned(),
-            kinds: vec!["tcp".to_owned()],
+            kinds: ["tcp", "tls", "udp", "unix", "serial"].map(str::to_owned).to_vec(),
             required: false,
         };
         DriverInfo {

@@ -35,6 +35,7 @@ impl Cue {
         };
         match what {
             Happening::Opened(opened) => about(opened.connection),
+            Happening::Accepted(accepted) => about(accepted.connection),
             Happening::Closed(closed) => about(closed.connection),
             Happening::Received(received) => Self {
                 bytes: received.bytes.clone(),
