@@ -9,8 +9,8 @@ use crate::event::MonotonicNs;
 
 /// Spread of the redial delay, as a fraction of it, to either side.
 pub const JITTER: f64 = 0.3;
-/// How long a connection must have been up for the attempts to count from nothing again. A peer that accepts
-/// and hangs up at once is not back.
+/// How long a connection must have been up for the attempts to count from nothing again, where the operator says nothing
+/// else. A peer that accepts and hangs up at once is not back.
 pub const STEADY_AFTER: Duration = Duration::from_secs(10);
 /// Between two redials that a driver asked for.
 pub const RESET_INTERVAL: Duration = Duration::from_secs(1);
@@ -35,10 +35,43 @@ impl Policy {
     }
 }
 
+/// How a link is redialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redial {
+    /// The delays.
+    pub delays: Policy,
+    /// After so many redials in a row without a connection that held, none follows by itself. `None`: there is no end.
+    pub max_attempts: Option<u32>,
+    /// For how long a connection must be up for the attempts to count from nothing again.
+    pub steady_after: Duration,
+}
+
+impl Redial {
+    /// For plants, and the default: a device that is away for a night is found within seconds of its return.
+    pub const PLANT: Self = Self::new(None, 500, 3_000);
+    /// For lines that seldom fail: a few attempts, then an operator is told.
+    pub const STABLE: Self = Self::new(Some(5), 1_000, 60_000);
+    /// For lines that come and go.
+    pub const UNSTABLE: Self = Self::new(Some(20), 5_000, 60_000);
+    /// For lines on which each attempt costs.
+    pub const LOW_BANDWIDTH: Self = Self::new(Some(10), 3_000, 60_000);
+
+    const fn new(max_attempts: Option<u32>, base_ms: u64, max_ms: u64) -> Self {
+        Self {
+            delays: Policy {
+                base: Duration::from_millis(base_ms),
+                max: Duration::from_millis(max_ms),
+            },
+            max_attempts,
+            steady_after: STEADY_AFTER,
+        }
+    }
+}
+
 /// The redials of one connection.
 #[derive(Clone, Debug)]
 pub struct Backoff {
-    policy: Policy,
+    redial: Redial,
     attempts: u32,
     up_since: Option<MonotonicNs>,
     /// The last redial that a driver asked for, which may still be to come.
@@ -47,9 +80,9 @@ pub struct Backoff {
 
 impl Backoff {
     /// A connection that was never dialled.
-    pub fn new(policy: Policy) -> Self {
+    pub fn new(redial: Redial) -> Self {
         Self {
-            policy,
+            redial,
             attempts: 0,
             up_since: None,
             asked: None,
@@ -66,11 +99,24 @@ impl Backoff {
         self.up_since = Some(now);
     }
 
-    /// The connection went down, or a dial failed. Says after which delay to dial again.
-    pub fn lost(&mut self, now: MonotonicNs, random: u64) -> Duration {
+    /// The connection went down, or a dial failed. Says after which delay to dial again; `None` where the attempts are
+    /// spent.
+    pub fn lost(&mut self, now: MonotonicNs, random: u64) -> Option<Duration> {
         self.settle(now);
+        if self
+            .redial
+            .max_attempts
+            .is_some_and(|most| self.attempts >= most)
+        {
+            return None;
+        }
         self.attempts = self.attempts.saturating_add(1);
-        self.policy.delay(self.attempts, random)
+        Some(self.redial.delays.delay(self.attempts, random))
+    }
+
+    /// Somebody saw to it, or the way there is another: all attempts are there again.
+    pub fn forget(&mut self) {
+        self.attempts = 0;
     }
 
     /// The driver asked for a fresh connection. Says after which delay to dial: at once, but no two such
@@ -91,7 +137,7 @@ impl Backoff {
         if self
             .up_since
             .take()
-            .is_some_and(|since| now.since(since) >= STEADY_AFTER)
+            .is_some_and(|since| now.since(since) >= self.redial.steady_after)
         {
             self.attempts = 0;
         }
@@ -117,10 +163,7 @@ mod tests {
 
     use super::*;
 
-    const POLICY: Policy = Policy {
-        base: Duration::from_millis(500),
-        max: Duration::from_secs(3),
-    };
+    const POLICY: Policy = Redial::PLANT.delays;
     /// No jitter: the middle of the range.
     const MIDDLE: u64 = u64::MAX / 2;
 
@@ -150,7 +193,7 @@ mod tests {
 
     #[test]
     fn only_a_connection_that_held_resets_the_attempts() {
-        let mut backoff = Backoff::new(POLICY);
+        let mut backoff = Backoff::new(Redial::PLANT);
         let table: [(&str, u64, u64); 9] = [
             ("lost", 0, 500),
             ("lost", 1_000, 1_000),
@@ -165,14 +208,17 @@ mod tests {
         for (what, now, expected) in table {
             match what {
                 "opened" => backoff.opened(at(now)),
-                _ => assert_eq!(ms(backoff.lost(at(now), MIDDLE)), expected, "at {now}"),
+                _ => {
+                    let delay = backoff.lost(at(now), MIDDLE).unwrap();
+                    assert_eq!(ms(delay), expected, "at {now}");
+                }
             }
         }
     }
 
     #[test]
     fn a_reset_dials_at_once_but_not_more_than_once_a_second() {
-        let mut backoff = Backoff::new(POLICY);
+        let mut backoff = Backoff::new(Redial::PLANT);
         for (now, expected) in [
             (0, 0),
             (100, 900),
@@ -190,12 +236,47 @@ mod tests {
 
     #[test]
     fn a_reset_forgets_no_failures() {
-        let mut backoff = Backoff::new(POLICY);
+        let mut backoff = Backoff::new(Redial::PLANT);
         backoff.lost(at(0), MIDDLE);
         backoff.lost(at(1_000), MIDDLE);
         backoff.opened(at(2_000));
         backoff.reset(at(2_001));
-        assert_eq!(ms(backoff.lost(at(2_002), MIDDLE)), 2_000);
+        assert_eq!(ms(backoff.lost(at(2_002), MIDDLE).unwrap()), 2_000);
+    }
+
+    #[test]
+    fn profiles_are_those_of_the_reference() {
+        for (redial, attempts, base, max) in [
+            (Redial::PLANT, None, 500, 3_000),
+            (Redial::STABLE, Some(5), 1_000, 60_000),
+            (Redial::UNSTABLE, Some(20), 5_000, 60_000),
+            (Redial::LOW_BANDWIDTH, Some(10), 3_000, 60_000),
+        ] {
+            assert_eq!(redial.max_attempts, attempts);
+            assert_eq!((ms(redial.delays.base), ms(redial.delays.max)), (base, max));
+        }
+    }
+
+    #[test]
+    fn attempts_are_spent_by_what_did_not_hold_and_come_back_by_what_did() {
+        let mut backoff = Backoff::new(Redial::STABLE);
+        let delays = |backoff: &mut Backoff, from: u64| -> Vec<u64> {
+            std::iter::from_fn(|| backoff.lost(at(from), MIDDLE).map(ms)).collect()
+        };
+        assert_eq!(
+            delays(&mut backoff, 0),
+            [1_000, 2_000, 4_000, 8_000, 16_000]
+        );
+        assert_eq!(backoff.lost(at(1), 0), None, "spent is spent");
+        // A stream that does not hold gives nothing back, one that does gives all.
+        backoff.opened(at(10));
+        assert_eq!(backoff.lost(at(10_009), 0), None);
+        backoff.opened(at(20_000));
+        assert_eq!(delays(&mut backoff, 30_000).len(), 5);
+        backoff.forget();
+        assert_eq!(delays(&mut backoff, 30_000).len(), 5);
+        let mut endless = Backoff::new(Redial::PLANT);
+        assert!((0..10_000).all(|now| endless.lost(at(now), 0).is_some()));
     }
 
     #[test]
@@ -224,7 +305,7 @@ mod tests {
 
         #[test]
         fn asked_redials_are_a_second_apart(steps in prop::collection::vec(0u64..3_000, 1..50)) {
-            let mut backoff = Backoff::new(POLICY);
+            let mut backoff = Backoff::new(Redial::PLANT);
             let (mut now, mut dials) = (0, Vec::new());
             for step in steps {
                 now += step;

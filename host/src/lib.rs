@@ -12,6 +12,7 @@ pub mod ids;
 pub mod lifecycle;
 pub mod limits;
 pub mod poison;
+pub mod reconnection;
 pub mod restart;
 pub mod schedule;
 pub mod text;

@@ -13,7 +13,10 @@ use super::mailbox::Mail;
 use crate::clock::Clock;
 use crate::config::{self, Connect, OnRestart};
 use crate::ids::{ChannelId, ConnectionId, LinkId};
-use crate::link::{CallerIds, Connection, DEFAULT_SEND_WINDOW, OpenOptions, Room, StreamId};
+use crate::link::{
+    CallerIds, Connection, DEFAULT_SEND_WINDOW, DialRate, OpenOptions, Room, StreamId,
+};
+use crate::reconnection::State;
 
 /// The most connections that one channel may have open at once.
 pub(super) const MAX_CONNECTIONS: usize = crate::limits::CONNECTIONS;
@@ -45,6 +48,7 @@ pub(crate) struct Connections {
     clock: Clock,
     mailbox: mpsc::Sender<Mail>,
     room: Room,
+    dials: DialRate,
     tracker: TaskTracker,
     incarnation: u64,
     used: UsedIds,
@@ -61,6 +65,7 @@ impl Connections {
         config: &config::Channel,
         clock: Clock,
         mailbox: mpsc::Sender<Mail>,
+        dials: DialRate,
         tracker: TaskTracker,
     ) -> Self {
         Self {
@@ -69,6 +74,7 @@ impl Connections {
             clock,
             mailbox,
             room: Room::new(crate::limits::MAILBOX_BYTES),
+            dials,
             tracker,
             incarnation: 0,
             used: UsedIds::default(),
@@ -165,6 +171,7 @@ impl Connections {
             send_window: DEFAULT_SEND_WINDOW,
             room: self.room.clone(),
             callers: self.callers.clone(),
+            dials: self.dials.clone(),
             clock: self.clock,
             incarnation: self.incarnation,
             seed: fastrand::u64(..),
@@ -215,6 +222,12 @@ impl Connections {
     /// Forgets one that is gone for good.
     pub(super) fn remove(&mut self, id: ConnectionId) {
         self.opened.remove(&id.0);
+    }
+
+    /// Whether a connection over a link is down with its attempts spent.
+    pub(super) fn gave_up(&self, link: LinkId) -> bool {
+        let mut over = self.opened.values().filter(|opened| opened.link == link);
+        over.any(|opened| opened.handle.state().borrow().kind() == State::Failed)
     }
 
     /// Whether the driver wants connections over a link, and whether all of those are up. One that listens is up while

@@ -19,6 +19,9 @@ use crate::link::{Accepted, CloseReason, LinkEvent, LinkMail};
 use crate::tags::Gate;
 use crate::text::shown;
 
+/// What a link's detail ends with when it is failed.
+const GAVE_UP: &str = "; its attempts are spent, and `bulkhead link reconnect` asks for another";
+
 impl Incarnation<'_> {
     /// Asks the driver how it is, if it is time; ends the incarnation if it has been silent for too long.
     pub(super) fn check_health(&mut self, now: MonotonicNs) -> Result<(), Exit> {
@@ -336,13 +339,13 @@ impl Incarnation<'_> {
             self.note_link(link, None, "closed by the driver");
             return;
         }
-        let then = if retrying {
-            "; it is dialled again"
-        } else {
-            ""
+        let then = match (self.connections.gave_up(link), retrying) {
+            (true, _) => GAVE_UP,
+            (false, true) => "; it is dialled again",
+            (false, false) => "",
         };
         let name = self.link_name(link);
-        let detail = match (reason, trouble) {
+        let mut detail = match (reason, trouble) {
             // Where the reason alone leaves open what is to be done.
             (
                 CloseReason::TlsFailed | CloseReason::Unreachable | CloseReason::Denied,
@@ -351,6 +354,9 @@ impl Incarnation<'_> {
             _ => reason.sentence().to_owned(),
         };
         let why: Arc<str> = format!("link {name} is down: {detail}{then}").into();
+        if then == GAVE_UP {
+            detail += GAVE_UP;
+        }
         self.note_link(link, Some(why.clone()), &detail);
         // Looked up now: before the driver's turn the link may be up again, and nothing has been read over it yet.
         let config = self.shared.config();
@@ -581,6 +587,9 @@ impl From<CloseReason> for events::CloseReason {
             CloseReason::TlsFailed => events::CloseReason::TlsFailed,
             CloseReason::HeartbeatLost => events::CloseReason::HeartbeatLost,
             CloseReason::HostStopping => events::CloseReason::HostStopping,
+            // For a driver it is as if it had asked for it itself.
+            CloseReason::ByOperator => events::CloseReason::Requested,
+            CloseReason::PathGone => events::CloseReason::Unreachable,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::{Connect, Tls};
+use crate::backoff::Redial;
 use crate::event::DataType;
 use crate::ids::{ChannelId, DeviceId, LinkId, TagId};
 use crate::limits;
@@ -15,7 +16,9 @@ pub struct Host {
     /// Where the host keeps its state; locked while it runs. Relative paths are relative to the file's folder.
     pub data_dir: PathBuf,
     /// How often channels are restarted, all of them together.
-    pub restarts: RestartRate,
+    pub restarts: Rate,
+    /// How often links are redialled, all of them together.
+    pub dials: Rate,
     /// What compiling one driver may take.
     pub compile: CompileLimits,
     /// What the flight recorders of all channels may hold together, in bytes; 0: nothing is recorded. Default 16 MiB; 1 MiB to 4 GiB.
@@ -28,12 +31,12 @@ pub struct Host {
     pub sinks: Vec<Sink>,
 }
 
-/// How often the host restarts channels by itself. What people start is not counted.
+/// How often the host as a whole does something by itself. What people ask for is not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RestartRate {
-    /// One after the other. Default 100; 1 to 10,000.
+pub struct Rate {
+    /// One after the other. Default 100 restarts, 200 redials; 1 to 10,000.
     pub per_second: u32,
-    /// So many may follow at once. Default 200; 1 to 10,000.
+    /// So many may follow at once. Default 200 restarts, 50 redials; 1 to 10,000.
     pub burst: u32,
 }
 
@@ -223,12 +226,30 @@ pub struct Link {
     pub tls: Option<Tls>,
     /// How long a dial may take. Default 3 s; 10 ms to 60 s.
     pub connect_timeout: Duration,
-    /// The first delay of the redial backoff. Default 500 ms; 10 ms to 60 s.
-    pub base_delay: Duration,
-    /// Its longest. Default 3 s; at least `base_delay`, at most 60 s.
-    pub max_delay: Duration,
+    /// When it is dialled again. Default [`Redial::PLANT`]; delays of 10 ms to 60 s.
+    pub redial: Redial,
+    /// When a peer that is silent is taken for lost.
+    pub heartbeat: Heartbeat,
     /// What becomes of its connections when the driver restarts. Default `reset`.
     pub on_restart: OnRestart,
+}
+
+/// When a peer that is silent is taken for lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Silence after which the peer is asked for a sign of life. Default 30 s; 1 s to 1 h.
+    pub interval: Duration,
+    /// Silence after which it is lost. Default `interval` and a half; longer than `interval`, at most 2 h.
+    pub lost_after: Duration,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(30),
+            lost_after: Duration::from_secs(45),
+        }
+    }
 }
 
 /// What becomes of a link's connections when the driver restarts.

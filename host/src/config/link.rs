@@ -7,6 +7,7 @@ use super::address::address;
 use super::checked::{Link, OnRestart};
 use super::fault::{plain, quoted};
 use super::names::Names;
+use super::redial;
 use super::section::{Keys, Section};
 use crate::ids::ChannelId;
 
@@ -29,19 +30,15 @@ pub(super) const LINK: Keys = Keys {
         "data_bits",
         "stop_bits",
         "connect_timeout",
+        "profile",
         "base_delay",
         "max_delay",
+        "max_attempts",
+        "steady_after",
+        "heartbeat",
         "on_restart",
     ],
-    later: &[
-        (
-            "profile",
-            "remove it, and set `connect_timeout`, `base_delay` and `max_delay` where the defaults do not fit",
-        ),
-        ("max_attempts", "remove it: a link is redialled without end"),
-        ("heartbeat", "remove it"),
-        ("dial", "grant one address with `connect`"),
-    ],
+    later: &[("dial", "grant one address with `connect`")],
 };
 
 /// Reads the links of a channel, and their names.
@@ -76,7 +73,6 @@ fn link(section: &Section<'_>, name: &str, folder: &Path) -> Link {
     const MS: Duration = Duration::from_millis(1);
     let least = 10 * MS;
     let most = 60_000 * MS;
-    let base_delay = section.duration("base_delay", 500 * MS, least..=most);
     let choices = [("reset", OnRestart::Reset), ("keep", OnRestart::Keep)];
     let (connect, tls) = address(section, folder);
     Link {
@@ -84,8 +80,8 @@ fn link(section: &Section<'_>, name: &str, folder: &Path) -> Link {
         connect,
         tls,
         connect_timeout: section.duration("connect_timeout", 3_000 * MS, least..=most),
-        base_delay,
-        max_delay: section.duration("max_delay", base_delay.max(3_000 * MS), base_delay..=most),
+        redial: redial::redial(section),
+        heartbeat: redial::heartbeat(section),
         on_restart: section.choice("on_restart", OnRestart::Reset, &choices),
     }
 }

@@ -25,6 +25,7 @@ mod locations;
 mod names;
 mod network;
 mod recorder;
+mod redial;
 mod requests;
 mod resolve;
 mod section;
@@ -37,9 +38,9 @@ use std::path::PathBuf;
 
 pub use address::{Connect, Identity, Listen, Parity, SerialLine, Tls};
 pub use checked::{
-    Access, Channel, CompileLimits, Device, DriverPath, Group, Health, Host, Http, Limits, Link,
-    OnRestart, Recorder, Report, Requests, Restart, RestartMode, RestartRate, Sink, SinkKind, Tag,
-    WhileDown,
+    Access, Channel, CompileLimits, Device, DriverPath, Group, Health, Heartbeat, Host, Http,
+    Limits, Link, OnRestart, Rate, Recorder, Report, Requests, Restart, RestartMode, Sink,
+    SinkKind, Tag, WhileDown,
 };
 pub use fault::{Fault, Faults, Position};
 pub use locations::Locations;

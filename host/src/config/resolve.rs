@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::checked::{Channel, CompileLimits, Host, Http, RestartRate};
+use super::checked::{Channel, CompileLimits, Host, Http, Rate};
 use super::document::Findings;
 use super::fault::quoted;
 use super::names::{Names, called};
@@ -27,6 +27,8 @@ pub(super) const HOST: Keys = Keys {
         "compile",
         "restarts_per_second",
         "restart_burst",
+        "dials_per_second",
+        "dial_burst",
         "recorder",
     ],
     later: &[],
@@ -51,9 +53,13 @@ pub(super) fn host<'r>(tree: &'r DeTable<'r>, origin: &Origin, findings: &'r Fin
     let data_dir = path(&section, "data_dir", "data").unwrap_or("data");
     Host {
         data_dir: origin.folder.join(data_dir),
-        restarts: RestartRate {
+        restarts: Rate {
             per_second: section.integer("restarts_per_second", 100, 1..=10_000) as u32,
             burst: section.integer("restart_burst", 200, 1..=10_000) as u32,
+        },
+        dials: Rate {
+            per_second: section.integer("dials_per_second", 200, 1..=10_000) as u32,
+            burst: section.integer("dial_burst", 50, 1..=10_000) as u32,
         },
         compile: compile(&section),
         recorder: recorder::host_recorder(&section),

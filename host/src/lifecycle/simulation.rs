@@ -10,7 +10,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::*;
-use crate::config::{Restart, RestartMode, RestartRate};
+use crate::config::{Restart, RestartMode, Rate};
 use crate::event::MonotonicNs;
 use crate::restart::{Decision, ExitClass, Limiter};
 
@@ -79,7 +79,7 @@ const MARKS: [Mark; 8] = [
 struct World {
     rng: Rng,
     now: MonotonicNs,
-    rate: RestartRate,
+    rate: Rate,
     limiter: Limiter,
     plants: Vec<Plant>,
     /// When the host let a restart through.
@@ -92,7 +92,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let rate = RestartRate {
+        let rate = Rate {
             per_second: rng.u32(1..=5),
             burst: rng.u32(1..=5),
         };

@@ -8,16 +8,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
-use super::mail::StreamId;
+use super::mail::{CloseReason, StreamId};
 use super::window::{SendWindow, WindowExceeded};
 
-/// What a driver may ask of a connection besides sending.
+/// What may be asked of a connection besides sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// A fresh stream.
+    /// The driver wants a fresh stream.
     Reset,
-    /// The end.
+    /// The driver wants the end.
     Close,
+    /// Somebody else wants a fresh stream, or a dial at once.
+    Press(Press),
+}
+
+/// Why somebody other than the driver presses for a dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Press {
+    /// The operator asked for it.
+    Reconnect,
+    /// The machine lost what the stream goes through. For a stream that is up only.
+    PathGone,
+    /// The machine got an address or an interface. For what is down only.
+    PathBack,
 }
 
 /// The stream that the driver believes to be up.
@@ -25,6 +38,16 @@ pub(super) enum Wish {
 pub(super) struct Told {
     pub(super) stream: StreamId,
     pub(super) peer: String,
+}
+
+impl Press {
+    /// Why a stream that is up ends by it.
+    pub(super) fn reason(self) -> CloseReason {
+        match self {
+            Press::Reconnect | Press::PathBack => CloseReason::ByOperator,
+            Press::PathGone => CloseReason::PathGone,
+        }
+    }
 }
 
 /// What handle and task share.
@@ -49,6 +72,7 @@ struct Inner {
     close: bool,
     /// What was wrong when it was last down, in words.
     trouble: Option<Arc<str>>,
+    press: Option<Press>,
 }
 
 impl Desk {
@@ -61,6 +85,7 @@ impl Desk {
                 reset: false,
                 close: false,
                 trouble: None,
+                press: None,
             }),
             to_write: Notify::new(),
             wished: Notify::new(),
@@ -100,6 +125,11 @@ impl Desk {
             // What is down is being dialled already, at the operator's pace.
             Wish::Reset => inner.reset |= inner.told.is_some(),
             Wish::Close => inner.close = true,
+            Wish::Press(Press::Reconnect) => inner.press = Some(Press::Reconnect),
+            // An operator's word stands before what the machine's network makes of it.
+            Wish::Press(Press::PathGone) if inner.told.is_none() => {}
+            Wish::Press(Press::PathBack) if inner.told.is_some() => {}
+            Wish::Press(press) => inner.press = inner.press.or(Some(press)),
         }
         drop(inner);
         self.wished.notify_one();
@@ -118,7 +148,7 @@ impl Desk {
     /// Hands the stream to a new incarnation, with the size of its send window.
     pub(super) fn survive(&self, incarnation: u64) -> Option<(Told, u32)> {
         let mut inner = self.lock();
-        if inner.close || inner.reset {
+        if inner.close || inner.reset || inner.press.is_some() {
             return None;
         }
         let told = inner.told.clone()?;
@@ -151,6 +181,8 @@ impl Desk {
         let mut inner = self.lock();
         inner.window = SendWindow::new(inner.window.size());
         inner.told = Some(told);
+        // What was pressed for is there.
+        inner.press = None;
         inner.incarnation
     }
 
@@ -160,6 +192,8 @@ impl Desk {
         inner.window = SendWindow::new(inner.window.size());
         inner.told = None;
         inner.reset = false;
+        // What was pressed for while it was up has been heeded.
+        inner.press = None;
         inner.incarnation
     }
 
@@ -173,9 +207,12 @@ impl Desk {
         }
     }
 
-    /// Waits for the wish to end. For one task at a time.
-    pub(super) async fn close_asked(&self) {
-        while self.lock().wish() != Some(Wish::Close) {
+    /// Waits, while there is no stream, for the wish to end or to dial at once. For one task at a time.
+    pub(super) async fn pressed(&self) -> Wish {
+        loop {
+            if let Some(wish) = self.lock().take_press() {
+                return wish;
+            }
             self.wished.notified().await;
         }
     }
@@ -223,10 +260,19 @@ impl Inner {
     }
 
     fn wish(&self) -> Option<Wish> {
-        match (self.close, self.reset) {
+        match (self.close, self.press, self.reset) {
+            (true, _, _) => Some(Wish::Close),
+            (false, Some(press), _) => Some(Wish::Press(press)),
+            (false, None, true) => Some(Wish::Reset),
+            (false, None, false) => None,
+        }
+    }
+
+    /// The wish of somebody who would not wait for a delay.
+    fn take_press(&mut self) -> Option<Wish> {
+        match (self.close, self.press.take()) {
             (true, _) => Some(Wish::Close),
-            (false, true) => Some(Wish::Reset),
-            (false, false) => None,
+            (false, press) => press.map(Wish::Press),
         }
     }
 

@@ -14,11 +14,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 use tracing::Instrument;
 
-use super::connection::{End, Task, broken};
 use super::desk::{Desk, Told, Wish};
 use super::error::DialError;
 use super::grant::ListenPermit;
 use super::mail::{Accepted, CloseReason, LinkEvent, LinkMail, StreamId};
+use super::task::{End, Task, broken};
 use super::tcp;
 use crate::ids::ConnectionId;
 
@@ -93,6 +93,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             wish = self.desk.wish_made() => match wish {
                 Wish::Reset => End::Reset,
                 Wish::Close => End::Closed(CloseReason::Requested),
+                Wish::Press(press) => End::Pressed(press),
             },
             end = self.let_in(&listener) => end,
         }
@@ -156,7 +157,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         peer: SocketAddr,
         place: OwnedSemaphorePermit,
     ) -> Result<(), End> {
-        if let Err(cause) = tcp::set_up(&stream) {
+        if let Err(cause) = tcp::set_up(&stream, self.options.link.heartbeat) {
             tracing::debug!(%peer, %cause, "a device that called in has gone already");
             return Ok(());
         }
@@ -208,6 +209,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
                 reason
             }
             End::Reset => CloseReason::Requested,
+            End::Pressed(press) => press.reason(),
             End::Closed(reason) => reason,
             End::MailboxGone => return,
         };

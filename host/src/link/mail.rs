@@ -39,7 +39,7 @@ pub enum LinkEvent {
     Closed {
         /// Why.
         reason: CloseReason,
-        /// Whether the host goes on dialling. If not, nothing follows.
+        /// Whether it may come back: the host goes on dialling, or waits for an operator. If not, nothing follows.
         retrying: bool,
     },
     /// Bytes arrived: any piece of the stream.
@@ -117,6 +117,10 @@ pub enum CloseReason {
     HeartbeatLost,
     /// The host stops.
     HostStopping,
+    /// The operator asked for a fresh stream.
+    ByOperator,
+    /// The machine lost the address or the interface that the stream goes through.
+    PathGone,
 }
 
 impl CloseReason {
@@ -133,6 +137,8 @@ impl CloseReason {
             CloseReason::TlsFailed => "tls-failed",
             CloseReason::HeartbeatLost => "heartbeat-lost",
             CloseReason::HostStopping => "host-stopping",
+            CloseReason::ByOperator => "by-operator",
+            CloseReason::PathGone => "path-gone",
         }
     }
 
@@ -149,6 +155,10 @@ impl CloseReason {
             CloseReason::TlsFailed => "the TLS handshake failed",
             CloseReason::HeartbeatLost => "the peer stopped answering the heartbeat",
             CloseReason::HostStopping => "the host stops",
+            CloseReason::ByOperator => "reset by the operator",
+            CloseReason::PathGone => {
+                "this machine lost the address or interface that it went through"
+            }
         }
     }
 }

@@ -29,8 +29,9 @@
 //!
 //! # What may go wrong
 //!
-//! A peer that vanishes without a word is noticed by TCP's keep-alive within 45 s while nothing is sent, and much later
-//! while unacknowledged bytes are on their way; a driver that waits for an answer knows sooner, and asks for a reset.
+//! A peer that vanishes without a word is noticed by TCP: within the heartbeat's `lost_after` of its last sign of life while
+//! nothing is sent, and within as long of the first byte that it does not acknowledge. A driver that waits for an answer may know
+//! sooner, and asks for a reset.
 //! A paused connection does not see that its peer has left.
 
 mod connection;
@@ -40,10 +41,12 @@ mod grant;
 mod listen;
 mod mail;
 mod pump;
+mod rate;
 mod resolve;
 mod room;
 mod serial;
 mod state;
+mod task;
 mod tcp;
 mod tls;
 mod transport;
@@ -56,6 +59,7 @@ mod tests;
 pub use connection::{Connection, DEFAULT_SEND_WINDOW, OpenOptions, Survivor};
 pub use listen::CallerIds;
 pub use mail::{Accepted, CloseReason, LinkEvent, LinkMail, StreamId};
+pub use rate::DialRate;
 pub use room::{Held, Room};
 pub use state::LinkState;
 pub use tls::{TlsFault, check_tls};

@@ -11,15 +11,17 @@ use tokio::time::{Instant, timeout};
 use super::error::DialError;
 use super::grant::TcpPermit;
 use super::transport::Stream;
+use crate::config::Heartbeat;
 
-/// Silence after which TCP asks whether the peer is still there, the time between two such questions, and how many
-/// may go unanswered: a peer that has vanished is noticed within 45 s.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEPALIVE_RETRIES: u32 = 3;
+/// How often a peer that is silent is asked for a sign of life before it is lost.
+const QUESTIONS: u32 = 3;
 
-pub(super) async fn dial(permit: &TcpPermit, deadline: Instant) -> Result<Stream, DialError> {
-    let (stream, address) = connect_any(permit, deadline).await?;
+pub(super) async fn dial(
+    permit: &TcpPermit,
+    heartbeat: Heartbeat,
+    deadline: Instant,
+) -> Result<Stream, DialError> {
+    let (stream, address) = connect_any(permit, heartbeat, deadline).await?;
     Ok(into_stream(stream, address))
 }
 
@@ -37,6 +39,7 @@ pub(super) fn into_stream(stream: TcpStream, peer: SocketAddr) -> Stream {
 /// first one that swallows packets does not hide a second one that answers.
 pub(super) async fn connect_any(
     permit: &TcpPermit,
+    heartbeat: Heartbeat,
     deadline: Instant,
 ) -> Result<(TcpStream, SocketAddr), DialError> {
     let mut untried = u32::try_from(permit.addresses().len()).unwrap_or(u32::MAX);
@@ -44,7 +47,7 @@ pub(super) async fn connect_any(
     for &address in permit.addresses() {
         let within = deadline.saturating_duration_since(Instant::now()) / untried;
         untried -= 1;
-        match timeout(within, connect(address)).await {
+        match timeout(within, connect(address, heartbeat)).await {
             Ok(Ok(stream)) => return Ok((stream, address)),
             Ok(Err(cause)) => failure = Some(DialError::Failed { address, cause }),
             Err(_elapsed) => failure = Some(DialError::TimedOut { address, within }),
@@ -53,23 +56,36 @@ pub(super) async fn connect_any(
     Err(failure.expect("a permit has at least one address"))
 }
 
-async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+async fn connect(address: SocketAddr, heartbeat: Heartbeat) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     // A dial to an unused port of this machine may be given that very port to call from, and then TCP connects it
     // with itself (RFC 9293, 3.5, simultaneous open).
     if stream.local_addr()? == stream.peer_addr()? {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
-    set_up(&stream)?;
+    set_up(&stream, heartbeat)?;
     Ok(stream)
 }
 
 /// Small frames leave at once, and a peer that vanished is noticed.
-pub(super) fn set_up(stream: &TcpStream) -> io::Result<()> {
+pub(super) fn set_up(stream: &TcpStream, heartbeat: Heartbeat) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    watch(stream, heartbeat)
+}
+
+/// Has TCP find a peer that vanished without a word. Keep-alive asks while nothing is on its way (RFC 9293, 3.8.4); the user
+/// timeout bounds how long bytes on their way may stay unacknowledged (RFC 5482), and counts for the questions too.
+fn watch(stream: &TcpStream, heartbeat: Heartbeat) -> io::Result<()> {
+    let Heartbeat {
+        interval,
+        lost_after,
+    } = heartbeat;
+    let between = (lost_after.saturating_sub(interval) / QUESTIONS).max(Duration::from_secs(1));
     let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_RETRIES);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+        .with_time(interval)
+        .with_interval(between)
+        .with_retries(QUESTIONS);
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(lost_after))
 }

@@ -11,12 +11,28 @@ use tokio_util::task::TaskTracker;
 
 use super::room::Room;
 use super::*;
+use crate::backoff::{Policy, Redial};
 use crate::clock::Clock;
-use crate::config::{Connect, Link, OnRestart};
+use crate::config::{Connect, Heartbeat, Link, OnRestart, Rate};
+use crate::event::MonotonicNs;
 use crate::ids::{ChannelId, ConnectionId};
 
 /// A hang is a failure with a name; no test takes anywhere near as long.
 const HANG: Duration = Duration::from_secs(60);
+
+/// Quickly, and without end.
+const REDIAL: Redial = Redial {
+    delays: Policy {
+        base: Duration::from_millis(10),
+        max: Duration::from_millis(20),
+    },
+    ..Redial::PLANT
+};
+/// So slowly that no test sees one by itself.
+const SELDOM: Policy = Policy {
+    base: HANG.saturating_mul(2),
+    max: HANG.saturating_mul(2),
+};
 
 async fn soon<F: Future>(event: F) -> F::Output {
     tokio::time::timeout(HANG, event)
@@ -34,8 +50,8 @@ pub(super) fn link_to(host: &str, port: u16) -> Link {
         },
         tls: None,
         connect_timeout: Duration::from_secs(10),
-        base_delay: Duration::from_millis(10),
-        max_delay: Duration::from_millis(20),
+        redial: REDIAL,
+        heartbeat: Heartbeat::default(),
         on_restart: OnRestart::Reset,
     }
 }
@@ -52,6 +68,10 @@ pub(super) fn options(link: Link) -> OpenOptions {
         send_window: DEFAULT_SEND_WINDOW,
         room: Room::new(1 << 20),
         callers: CallerIds::default(),
+        dials: DialRate::new(Rate {
+            per_second: 10_000,
+            burst: 10_000,
+        }),
     }
 }
 
@@ -215,12 +235,11 @@ async fn a_device_that_is_away_is_told_once_and_found_when_it_is_back() {
     drop(reserved);
     let mut channel = Channel::open(options(link_to("127.77.0.1", address.port())), 64);
     assert_eq!(channel.closed().await, (CloseReason::Refused, true));
-    let waiting =
-        |state: &LinkState| matches!(state, LinkState::Waiting { attempt, .. } if *attempt >= 5);
+    let waiting = |state: &LinkState| matches!(state, LinkState::Reconnecting { attempt, .. } if *attempt >= 5);
     let state = channel.state(waiting).await;
     assert!(matches!(
         state,
-        LinkState::Waiting {
+        LinkState::Reconnecting {
             reason: CloseReason::Refused,
             ..
         }
@@ -282,7 +301,7 @@ async fn what_is_not_granted_is_never_dialled() {
     assert_eq!(channel.closed().await, (CloseReason::Denied, false));
     assert_eq!(
         channel.state(|_| true).await,
-        LinkState::Closed(CloseReason::Denied)
+        LinkState::Disconnected(CloseReason::Denied)
     );
     channel.ended().await;
 
@@ -306,7 +325,7 @@ async fn a_reset_dials_at_once_and_at_most_once_a_second() {
     let (listener, mut channel, first, mut old) = connected_with(|options| {
         let mut link = link_to("127.0.0.1", options.link.connect_port());
         // A reset that were taken for a loss would wait for this.
-        (link.base_delay, link.max_delay) = (HANG * 2, HANG * 2);
+        link.redial.delays = SELDOM;
         options.link = Arc::new(link);
     })
     .await;
@@ -496,13 +515,94 @@ async fn close_does_not_wait_for_a_peer_that_takes_nothing() {
 async fn close_ends_what_is_down_too() {
     let reserved = TcpListener::bind("127.77.0.2:0").await.unwrap();
     let mut link = link_to("127.77.0.2", reserved.local_addr().unwrap().port());
-    (link.base_delay, link.max_delay) = (HANG * 2, HANG * 2);
+    link.redial.delays = SELDOM;
     drop(reserved);
     let mut channel = Channel::open(options(link), 64);
     assert_eq!(channel.closed().await, (CloseReason::Refused, true));
     channel.connection.close();
     assert_eq!(channel.closed().await, (CloseReason::Requested, false));
     channel.ended().await;
+}
+
+#[tokio::test]
+async fn spent_attempts_end_the_dialling_until_the_operator_asks() {
+    let reserved = TcpListener::bind("127.77.0.3:0").await.unwrap();
+    let address = reserved.local_addr().unwrap();
+    let mut link = link_to("127.77.0.3", address.port());
+    link.redial.max_attempts = Some(3);
+    drop(reserved);
+    let mut channel = Channel::open(options(link), 64);
+    assert_eq!(channel.closed().await, (CloseReason::Refused, true));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::Refused, true),
+        "that nothing follows by itself is told too"
+    );
+    let failed = LinkState::Failed {
+        reason: CloseReason::Refused,
+    };
+    assert_eq!(channel.state(|_| true).await, failed);
+    let dead = channel.connection.state();
+    channel.connection.reset();
+    channel.connection.reconnect();
+    assert_eq!(channel.closed().await, (CloseReason::Refused, true));
+    assert!(
+        dead.has_changed().unwrap(),
+        "it was dialled, and gave up again"
+    );
+
+    let listener = TcpListener::bind(address).await.unwrap();
+    channel.connection.reconnect();
+    let (_peer, _) = listener.accept().await.unwrap();
+    channel.opened().await;
+    channel.connection.close();
+    assert_eq!(channel.closed().await, (CloseReason::Requested, false));
+    channel.ended().await;
+}
+
+#[tokio::test]
+async fn an_operator_does_not_wait_for_a_delay_and_may_drop_a_stream() {
+    let reserved = TcpListener::bind("127.77.0.4:0").await.unwrap();
+    let address = reserved.local_addr().unwrap();
+    let mut link = link_to("127.77.0.4", address.port());
+    link.redial.delays = SELDOM;
+    drop(reserved);
+    let mut channel = Channel::open(options(link), 64);
+    assert_eq!(channel.closed().await, (CloseReason::Refused, true));
+    let listener = TcpListener::bind(address).await.unwrap();
+    channel.connection.reconnect();
+    let (mut first, _) = listener.accept().await.unwrap();
+    channel.opened().await;
+    channel.connection.reconnect();
+    assert_eq!(channel.closed().await, (CloseReason::ByOperator, true));
+    assert_eq!(soon(first.read(&mut [0; 1])).await.unwrap(), 0);
+    let (_second, _) = listener.accept().await.unwrap();
+    channel.opened().await;
+}
+
+#[tokio::test]
+async fn redials_wait_for_their_turn_and_an_operator_does_not() {
+    let dials = DialRate::new(Rate {
+        per_second: 1,
+        burst: 1,
+    });
+    let far = Clock::start().monotonic().after(HANG);
+    // Nobody else has a turn within the time of a test.
+    while dials.place(MonotonicNs(0)) < far {}
+    let (listener, mut channel, _, peer) =
+        connected_with(|options| options.dials = dials.clone()).await;
+    drop(peer);
+    assert_eq!(channel.closed().await, (CloseReason::ByPeer, true));
+    channel
+        .state(|state| matches!(state, LinkState::Reconnecting { .. }))
+        .await;
+    channel.connection.reconnect();
+    let (_peer, _) = listener.accept().await.unwrap();
+    channel.opened().await;
+    channel.connection.reset();
+    assert_eq!(channel.closed().await, (CloseReason::Requested, true));
+    let (_peer, _) = listener.accept().await.unwrap();
+    channel.opened().await;
 }
 
 #[tokio::test]

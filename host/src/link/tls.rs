@@ -24,7 +24,7 @@ use super::error::DialError;
 use super::grant::TlsPermit;
 use super::tcp;
 use super::transport::Stream;
-use crate::config::{Identity, Tls};
+use crate::config::{Heartbeat, Identity, Tls};
 
 /// The most bytes of one file of certificates.
 const MAX_FILE: u64 = 1 << 20;
@@ -91,7 +91,11 @@ pub fn check_tls(tls: &Tls) -> Result<(), TlsFault> {
     configure(tls).map(drop)
 }
 
-pub(super) async fn dial(permit: TlsPermit, deadline: Instant) -> Result<Stream, DialError> {
+pub(super) async fn dial(
+    permit: TlsPermit,
+    heartbeat: Heartbeat,
+    deadline: Instant,
+) -> Result<Stream, DialError> {
     let (permit, tls, name) = permit.into_parts();
     let config = spawn_blocking(move || configure(&tls))
         .await
@@ -100,7 +104,7 @@ pub(super) async fn dial(permit: TlsPermit, deadline: Instant) -> Result<Stream,
         })?
         .map_err(DialError::TlsSetUp)?;
     let name = server_name(&name).map_err(DialError::TlsSetUp)?;
-    let (stream, address) = tcp::connect_any(&permit, deadline).await?;
+    let (stream, address) = tcp::connect_any(&permit, heartbeat, deadline).await?;
     shake_hands(config, name, stream, address, deadline).await
 }
 

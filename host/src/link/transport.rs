@@ -11,6 +11,7 @@ use super::error::DialError;
 use super::grant::Permit;
 use super::listen::Listener;
 use super::{listen, serial, tcp, tls, unix};
+use crate::config::Heartbeat;
 
 /// The half of a stream that is read.
 pub(super) type Reader = Box<dyn AsyncRead + Send + Unpin>;
@@ -43,10 +44,14 @@ impl Dialled {
 }
 
 /// Dials what the permit allows, until the deadline.
-pub(super) async fn dial(permit: Permit, deadline: Instant) -> Result<Dialled, DialError> {
+pub(super) async fn dial(
+    permit: Permit,
+    heartbeat: Heartbeat,
+    deadline: Instant,
+) -> Result<Dialled, DialError> {
     let stream = match permit {
-        Permit::Tcp(permit) => tcp::dial(&permit, deadline).await?,
-        Permit::Tls(permit) => tls::dial(permit, deadline).await?,
+        Permit::Tcp(permit) => tcp::dial(&permit, heartbeat, deadline).await?,
+        Permit::Tls(permit) => tls::dial(permit, heartbeat, deadline).await?,
         Permit::Unix(permit) => unix::dial(&permit, deadline).await?,
         Permit::Serial(permit) => serial::dial(permit, deadline).await?,
         Permit::Listen(permit) => return listen::bind(permit).map(Dialled::Listener),

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use crate::config::RestartRate;
+use crate::config::Rate;
 use crate::event::MonotonicNs;
 
 /// The bucket of one host.
@@ -25,7 +25,7 @@ pub struct Limiter {
 
 impl Limiter {
     /// A full bucket.
-    pub fn new(rate: RestartRate) -> Self {
+    pub fn new(rate: Rate) -> Self {
         let nanos = 1_000_000_000_u64.div_ceil(u64::from(rate.per_second.max(1)));
         let interval = Duration::from_nanos(nanos);
         Self {
@@ -54,7 +54,7 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     fn limiter(per_second: u32, burst: u32) -> Limiter {
-        Limiter::new(RestartRate { per_second, burst })
+        Limiter::new(Rate { per_second, burst })
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::engine::{Compiler, EngineError};
 use crate::event::WallNs;
 use crate::history::Chronicle;
 use crate::lifecycle::{Machine, Order};
+use crate::link::DialRate;
 use crate::recorder::{Archive, Recorder};
 use crate::restart::Limiter;
 use crate::store::{Store, StoreError};
@@ -63,6 +64,7 @@ struct Inner {
     lives: TaskTracker,
     links: TaskTracker,
     limiter: Arc<Mutex<Limiter>>,
+    dials: DialRate,
     /// Watches as long as the host is there.
     _watchdog: Option<Watchdog>,
     /// Ends what goes on beside the channels.
@@ -133,6 +135,7 @@ impl Host {
             lives: TaskTracker::new(),
             links: TaskTracker::new(),
             limiter: Arc::new(Mutex::new(Limiter::new(config.value.restarts))),
+            dials: DialRate::new(config.value.dials),
             _watchdog: None,
             stopping: CancellationToken::new(),
             flight,
@@ -247,7 +250,13 @@ impl Inner {
         let config = Arc::new(channel);
         let (mail, mailbox) = mailbox(config.limits.mailbox);
         let (commands, orders) = mpsc::channel(COMMANDS);
-        let connections = Connections::new(&config, self.clock, mail.clone(), self.links.clone());
+        let connections = Connections::new(
+            &config,
+            self.clock,
+            mail.clone(),
+            self.dials.clone(),
+            self.links.clone(),
+        );
         let shared = Arc::new(Shared::new(SharedParts {
             index,
             config: config.clone(),

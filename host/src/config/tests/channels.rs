@@ -313,12 +313,12 @@ fn links() {
     );
     check(
         &channel(
-            "links.\"p/c\" = { connect = \"plc:502\", profile = \"stable\", on_restart = \"drop\" }",
+            "links.\"p/c\" = { connect = \"plc:502\", profile = \"steady\", on_restart = \"drop\" }",
         ),
         expect![[r#"
             4:7: channel a, link p/c: `p/c` is no name for a link; use 1 to 64 letters, digits, `_`, `-` or `.`, beginning with a letter or digit
             4:27: channel a, link p/c: `plc:502` names no transport; write one such as "tcp://10.0.0.9:502"
-            4:38: channel a, link p/c: `profile` is not supported yet by this version; remove it, and set `connect_timeout`, `base_delay` and `max_delay` where the defaults do not fit
+            4:48: channel a, link p/c: `profile` is `steady`; use one of `plant`, `stable`, `unstable` or `low-bandwidth`
             4:71: channel a, link p/c: `on_restart` is `drop`; use one of `reset` or `keep`"#]],
     );
     for scheme in ["ws", "wss"] {

@@ -9,6 +9,7 @@ use super::*;
 mod channels;
 mod hostile;
 mod items;
+mod redial;
 mod reference;
 
 const QUICKSTART: &str = include_str!("../../../../examples/quickstart.toml");
@@ -206,9 +207,13 @@ fn what_the_file_says_is_what_the_host_sees() {
     expect![[r#"
         Host {
             data_dir: "/var/lib/bulkhead",
-            restarts: RestartRate {
+            restarts: Rate {
                 per_second: 5,
                 burst: 1,
+            },
+            dials: Rate {
+                per_second: 200,
+                burst: 50,
             },
             compile: CompileLimits {
                 memory: 268435456,
@@ -277,8 +282,18 @@ fn what_the_file_says_is_what_the_host_sees() {
                             },
                             tls: None,
                             connect_timeout: 3s,
-                            base_delay: 5s,
-                            max_delay: 5s,
+                            redial: Redial {
+                                delays: Policy {
+                                    base: 5s,
+                                    max: 5s,
+                                },
+                                max_attempts: None,
+                                steady_after: 10s,
+                            },
+                            heartbeat: Heartbeat {
+                                interval: 30s,
+                                lost_after: 45s,
+                            },
                             on_restart: Keep,
                         },
                         Link {
@@ -289,8 +304,18 @@ fn what_the_file_says_is_what_the_host_sees() {
                             },
                             tls: None,
                             connect_timeout: 1s,
-                            base_delay: 1s,
-                            max_delay: 2s,
+                            redial: Redial {
+                                delays: Policy {
+                                    base: 1s,
+                                    max: 2s,
+                                },
+                                max_attempts: None,
+                                steady_after: 10s,
+                            },
+                            heartbeat: Heartbeat {
+                                interval: 30s,
+                                lost_after: 45s,
+                            },
                             on_restart: Reset,
                         },
                     ],
@@ -450,7 +475,7 @@ tags = [
             6:6: channel press 3: `press 3` is no id; use 1 to 64 letters, digits, `_`, `-` or `.`, beginning with a letter or digit
             7:1: channel press 3: unknown key `drvier`; did you mean `driver`?
             8:25: channel press 3, link plc: `ws://10.0.0.9:802` is a transport not supported yet by this version; use tcp:// as in "tcp://10.0.0.9:502"
-            8:46: channel press 3, link plc: unknown key `profil`; remove it, or use one of `connect`, `listen`, `from`, `max_connections`, `ca`, `cert`, `key`, `server_name`, `start_tls`, `speed`, `parity`, `data_bits`, `stop_bits`, `connect_timeout`, `base_delay`, `max_delay` or `on_restart`
+            8:46: channel press 3, link plc: unknown key `profil`; did you mean `profile`?
             9:21: channel press 3, limits: `memory` is an integer; write a size with its unit such as "32MiB"
             9:35: channel press 3, limits: `mailbox` is a string; write a whole number such as 1024
             12:10: channel press 3, group fast: `period` is `fast`, which is no duration; write one with its unit such as "100ms"

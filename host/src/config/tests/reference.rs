@@ -1,13 +1,13 @@
 //! `docs/CONFIG.md` is complete, and its example is in order.
 
-use super::super::{channel, link, recorder, requests, resolve, section::Keys, sink, tag};
+use super::super::{channel, link, recorder, redial, requests, resolve, section::Keys, sink, tag};
 use super::good;
 
 const REFERENCE: &str = include_str!("../../../../docs/CONFIG.md");
 
 #[test]
 fn the_reference_lists_every_key_and_no_other() {
-    let chapters: [(&str, &[&Keys]); 15] = [
+    let chapters: [(&str, &[&Keys]); 16] = [
         ("## `[host]`", &[&resolve::HOST]),
         ("### `compile", &[&resolve::COMPILE]),
         ("### `recorder` of the host", &[&recorder::HOST_RECORDER]),
@@ -19,6 +19,7 @@ fn the_reference_lists_every_key_and_no_other() {
         ("### `recorder = ", &[&recorder::RECORDER]),
         ("### `requests", &[&requests::REQUESTS]),
         ("### `links", &[&link::LINK]),
+        ("### `heartbeat", &[&redial::HEARTBEAT]),
         ("### `[[channel.device]]`", &[&channel::DEVICE]),
         ("### `[[channel.group]]`", &[&tag::GROUP]),
         ("### Tags", &[&tag::TAG]),

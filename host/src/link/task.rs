@@ -1,0 +1,440 @@
+//! The task that keeps a stream under a connection.
+//!
+//! ```text
+//!            +---------------- delay over ----------------+
+//!            v                                            |
+//!   open -> dial --- failed --------------------------> wait      attempts spent --> rest
+//!            |                                            ^
+//!            +--- up --> serve --- lost, or reset --------+        close, from anywhere --> end
+//! ```
+//!
+//! One task does all of it, one thing after the other, so a connection never has two streams. What follows upon what is
+//! decided by [`Machine`]. What the driver is told goes through the mailbox and waits for room there; a stream that broke is
+//! dropped before that, and redialled after.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::task::TaskTracker;
+
+use super::connection::OpenOptions;
+use super::desk::{Desk, Press, Told, Wish};
+use super::error::{DialError, broken_reason};
+use super::grant;
+use super::mail::{CloseReason, LinkEvent, LinkMail, StreamId};
+use super::pump::{Pumps, Stopped, drain};
+use super::room::Held;
+use super::state::LinkState;
+use super::tls::explained;
+use super::transport::{self, Dialled, Stream};
+use crate::config::Connect;
+use crate::event::MonotonicNs;
+use crate::reconnection::{Effect, Event, Machine, Step};
+
+/// How long `close` waits for the bytes that are queued.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+/// How long it then waits for the peer to end its side.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// Streams in a row that did not hold before their comings and goings are logged for debugging only.
+const FLAPS_LOGGED: u32 = 3;
+
+/// The channel is gone, and nobody wants to know.
+pub(super) struct MailboxGone;
+
+/// How a stream ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It broke, or the peer ended it.
+    Lost(CloseReason, Option<io::Error>),
+    /// The driver wants a fresh one.
+    Reset,
+    /// Somebody else wants a fresh one.
+    Pressed(Press),
+    /// The driver wants no more; the reason tells whether all bytes left.
+    Closed(CloseReason),
+    /// The channel is gone.
+    MailboxGone,
+}
+
+/// What the task learned while it had no stream.
+enum News {
+    Up(Dialled),
+    Failed(DialError),
+    Due,
+    Wished(Wish),
+}
+
+/// The task that keeps a stream under a connection.
+pub(super) struct Task<M> {
+    pub(super) options: OpenOptions,
+    pub(super) desk: Arc<Desk>,
+    pub(super) mailbox: mpsc::Sender<M>,
+    pub(super) tracker: TaskTracker,
+    /// For devices that call in, where the link listens.
+    pub(super) places: Arc<Semaphore>,
+    state: watch::Sender<LinkState>,
+    machine: Machine,
+    random: fastrand::Rng,
+    streams: u64,
+    up_since: MonotonicNs,
+    /// Streams in a row that did not hold.
+    flaps: u32,
+    /// What the driver was told last, while it is down.
+    told_reason: Option<CloseReason>,
+    /// Whether the next dial is one of those that the host spreads.
+    spread: bool,
+}
+
+impl<M: From<LinkMail> + Send + 'static> Task<M> {
+    pub(super) fn new(
+        options: OpenOptions,
+        desk: Arc<Desk>,
+        mailbox: mpsc::Sender<M>,
+        state: watch::Sender<LinkState>,
+        tracker: TaskTracker,
+    ) -> Self {
+        let places = match &options.link.connect {
+            Connect::Listen(listen) => usize::from(listen.max_connections),
+            _ => 0,
+        };
+        Self {
+            tracker,
+            places: Arc::new(Semaphore::new(places)),
+            machine: Machine::new(options.link.redial),
+            random: fastrand::Rng::with_seed(options.seed),
+            options,
+            desk,
+            mailbox,
+            state,
+            streams: 0,
+            up_since: MonotonicNs(0),
+            flaps: 0,
+            told_reason: None,
+            spread: false,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        if let Err(MailboxGone) = self.keep_alive().await {
+            tracing::debug!("the channel is gone; the connection ends");
+        }
+    }
+
+    async fn keep_alive(&mut self) -> Result<(), MailboxGone> {
+        let mut step = self.step(Event::Open);
+        loop {
+            let news = match step.effect {
+                Effect::Dial => self.dial().await,
+                Effect::Wait => self.wait(step.delay).await,
+                // A stream is served where it came up; nothing else is left than to wait for somebody.
+                Effect::GiveUp | Effect::Nothing | Effect::Serve => {
+                    News::Wished(self.desk.pressed().await)
+                }
+                Effect::Finish => return self.finish(CloseReason::Requested).await,
+            };
+            step = match news {
+                News::Due => self.step(Event::Due),
+                News::Wished(Wish::Press(Press::PathBack)) => self.step(Event::PathBack),
+                News::Wished(Wish::Press(Press::Reconnect)) => self.step(Event::Reconnect),
+                News::Wished(Wish::Press(Press::PathGone)) => self.step(Event::PathGone),
+                News::Wished(Wish::Reset) => self.step(Event::Reset),
+                News::Wished(Wish::Close) => self.step(Event::Close),
+                News::Failed(error) if error.reason() == CloseReason::Denied => {
+                    tracing::warn!(%error, "not dialled");
+                    self.desk.note_trouble(Some(error.to_string()));
+                    self.step(Event::Refused);
+                    return self.finish(CloseReason::Denied).await;
+                }
+                News::Failed(error) => {
+                    let reason = error.reason();
+                    self.desk.note_trouble(Some(error.to_string()));
+                    let step = self.step(Event::DialFailed);
+                    self.log_failed(&error, &step);
+                    self.down(reason, &step).await?;
+                    step
+                }
+                News::Up(dialled) => {
+                    self.step(Event::Up);
+                    let id = self.opened(dialled.peer()).await?;
+                    let end = match dialled {
+                        Dialled::Stream(stream) => self.serve(id, stream).await,
+                        Dialled::Listener(listener) => self.listen(listener).await,
+                    };
+                    let (reason, cause, event) = match end {
+                        End::Lost(reason, cause) => (reason, cause, Event::Lost),
+                        End::Reset => (CloseReason::Requested, None, Event::Reset),
+                        End::Pressed(press) => {
+                            let event = match press {
+                                Press::PathGone => Event::PathGone,
+                                Press::Reconnect | Press::PathBack => Event::Reconnect,
+                            };
+                            (press.reason(), None, event)
+                        }
+                        End::Closed(reason) => {
+                            self.step(Event::Close);
+                            return self.finish(reason).await;
+                        }
+                        End::MailboxGone => return Err(MailboxGone),
+                    };
+                    self.desk
+                        .note_trouble(cause.as_ref().map(ToString::to_string));
+                    let step = self.step(event);
+                    self.log_lost(reason, cause, &step);
+                    self.down(reason, &step).await?;
+                    step
+                }
+            };
+        }
+    }
+
+    fn step(&mut self, event: Event) -> Step {
+        self.spread = match event {
+            Event::DialFailed | Event::Lost | Event::PathGone | Event::PathBack => true,
+            Event::Open | Event::Reset | Event::Reconnect => false,
+            Event::Up | Event::Due | Event::Refused | Event::Close => self.spread,
+        };
+        let now = self.options.clock.monotonic();
+        let state = self.machine.state();
+        self.machine
+            .step(event, now, self.random.u64(..))
+            .unwrap_or_else(|denied| {
+                tracing::error!(%denied, ?event, "a step of a connection that the table does not have");
+                Step {
+                    before: state,
+                    next: state,
+                    effect: Effect::Finish,
+                    delay: Duration::ZERO,
+                }
+            })
+    }
+
+    /// Dials when it is its turn, unless somebody wishes something else.
+    async fn dial(&mut self) -> News {
+        let turn = match self.spread {
+            true => {
+                let now = self.options.clock.monotonic();
+                let turn = self.options.dials.place(now);
+                (turn > now).then_some(turn)
+            }
+            false => None,
+        };
+        if let Some(turn) = turn {
+            tokio::select! {
+                biased;
+                wish = self.desk.pressed() => return News::Wished(wish),
+                () = sleep_until(self.options.clock.instant(turn)) => {}
+            }
+        }
+        if self.machine.state() == crate::reconnection::State::Connecting {
+            self.state.send_replace(LinkState::Connecting);
+        }
+        tokio::select! {
+            biased;
+            wish = self.desk.pressed() => News::Wished(wish),
+            dialled = self.connect() => dialled.map_or_else(News::Failed, News::Up),
+        }
+    }
+
+    /// Checks the grant, resolves the name and connects.
+    async fn connect(&self) -> Result<Dialled, DialError> {
+        let OpenOptions {
+            channel,
+            link,
+            target,
+            ..
+        } = &self.options;
+        let deadline = Instant::now() + link.connect_timeout;
+        let permit = grant::permit(channel, link, target.as_deref(), deadline).await?;
+        transport::dial(permit, link.heartbeat, deadline).await
+    }
+
+    async fn wait(&self, delay: Duration) -> News {
+        let until = self.options.clock.monotonic().after(delay);
+        tokio::select! {
+            biased;
+            wish = self.desk.pressed() => News::Wished(wish),
+            () = sleep_until(self.options.clock.instant(until)) => News::Due,
+        }
+    }
+
+    /// Tells of a stream that is up.
+    async fn opened(&mut self, peer: String) -> Result<StreamId, MailboxGone> {
+        let since = self.options.clock.monotonic();
+        self.up_since = since;
+        self.streams += 1;
+        let id = StreamId(self.streams);
+        self.state.send_replace(LinkState::Connected {
+            peer: peer.clone(),
+            since,
+        });
+        if self.flaps < FLAPS_LOGGED {
+            tracing::info!(%peer, stream = %id, "connected");
+        } else {
+            tracing::debug!(%peer, stream = %id, "connected");
+        }
+        let place = self
+            .mailbox
+            .reserve()
+            .await
+            .map_err(|_closed| MailboxGone)?;
+        let incarnation = self.desk.opened(Told {
+            stream: id,
+            peer: peer.clone(),
+        });
+        self.told_reason = None;
+        let send_window = self.desk.send_window();
+        let event = LinkEvent::Opened {
+            peer,
+            send_window,
+            stream: id,
+        };
+        place.send(self.mail(incarnation, since, event));
+        Ok(id)
+    }
+
+    /// Moves bytes until the stream ends, one way or another. It is gone when this returns.
+    pub(super) async fn serve(&self, id: StreamId, stream: Stream) -> End {
+        let Stream {
+            mut reader,
+            mut writer,
+            ..
+        } = stream;
+        let pumps = Pumps {
+            desk: &self.desk,
+            mailbox: &self.mailbox,
+            clock: self.options.clock,
+            connection: self.options.id,
+            stream: id,
+            room: &self.options.room,
+        };
+        let mut write = pin!(pumps.write(&mut writer));
+        let wish = tokio::select! {
+            biased;
+            wish = self.desk.wish_made() => wish,
+            // Before the writer: what the peer said last is heard before a failed send ends the stream.
+            stopped = pumps.read(&mut reader) => return stopped.into(),
+            stopped = pumps.credit() => return stopped.into(),
+            written = &mut write => return written.map_or_else(broken, |()| End::Closed(CloseReason::Requested)),
+        };
+        match wish {
+            Wish::Close => {}
+            Wish::Reset => return End::Reset,
+            Wish::Press(press) => return End::Pressed(press),
+        }
+        match timeout(FLUSH_LIMIT, write).await {
+            Ok(Ok(())) => {
+                drain(&mut reader, LINGER).await;
+                End::Closed(CloseReason::Requested)
+            }
+            Ok(Err(cause)) => {
+                tracing::warn!(%cause, "closed with bytes unsent: the stream broke");
+                End::Closed(broken_reason(&cause))
+            }
+            Err(_elapsed) => {
+                tracing::warn!(limit = ?FLUSH_LIMIT, "closed with bytes unsent: the peer does not take them");
+                End::Closed(CloseReason::TimedOut)
+            }
+        }
+    }
+
+    /// A dial led to nothing.
+    fn log_failed(&self, error: &DialError, step: &Step) {
+        let (reason, delay, attempt) = (error.reason(), step.delay, self.machine.attempts());
+        if step.effect == Effect::GiveUp {
+            tracing::error!(%error, %reason, attempt, "not connected, and the attempts are spent; ask for another with `bulkhead link reconnect`");
+        } else if self.told_reason == Some(reason) || self.flaps >= FLAPS_LOGGED {
+            tracing::debug!(%error, %reason, attempt, ?delay, "still not connected");
+        } else {
+            tracing::info!(%error, %reason, attempt, ?delay, "not connected; dialling on");
+        }
+    }
+
+    /// A stream ended.
+    fn log_lost(&mut self, reason: CloseReason, cause: Option<io::Error>, step: &Step) {
+        let now = self.options.clock.monotonic();
+        let held = now.since(self.up_since) >= self.options.link.redial.steady_after;
+        self.flaps = if held {
+            1
+        } else {
+            self.flaps.saturating_add(1)
+        };
+        let (cause, delay) = (cause.map(tracing::field::display), step.delay);
+        if step.effect == Effect::GiveUp {
+            tracing::error!(%reason, cause, "disconnected, and the attempts are spent; ask for another with `bulkhead link reconnect`");
+        } else if self.flaps < FLAPS_LOGGED {
+            tracing::info!(%reason, cause, ?delay, "disconnected; dialling on");
+        } else if self.flaps == FLAPS_LOGGED {
+            tracing::info!(%reason, cause, ?delay, "disconnected again; no more of this is logged until it holds");
+        } else {
+            tracing::debug!(%reason, cause, ?delay, "disconnected; dialling on");
+        }
+    }
+
+    /// Lets it be known that the connection is down, the driver unless it knows that, for the same reason. That the attempts are
+    /// spent is news in any case.
+    async fn down(&mut self, reason: CloseReason, step: &Step) -> Result<(), MailboxGone> {
+        let gave_up = step.effect == Effect::GiveUp;
+        self.state.send_replace(match gave_up {
+            true => LinkState::Failed { reason },
+            false => LinkState::Reconnecting {
+                attempt: self.machine.attempts(),
+                until: self.options.clock.monotonic().after(step.delay),
+                reason,
+            },
+        });
+        if self.told_reason == Some(reason) && !gave_up {
+            return Ok(());
+        }
+        self.told_reason = Some(reason);
+        self.tell_closed(reason, true).await
+    }
+
+    /// The end for good.
+    pub(super) async fn finish(&self, reason: CloseReason) -> Result<(), MailboxGone> {
+        self.state.send_replace(LinkState::Disconnected(reason));
+        tracing::info!(%reason, "closed");
+        self.tell_closed(reason, false).await
+    }
+
+    async fn tell_closed(&self, reason: CloseReason, retrying: bool) -> Result<(), MailboxGone> {
+        let at = self.options.clock.monotonic();
+        let place = self
+            .mailbox
+            .reserve()
+            .await
+            .map_err(|_closed| MailboxGone)?;
+        let incarnation = self.desk.closed();
+        place.send(self.mail(incarnation, at, LinkEvent::Closed { reason, retrying }));
+        Ok(())
+    }
+
+    pub(super) fn mail(&self, incarnation: u64, at: MonotonicNs, event: LinkEvent) -> M {
+        M::from(LinkMail {
+            connection: self.options.id,
+            incarnation,
+            at,
+            event,
+            held: Held::default(),
+        })
+    }
+}
+
+/// The stream broke.
+pub(super) fn broken(cause: io::Error) -> End {
+    End::Lost(broken_reason(&cause), Some(explained(cause)))
+}
+
+impl From<Stopped> for End {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::AtEnd => End::Lost(CloseReason::ByPeer, None),
+            Stopped::Broken(cause) => broken(cause),
+            Stopped::MailboxGone => End::MailboxGone,
+        }
+    }
+}

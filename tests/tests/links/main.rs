@@ -1,0 +1,3 @@
+//! Links against a whole host and real peers: `docs/LINKS.md` says what they do.
+
+mod reconnection;
