@@ -21,8 +21,11 @@ Five or six digits count from 1 and begin with the table: 00001 or 000001 is a c
            D or E (one byte in each register, in its low or its high half): 40100.20L
 #ORDER     order of bytes: #ABCD (also written #LL), #BADC (#LB), #CDAB (#BL), #DCBA (#BB); for single registers
            #L as usual, #B with the bytes swapped
-The settings of a tag can say the same: { bit = 3 }, { length = 20, packing = \"L\" }, { order = \"CDAB\" }.
-The unit is the address of the device. A type such as int16[4] reads four values that follow each other.";
+#BCD       binary-coded decimal: four digits in a uint16, eight in a uint32, each in four bits; also 40001#BCD#CDAB
+The settings of a tag can say the same: { bit = 3 }, { length = 20, packing = \"L\" }, { order = \"CDAB\" }, { bcd = true }.
+The unit is the address of the device; with RTU framing 0 is all units at once, and can only be written.
+A type such as int16[4] is four values that follow each other; bool[n] is n coils or discrete inputs, or n bits of
+registers from .BIT upwards (40001 and 40001.0 are the same there).";
 
 /// One of the four tables of the Modbus data model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,6 +98,8 @@ pub struct Address {
     pub dot: Option<Dot>,
     /// `#ORDER`.
     pub order: Option<Order>,
+    /// `#BCD`.
+    pub bcd: bool,
 }
 
 /// What is wrong with an address.
@@ -127,7 +132,7 @@ pub enum AddressError {
     Unit(String),
     /// A suffix that is not understood.
     #[error(
-        "{0:?} is no suffix; write .BIT, .LENGTH with H, L, D or E, or #ABCD, #BADC, #CDAB, #DCBA"
+        "{0:?} is no suffix; write .BIT, .LENGTH with H, L, D or E, or #ABCD, #BADC, #CDAB, #DCBA, #BCD"
     )]
     Suffix(String),
     /// The same kind of suffix twice.
@@ -149,6 +154,7 @@ impl Address {
             offset,
             dot: None,
             order: None,
+            bcd: false,
         };
         while let Some(mark) = rest.chars().next() {
             let body = &rest[1..];
@@ -160,6 +166,8 @@ impl Address {
                     .dot
                     .replace(parse_dot(suffix).ok_or_else(unknown)?)
                     .is_some()
+            } else if suffix == "BCD" {
+                std::mem::replace(&mut address.bcd, true)
             } else {
                 address
                     .order
@@ -261,6 +269,7 @@ mod tests {
             offset,
             dot: None,
             order: None,
+            bcd: false,
         }
     }
 
@@ -332,6 +341,21 @@ mod tests {
                     ..dotted(Table::Holding, 9, 3, None)
                 },
             ),
+            (
+                "40010#BCD",
+                Address {
+                    bcd: true,
+                    ..plain(Table::Holding, 9)
+                },
+            ),
+            (
+                "40010#CDAB#BCD",
+                Address {
+                    bcd: true,
+                    order: Some(Order::Cdab),
+                    ..plain(Table::Holding, 9)
+                },
+            ),
         ] {
             assert_eq!(Address::parse(text), Ok(expected), "{text}");
         }
@@ -367,6 +391,7 @@ mod tests {
             ("40001#ä", "is no suffix"),
             ("40001.1.2", "two suffixes"),
             ("40001#LL#BB", "two suffixes"),
+            ("40001#BCD#BCD", "two suffixes"),
         ] {
             let error = Address::parse(text).expect_err(text).to_string();
             assert!(error.contains(part), "{text}: {error}");

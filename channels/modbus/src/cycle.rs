@@ -1,5 +1,7 @@
 //! One cycle: every tag of a schedule is read once, and gets one sample.
 //!
+//! Where units call in each has its line, and lines know nothing of each other: their cycles run at once, each as told here.
+//!
 //! # Who goes first
 //!
 //! Units that answered last time go first, those that are known to be silent last. A unit that does not answer loses its turn: the
@@ -21,7 +23,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bulkhead_sdk::{Context, DeviceId, Instant, PollReport, Priority, Quality, Sample};
+use bulkhead_sdk::{
+    Context, DeviceId, Instant, PollReport, Priority, Quality, Sample, TagId, join_all,
+};
 
 use crate::exception::Exception;
 use crate::failure::Failure;
@@ -36,12 +40,12 @@ const MOST_HALVINGS: u32 = 24;
 /// How long a unit that says it is busy is left alone.
 pub const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a cycle works with.
+/// What a cycle works with, and what it has come to.
 pub struct Cycle<'a, D> {
     /// The host.
     pub context: &'a Context,
-    /// The way to the units.
-    pub line: &'a Line,
+    /// The ways to the units.
+    pub lines: &'a [Line],
     /// The units and tags.
     pub site: &'a Site,
     /// Before or after others that wait for the line.
@@ -49,11 +53,17 @@ pub struct Cycle<'a, D> {
     /// Nobody waits for the rest after this moment.
     pub until: Option<Instant>,
     /// Takes the samples of each block as they come.
-    pub deliver: D,
+    pub deliver: &'a D,
     halvings: u32,
     /// The connection is down: nothing more can be had in this cycle.
     down: Option<Failure>,
     report: PollReport,
+}
+
+impl<D> Clone for Cycle<'_, D> {
+    fn clone(&self) -> Self {
+        Self { ..*self }
+    }
 }
 
 /// One unit's turn, or what is left of it.
@@ -94,18 +104,18 @@ enum Interrupted {
     Lost(Failure),
 }
 
-impl<'a, D: FnMut(Vec<Sample>)> Cycle<'a, D> {
+impl<'a, D: Fn(Vec<Sample>)> Cycle<'a, D> {
     /// A cycle that has not begun.
     pub fn new(
         context: &'a Context,
-        line: &'a Line,
+        lines: &'a [Line],
         site: &'a Site,
         priority: Priority,
-        deliver: D,
+        deliver: &'a D,
     ) -> Self {
         Self {
             context,
-            line,
+            lines,
             site,
             priority,
             until: None,
@@ -117,10 +127,25 @@ impl<'a, D: FnMut(Vec<Sample>)> Cycle<'a, D> {
     }
 
     /// Reads everything but the units in `skip`. Each tag is delivered once.
-    pub async fn run(mut self, schedule: &mut Schedule, skip: &[DeviceId]) -> PollReport {
-        let mut visits = self.visits(schedule, skip);
+    pub async fn run(self, schedule: &mut Schedule, skip: &[DeviceId]) -> PollReport {
+        if schedule.has_one_line() {
+            return self.run_line(&mut schedule.rounds, skip).await;
+        }
+        let cycles = schedule
+            .lines()
+            .map(|rounds| self.clone().run_line(rounds, skip));
+        let mut report = PollReport::default();
+        for of_line in join_all(cycles).await {
+            report.add(of_line);
+        }
+        report
+    }
+
+    /// Reads what is reached over one line.
+    async fn run_line(mut self, rounds: &mut [Round], skip: &[DeviceId]) -> PollReport {
+        let mut visits = self.visits(rounds, skip);
         while let Some(mut visit) = visits.pop_front() {
-            let round = &mut schedule.rounds[visit.round];
+            let round = &mut rounds[visit.round];
             let unit = &self.site.units[round.unit];
             if let Some(failure) = self.down {
                 self.give_up(&visit, round, failure.quality());
@@ -144,21 +169,17 @@ impl<'a, D: FnMut(Vec<Sample>)> Cycle<'a, D> {
                 Err(Interrupted::Lost(failure)) => self.give_up(&visit, round, failure.quality()),
             }
         }
-        for area in schedule
-            .rounds
-            .iter_mut()
-            .flat_map(|round| &mut round.areas)
-        {
+        for area in rounds.iter_mut().flat_map(|round| &mut round.areas) {
             area.layout.replan();
         }
         self.report
     }
 
     /// Who is asked for what, in the order in which they are asked. What is not asked for is delivered right away.
-    fn visits(&mut self, schedule: &mut Schedule, skip: &[DeviceId]) -> VecDeque<Visit> {
-        let mut visits = VecDeque::with_capacity(schedule.rounds.len());
+    fn visits(&mut self, rounds: &mut [Round], skip: &[DeviceId]) -> VecDeque<Visit> {
+        let mut visits = VecDeque::with_capacity(rounds.len());
         let mut last = Vec::new();
-        for (index, round) in schedule.rounds.iter_mut().enumerate() {
+        for (index, round) in rounds.iter_mut().enumerate() {
             let unit = &self.site.units[round.unit];
             if skip.contains(&unit.device) {
                 continue;
@@ -250,11 +271,16 @@ impl<'a, D: FnMut(Vec<Sample>)> Cycle<'a, D> {
     }
 
     /// One request. A unit that answers, if only to refuse, is alive.
-    async fn read(&mut self, area: &Area, job: Job, unit: &Unit) -> Result<Vec<Sample>, Failure> {
+    async fn read(
+        &mut self,
+        area: &mut Area,
+        job: Job,
+        unit: &Unit,
+    ) -> Result<Vec<Sample>, Failure> {
         if self.until.is_some_and(|until| self.context.now() >= until) {
             return Err(Failure::Overdue);
         }
-        let mut exchange = self.line.exchange(self.priority).await;
+        let mut exchange = self.lines[unit.line].exchange(self.priority).await;
         let outcome = exchange
             .ask(unit.number, unit.timeout, area.ask(job.block))
             .await;
@@ -263,7 +289,10 @@ impl<'a, D: FnMut(Vec<Sample>)> Cycle<'a, D> {
             Ok(reply) => {
                 self.report.answered(reply.round_trip);
                 unit.answered(self.context);
-                Ok(area.samples(job.block, reply.data()))
+                Ok(area.samples(job.block, reply.data(), |tag, unreadable| {
+                    self.context
+                        .warn(format!("{}: {unreadable}", self.name(tag)));
+                }))
             }
             Err(failure) => {
                 self.report.failed();
@@ -271,7 +300,7 @@ impl<'a, D: FnMut(Vec<Sample>)> Cycle<'a, D> {
                     Failure::Exception(exception) if !exception.unit_is_away() => {
                         unit.answered(self.context)
                     }
-                    Failure::NotConnected(_) => self.down = Some(failure),
+                    Failure::NotConnected(_) | Failure::NobodyCalled => self.down = Some(failure),
                     _ => {}
                 }
                 Err(failure)
@@ -300,7 +329,7 @@ impl<'a, D: FnMut(Vec<Sample>)> Cycle<'a, D> {
             Origin::TriedAgain => {
                 self.context.info(format!(
                     "{} can be read again",
-                    self.name(area, job.block.first)
+                    self.name(area.tag(job.block.first))
                 ));
                 area.layout.forget();
             }
@@ -336,7 +365,7 @@ impl<'a, D: FnMut(Vec<Sample>)> Cycle<'a, D> {
             Some(_) => {}
             None => {
                 if area.layout.refused(first, exception) {
-                    let name = self.name(area, first);
+                    let name = self.name(area.tag(first));
                     self.context.warn(format!(
                         "{name} cannot be read: {}; check its address",
                         exception.message()
@@ -353,12 +382,8 @@ impl<'a, D: FnMut(Vec<Sample>)> Cycle<'a, D> {
         (self.deliver)(visit.jobs.iter().flat_map(bad).collect());
     }
 
-    fn name(&self, area: &Area, span: usize) -> String {
-        let name = self
-            .site
-            .tags
-            .get(&area.tag(span))
-            .map_or("?", |place| place.name.as_str());
-        format!("tag {name}")
+    fn name(&self, tag: TagId) -> String {
+        let place = self.site.tags.get(&tag);
+        format!("tag {}", place.map_or("?", |place| place.name.as_str()))
     }
 }

@@ -2,20 +2,22 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bulkhead_sdk::{
-    Capabilities, Command, Config, Context, Driver, Error, Faults, GroupId, Info, LinkWish, Poll,
-    PollReport, Priority, Quality, Read, Sample, Start, TagId, Value, Write,
+    Capabilities, Command, Config, Context, Driver, Error, Faults, GroupId, Info, LinkWish,
+    Listener, Poll, PollReport, Priority, Quality, Read, Sample, Start, TagId, Value, Write,
 };
 
 use crate::address;
+use crate::calling;
 use crate::cycle::Cycle;
 use crate::framing::Framing;
 use crate::identify;
 use crate::line::{Line, Way};
 use crate::schedule::Schedule;
-use crate::settings::{ChannelSettings, DeviceSettings, TagSettings, WriteFunction};
+use crate::settings::{Callers, ChannelSettings, DeviceSettings, TagSettings, WriteFunction};
 use crate::site::Site;
 use crate::write;
 
@@ -26,11 +28,23 @@ pub const LINK: &str = "plc";
 #[derive(Debug)]
 pub struct Modbus {
     context: Context,
-    line: Line,
-    site: Site,
+    plant: Rc<Plant>,
+    /// Where the units call in.
+    listener: Option<Listener>,
     /// Taken out while its group is polled, which happens once at a time.
     schedules: BTreeMap<GroupId, RefCell<Option<Schedule>>>,
     write_function: WriteFunction,
+}
+
+/// The units, and the ways to them.
+#[derive(Debug)]
+pub struct Plant {
+    /// What the operator says of them.
+    pub site: Site,
+    /// One, or one for each unit or group of units that calls in.
+    pub lines: Vec<Line>,
+    /// How it is found out who calls.
+    pub callers: Callers,
 }
 
 impl Driver for Modbus {
@@ -65,26 +79,40 @@ impl Driver for Modbus {
         let link = config
             .link(LINK)
             .expect("the SDK refuses a configuration without it");
-        let pause = Duration::from_millis(config.settings.pause_ms.into());
+        let settings = &config.settings;
+        let framing = Framing::new(settings, link.kind());
+        let pause = Duration::from_millis(settings.pause_ms.into());
+        let line = |way| Line::new(context.clone(), way, framing, pause);
+        let (listener, lines) = if link.listens() {
+            let called = || line(Way::CalledIn(RefCell::default()));
+            let lines = std::iter::repeat_with(called).take(site.lines);
+            (Some(link.listen()), lines.collect())
+        } else {
+            (None, vec![line(Way::Dialled(link.open()))])
+        };
         Ok(Self {
-            line: Line::new(
-                context.clone(),
-                Way::Dialled(link.open()),
-                Framing::new(&config.settings, link.kind()),
-                pause,
-            ),
             context,
-            site,
+            plant: Rc::new(Plant {
+                site,
+                lines,
+                callers: settings.callers,
+            }),
+            listener,
             schedules: schedules
                 .into_iter()
                 .map(|(id, schedule)| (id, RefCell::new(Some(schedule))))
                 .collect(),
-            write_function: config.settings.write_function,
+            write_function: settings.write_function,
         })
     }
 
     async fn start(&self, _start: Start) -> Result<(), Error> {
-        self.line.begin_anew();
+        for line in &self.plant.lines {
+            line.begin_anew();
+        }
+        if let Some(listener) = &self.listener {
+            calling::listen(&self.context, listener, &self.plant).await;
+        }
         Ok(())
     }
 
@@ -97,31 +125,27 @@ impl Driver for Modbus {
             .take()
             .ok_or_else(|| Error::new("the group is being polled already"))?;
         let publish = |samples| self.context.publish(samples);
-        let cycle = Cycle::new(
-            &self.context,
-            &self.line,
-            &self.site,
-            Priority::Poll,
-            publish,
-        );
+        let Plant { site, lines, .. } = &*self.plant;
+        let cycle = Cycle::new(&self.context, lines, site, Priority::Poll, &publish);
         let report = cycle.run(&mut schedule, &poll.skip).await;
         slot.replace(Some(schedule));
         Ok(report)
     }
 
     async fn read(&self, read: Read) -> Result<Vec<Sample>, Error> {
+        let Plant { site, lines, .. } = &*self.plant;
         for tag in &read.tags {
-            self.site.place(*tag)?;
+            site.place(*tag)?;
         }
-        let mut found: BTreeMap<TagId, Sample> = BTreeMap::new();
+        let found: RefCell<BTreeMap<TagId, Sample>> = RefCell::default();
         let keep = |samples: Vec<Sample>| {
-            found.extend(samples.into_iter().map(|sample| (sample.tag, sample)))
+            let by_tag = samples.into_iter().map(|sample| (sample.tag, sample));
+            found.borrow_mut().extend(by_tag);
         };
-        let mut cycle = Cycle::new(&self.context, &self.line, &self.site, Priority::Write, keep);
+        let mut cycle = Cycle::new(&self.context, lines, site, Priority::Write, &keep);
         cycle.until = Some(read.deadline);
-        cycle
-            .run(&mut Schedule::new(&self.site, &read.tags), &[])
-            .await;
+        cycle.run(&mut Schedule::new(site, &read.tags), &[]).await;
+        let mut found = found.take();
         let missing = |tag| Sample {
             tag,
             value: None,
@@ -136,20 +160,15 @@ impl Driver for Modbus {
     }
 
     async fn write(&self, write: Write) -> Result<Option<Value>, Error> {
-        write::write(
-            &self.context,
-            &self.line,
-            &self.site,
-            self.write_function,
-            write,
-        )
-        .await
+        let Plant { site, lines, .. } = &*self.plant;
+        write::write(&self.context, lines, site, self.write_function, write).await
     }
 
     async fn command(&self, command: Command) -> Result<Vec<u8>, Error> {
         match command.name.as_str() {
             identify::COMMAND => {
-                identify::identify(&self.context, &self.line, &self.site, &command).await
+                let Plant { site, lines, .. } = &*self.plant;
+                identify::identify(&self.context, lines, site, &command).await
             }
             other => Err(Error::not_supported(other)),
         }

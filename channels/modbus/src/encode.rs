@@ -35,13 +35,17 @@ pub enum Encoded {
     Bits(Vec<bool>),
     /// For registers: two bytes for each.
     Registers(Vec<u8>),
-    /// One bit of a register, whose other bits must be read first.
-    RegisterBit {
-        /// The bit within the register as it is on the wire, high byte first.
-        mask: u16,
-        /// What it shall be.
-        on: bool,
-    },
+    /// Some bits of registers that follow each other, whose other bits stay as they are.
+    Masked(Vec<Masked>),
+}
+
+/// What becomes of one register, as it is on the wire, high byte first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Masked {
+    /// The bits that are written.
+    pub mask: u16,
+    /// What they shall be; 0 outside the mask.
+    pub bits: u16,
 }
 
 impl Codec {
@@ -51,7 +55,12 @@ impl Codec {
             (Self::Bit, Value::Boolean(on)) => Ok(Encoded::Bits(vec![*on])),
             (Self::RegisterBit { bit, order }, Value::Boolean(on)) => {
                 let mask = order.u16((1u16 << bit).to_be_bytes());
-                Ok(Encoded::RegisterBit { mask, on: *on })
+                let bits = if *on { mask } else { 0 };
+                Ok(Encoded::Masked(vec![Masked { mask, bits }]))
+            }
+            (Self::RegisterBits { bit, count, order }, Value::Booleans(bits)) => {
+                exactly(bits.len(), count)?;
+                Ok(masked(usize::from(bit), bits, order))
             }
             (Self::Bits(count), Value::Booleans(bits)) => {
                 exactly(bits.len(), count)?;
@@ -88,7 +97,9 @@ impl Codec {
                 Ok(Encoded::Registers(pack(bytes, packing)))
             }
             (Self::Bit | Self::RegisterBit { .. }, _) => Err(EncodeError::Type("true or false")),
-            (Self::Bits(_), _) => Err(EncodeError::Type("an array of true and false")),
+            (Self::Bits(_) | Self::RegisterBits { .. }, _) => {
+                Err(EncodeError::Type("an array of true and false"))
+            }
             (Self::Text { .. }, _) => Err(EncodeError::Type("a string")),
             (Self::Bytes { .. }, _) => Err(EncodeError::Type("bytes")),
         }
@@ -149,8 +160,12 @@ fn put(
             .map_err(|_| range())?
             .cast_unsigned()),
         Number::Uint16 => two(u16::try_from(whole()?).map_err(|_| range())?),
-        Number::Int32 | Number::Uint32 | Number::Float32 => {
+        Number::Bcd16 => two(digits(whole()?, 4)
+            .and_then(|bits| u16::try_from(bits).ok())
+            .ok_or_else(range)?),
+        Number::Int32 | Number::Uint32 | Number::Float32 | Number::Bcd32 => {
             let bits = match number {
+                Number::Bcd32 => digits(whole()?, 8).ok_or_else(range)?,
                 Number::Int32 => i32::try_from(whole()?)
                     .map_err(|_| range())?
                     .cast_unsigned(),
@@ -179,6 +194,35 @@ fn put(
     Ok(())
 }
 
+/// A number as so many decimal digits, each in its half-byte.
+fn digits(whole: i128, count: u32) -> Option<u32> {
+    let mut rest = u32::try_from(whole).ok()?;
+    let mut bits = 0;
+    for place in 0..count {
+        bits |= (rest % 10) << (4 * place);
+        rest /= 10;
+    }
+    (rest == 0).then_some(bits)
+}
+
+/// Bits from `first` upwards, as what becomes of each register.
+fn masked(first: usize, bits: &[bool], order: Order) -> Encoded {
+    let mut registers = vec![Masked { mask: 0, bits: 0 }; (first + bits.len()).div_ceil(16)];
+    for (at, on) in (first..).zip(bits) {
+        let bit = order.u16((1u16 << (at % 16)).to_be_bytes());
+        let register = &mut registers[at / 16];
+        register.mask |= bit;
+        register.bits |= if *on { bit } else { 0 };
+    }
+    if registers.iter().all(|register| register.mask == u16::MAX) {
+        let bytes = registers
+            .iter()
+            .flat_map(|register| register.bits.to_be_bytes());
+        return Encoded::Registers(bytes.collect());
+    }
+    Encoded::Masked(registers)
+}
+
 fn exactly(got: usize, right: u16) -> Result<(), EncodeError> {
     if got == usize::from(right) {
         Ok(())
@@ -201,10 +245,10 @@ fn pack(bytes: &[u8], packing: Packing) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_sdk::Quality;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::value::Unreadable;
 
     const ORDERS: [Order; 4] = [Order::Abcd, Order::Badc, Order::Cdab, Order::Dcba];
 
@@ -243,7 +287,7 @@ mod tests {
     fn any_codec() -> impl Strategy<Value = Codec> {
         use Number::*;
         let number = prop::sample::select(vec![
-            Int16, Uint16, Int32, Uint32, Int64, Uint64, Float32, Float64,
+            Int16, Uint16, Int32, Uint32, Int64, Uint64, Float32, Float64, Bcd16, Bcd32,
         ]);
         let order = prop::sample::select(ORDERS.to_vec());
         let packing = prop::sample::select(vec![Packing::H, Packing::L, Packing::D, Packing::E]);
@@ -251,6 +295,8 @@ mod tests {
             Just(Codec::Bit),
             (1u16..50).prop_map(Codec::Bits),
             (0u8..16, order.clone()).prop_map(|(bit, order)| Codec::RegisterBit { bit, order }),
+            (0u8..16, 1u16..70, order.clone())
+                .prop_map(|(bit, count, order)| Codec::RegisterBits { bit, count, order }),
             (number.clone(), order.clone())
                 .prop_map(|(number, order)| Codec::Number(number, order)),
             (number, order, 1u16..20)
@@ -271,11 +317,11 @@ mod tests {
                     Ok(Encoded::Bits(bits)) => bits.chunks(8)
                         .map(|eight| eight.iter().enumerate().fold(0, |byte, (at, on)| byte | (u8::from(*on) << at)))
                         .collect(),
-                    Ok(Encoded::RegisterBit { mask, on }) => (if on { mask } else { 0 }).to_be_bytes().to_vec(),
+                    Ok(Encoded::Masked(registers)) => registers.iter().flat_map(|register| register.bits.to_be_bytes()).collect(),
                     Err(error) => return Err(TestCaseError::fail(format!("{value:?}: {error}"))),
                 };
                 let again = codec.decode(&wire, 0);
-                prop_assert_eq!(format!("{again:?}"), format!("{:?}", Ok::<_, Quality>(value)), "NaN is not equal to itself");
+                prop_assert_eq!(format!("{again:?}"), format!("{:?}", Ok::<_, Unreadable>(value)), "NaN is not equal to itself");
             }
         }
     }

@@ -7,6 +7,8 @@ use bulkhead_sdk::Quality;
 pub struct Exception(pub u8);
 
 impl Exception {
+    /// The unit does not have this function; it has done nothing.
+    pub const NO_FUNCTION: Self = Self(1);
     /// The unit has no time; it has done nothing.
     pub const BUSY: Self = Self(6);
 

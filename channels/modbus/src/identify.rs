@@ -49,7 +49,7 @@ struct Identity {
 /// Asks a unit what it is.
 pub async fn identify(
     context: &Context,
-    line: &Line,
+    lines: &[Line],
     site: &Site,
     command: &Command,
 ) -> Result<Vec<u8>, Error> {
@@ -73,7 +73,7 @@ pub async fn identify(
     let mut found = BTreeMap::new();
     let mut object = 0;
     for _ in 0..MOST_ANSWERS {
-        let mut exchange = line.exchange(Priority::Write).await;
+        let mut exchange = lines[unit.line].exchange(Priority::Write).await;
         if context.now() >= command.deadline {
             return Err(Failure::Overdue.into());
         }

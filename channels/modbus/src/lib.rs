@@ -14,6 +14,7 @@
 //! | `plan`, `layout` | which requests read a set of tags, and what a unit was found to lack |
 //! | `settings`, `site`, `schedule`, `unit` | the configuration, checked and laid out |
 //! | `line`, `wire`, `failure` | one request and its answer, over a connection that may break |
+//! | `calling` | units that call in, and who they are |
 //! | `cycle`, `write`, `identify` | reading a group or some tags; writing one; asking a unit what it is |
 //! | `driver` | the trait that the SDK calls |
 //!
@@ -24,6 +25,7 @@
 //! allows.* And *what is wrong with one tag or unit costs the others as little as can be*: `cycle` says how little.
 
 pub mod address;
+pub mod calling;
 pub mod cycle;
 pub mod driver;
 pub mod encode;

@@ -109,6 +109,19 @@ impl Line {
         }
     }
 
+    /// From now on these units are reached over this caller, and over no other before it.
+    pub fn take(&self, caller: Connection) {
+        if let Way::CalledIn(now) = &self.way {
+            now.replace(Some(caller));
+        }
+    }
+
+    /// Whether there is a stream right now.
+    pub fn is_up(&self) -> bool {
+        self.connection()
+            .is_ok_and(|connection| connection.is_open())
+    }
+
     fn connection(&self) -> Result<Connection, Failure> {
         match &self.way {
             Way::Dialled(connection) => Ok(connection.clone()),

@@ -97,6 +97,17 @@ fn kind(scalar: Scalar) -> Result<Kind, String> {
 
 fn codec(address: &Address, kind: Kind, wish: Wish<'_>, faults: &mut Faults) -> Option<Codec> {
     let mut suffixes = Suffixes::gather(address, wish.settings, faults)?;
+    let bcd = std::mem::take(&mut suffixes.bcd);
+    let kind = match kind {
+        _ if !bcd => kind,
+        Kind::Number(Number::Uint16) => Kind::Number(Number::Bcd16),
+        Kind::Number(Number::Uint32) => Kind::Number(Number::Bcd32),
+        _ => {
+            let message = "binary-coded decimal is without a sign, and of four or eight digits; use uint16 or uint32";
+            faults.push(("type", message.to_owned()));
+            return None;
+        }
+    };
     let codec = if address.table.is_bits() {
         bit_codec(address.table, kind, wish)
     } else {
@@ -138,10 +149,20 @@ fn register_codec(
     let fault = |at, message: &str| Err((at, message.to_owned()));
     let length = wish.data_type.length;
     match kind {
-        Kind::Bool if length.is_some() => fault(
-            "type",
-            "an array of bits lies in coils or discrete inputs; give each bit of a register its own tag",
-        ),
+        Kind::Bool if length.is_some() => {
+            let order = suffixes.order.take().unwrap_or(wish.order);
+            match suffixes.bit().map_or(Ok(0), u8::try_from) {
+                Ok(bit) if bit < 16 && suffixes.packing.is_none() => Ok(Codec::RegisterBits {
+                    bit,
+                    count: elements(length.unwrap_or_default()),
+                    order,
+                }),
+                _ => fault(
+                    "address",
+                    "bits of registers begin with one of .0 (lowest) to .15 of the first, as in 40001.3",
+                ),
+            }
+        }
         Kind::Bool => {
             let order = suffixes.order.take().unwrap_or(wish.order);
             match suffixes.bit().map(u8::try_from) {
@@ -191,6 +212,7 @@ struct Suffixes {
     /// A bit or a length, as the type decides.
     dot: Option<u16>,
     packing: Option<Packing>,
+    bcd: bool,
 }
 
 impl Suffixes {
@@ -227,6 +249,7 @@ impl Suffixes {
             length: settings.length,
             dot: address.dot.map(|dot| dot.number),
             packing: packing.or(settings.packing),
+            bcd: address.bcd || settings.bcd,
         })
     }
 
@@ -408,6 +431,54 @@ mod tests {
                 ),
             ),
             (
+                "40001#BCD",
+                "uint16",
+                point(Table::Holding, 0, 1, Codec::Number(Number::Bcd16, Abcd)),
+            ),
+            (
+                "30001#BCD#CDAB",
+                "uint32",
+                point(Table::Input, 0, 2, Codec::Number(Number::Bcd32, Cdab)),
+            ),
+            (
+                "40001#BCD",
+                "uint16[10]",
+                point(
+                    Table::Holding,
+                    0,
+                    10,
+                    Codec::Numbers(Number::Bcd16, Abcd, 10),
+                ),
+            ),
+            (
+                "40001.14",
+                "bool[3]",
+                point(
+                    Table::Holding,
+                    0,
+                    2,
+                    Codec::RegisterBits {
+                        bit: 14,
+                        count: 3,
+                        order: Abcd,
+                    },
+                ),
+            ),
+            (
+                "30001#B",
+                "bool[16]",
+                point(
+                    Table::Input,
+                    0,
+                    1,
+                    Codec::RegisterBits {
+                        bit: 0,
+                        count: 16,
+                        order: Dcba,
+                    },
+                ),
+            ),
+            (
                 "40001.5",
                 "string",
                 point(
@@ -486,7 +557,14 @@ mod tests {
             ("40001", "bool", "needs its bit"),
             ("40001.16", "bool", "needs its bit"),
             ("40001.3L", "bool", "needs its bit"),
-            ("40001", "bool[3]", "its own tag"),
+            ("40001.16", "bool[3]", "begin with one of .0"),
+            ("40001.3L", "bool[3]", "begin with one of .0"),
+            ("40001", "bool[2001]", "takes 126 registers"),
+            ("40001#BCD", "int16", "without a sign"),
+            ("40001#BCD", "uint64", "four or eight digits"),
+            ("40001#BCD", "float32", "use uint16 or uint32"),
+            ("40001.4#BCD", "string", "use uint16 or uint32"),
+            ("00001#BCD", "bool", "use uint16 or uint32"),
             ("40001.3", "int16", "has no suffix after the dot"),
             ("40001", "string", "needs its length"),
             ("40001.0", "string", "needs its length"),
@@ -516,6 +594,11 @@ mod tests {
             length,
             bit,
             packing,
+            bcd: false,
+        };
+        let bcd = TagSettings {
+            bcd: true,
+            ..TagSettings::default()
         };
         for (address, data_type, tag_settings, same) in [
             (
@@ -548,6 +631,7 @@ mod tests {
                 settings(None, None, None, Some(Packing::E)),
                 "40001.8E",
             ),
+            ("40001", "uint32[3]", bcd, "40001#BCD"),
         ] {
             assert_eq!(
                 check_with(address, data_type, false, &tag_settings, &channel),

@@ -1,6 +1,6 @@
 //! The requests of a group, made once when the configuration comes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bulkhead_sdk::{Quality, Sample, TagId};
 
@@ -9,12 +9,12 @@ use crate::layout::Layout;
 use crate::pdu::Ask;
 use crate::plan::Block;
 use crate::site::Site;
-use crate::value::Codec;
+use crate::value::{Codec, Unreadable};
 
 /// What a cycle asks for, by unit.
 #[derive(Debug)]
 pub struct Schedule {
-    /// One for each unit that has a tag here.
+    /// One for each unit that has a tag here; those of one line follow each other.
     pub rounds: Vec<Round>,
 }
 
@@ -23,6 +23,8 @@ pub struct Schedule {
 pub struct Round {
     /// An index into the units of the site.
     pub unit: usize,
+    /// Its line.
+    pub line: usize,
     /// One for each table that has a tag here.
     pub areas: Vec<Area>,
 }
@@ -33,6 +35,8 @@ pub struct Area {
     table: Table,
     /// Sorted as the spans of the layout are.
     slots: Vec<Slot>,
+    /// Which of them held no value of their type when they were last read.
+    unreadable: BTreeSet<usize>,
     /// The requests, and what was learnt about them.
     pub layout: Layout,
 }
@@ -59,17 +63,31 @@ impl Schedule {
                     .push(*tag);
             }
         }
-        let rounds = sorted
+        let mut rounds: Vec<Round> = sorted
             .into_iter()
             .map(|(unit, tables)| Round {
                 unit,
+                line: site.units[unit].line,
                 areas: tables
                     .into_iter()
                     .map(|(table, tags)| Area::new(site, table, tags))
                     .collect(),
             })
             .collect();
+        rounds.sort_by_key(|round| round.line);
         Self { rounds }
+    }
+
+    /// Whether all its units are reached over the same line, if there are any.
+    pub fn has_one_line(&self) -> bool {
+        let first = self.rounds.first().map(|round| round.line);
+        first == self.rounds.last().map(|round| round.line)
+    }
+
+    /// The rounds of each line.
+    pub fn lines(&mut self) -> impl Iterator<Item = &mut [Round]> {
+        self.rounds
+            .chunk_by_mut(|round, next| round.line == next.line)
     }
 }
 
@@ -95,6 +113,7 @@ impl Area {
         Self {
             table,
             slots,
+            unreadable: BTreeSet::new(),
             layout: Layout::new(points().map(|(_, point)| point.span).collect(), limits),
         }
     }
@@ -113,27 +132,40 @@ impl Area {
         self.slots[index].tag
     }
 
-    /// The samples that the answer to a block gives.
-    pub fn samples(&self, block: Block, data: &[u8]) -> Vec<Sample> {
-        let slots = &self.slots[block.first..block.first + block.spans];
-        slots
-            .iter()
-            .map(|slot| {
-                let (value, quality) = match slot
-                    .codec
-                    .decode(data, usize::from(slot.start - block.start))
-                {
-                    Ok(value) => (Some(value), Quality::Good),
-                    Err(quality) => (None, quality),
-                };
-                Sample {
-                    tag: slot.tag,
-                    value,
-                    quality,
-                    source_time_ns: None,
+    /// The samples that the answer to a block gives. `tell` is called for a tag whose bytes are no value of its type, and were
+    /// when it was last read.
+    pub fn samples(
+        &mut self,
+        block: Block,
+        data: &[u8],
+        mut tell: impl FnMut(TagId, Unreadable),
+    ) -> Vec<Sample> {
+        let mut samples = Vec::with_capacity(block.spans);
+        for index in block.first..block.first + block.spans {
+            let slot = &self.slots[index];
+            let offset = usize::from(slot.start - block.start);
+            let (value, quality) = match slot.codec.decode(data, offset) {
+                Ok(value) => {
+                    if !self.unreadable.is_empty() {
+                        self.unreadable.remove(&index);
+                    }
+                    (Some(value), Quality::Good)
                 }
-            })
-            .collect()
+                Err(unreadable) => {
+                    if self.unreadable.insert(index) {
+                        tell(slot.tag, unreadable);
+                    }
+                    (None, unreadable.quality())
+                }
+            };
+            samples.push(Sample {
+                tag: slot.tag,
+                value,
+                quality,
+                source_time_ns: None,
+            });
+        }
+        samples
     }
 
     /// The samples of spans that could not be read.

@@ -53,6 +53,37 @@ pub struct ChannelSettings {
     pub order: Order,
     /// How a single coil or register is written.
     pub write_function: WriteFunction,
+    /// Whether single bits of a register are written with function 22, which leaves the others to the unit.
+    pub mask_write: MaskWrite,
+    /// Registers that are to be read back after a write are written and read with function 23, in one exchange. A unit
+    /// that does not have it is asked with two.
+    pub write_and_read: bool,
+    /// On a link on which units call in: how it is found out who calls.
+    pub callers: Callers,
+}
+
+/// Whether single bits of a register are written with function 22.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MaskWrite {
+    /// Where the unit has it; else the register is read, changed and written back.
+    Auto,
+    /// Always.
+    Always,
+    /// Never: the register is read, changed and written back. A change that the unit or another client makes meanwhile is lost.
+    Never,
+}
+
+/// How it is found out who calls in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Callers {
+    /// Not at all: whoever called last leads to all units, as a gateway does.
+    Any,
+    /// The caller is asked for each unit in turn, and is the first that answers. Each unit calls in by itself.
+    Unit,
+    /// By the first bytes that it sends, its `greeting`, as cellular modems do. Devices of one greeting are behind one caller.
+    Greeting,
 }
 
 /// How a single coil or register is written.
@@ -77,6 +108,13 @@ pub struct DeviceSettings {
     pub retries: Option<u8>,
     /// The order of bytes of values.
     pub order: Option<Order>,
+    /// Whether single bits of a register are written with function 22.
+    pub mask_write: Option<MaskWrite>,
+    /// Registers that are to be read back after a write are written and read with function 23.
+    pub write_and_read: Option<bool>,
+    /// Where units call in and `callers` is `greeting`: all that the caller sends of itself when it has called in, as text, or in
+    /// hexadecimal after `hex:`. At most 256 bytes.
+    pub greeting: Option<String>,
 }
 
 /// The settings of a tag: what its address can say as well.
@@ -92,6 +130,8 @@ pub struct TagSettings {
     pub bit: Option<u16>,
     /// How a string or bytes lie in their registers.
     pub packing: Option<Packing>,
+    /// A uint16 of four decimal digits, or a uint32 of eight, each in four bits.
+    pub bcd: bool,
 }
 
 impl Default for ChannelSettings {
@@ -111,6 +151,9 @@ impl Default for ChannelSettings {
             echo: false,
             order: Order::Abcd,
             write_function: WriteFunction::Single,
+            mask_write: MaskWrite::Auto,
+            write_and_read: false,
+            callers: Callers::Any,
         }
     }
 }
@@ -171,7 +214,36 @@ impl DeviceSettings {
         if let Some(retries) = self.retries {
             check(&mut faults, "retries", retries.into(), 0, 10);
         }
+        if self.greeting.is_some() && self.greeting().is_none() {
+            let message =
+                "a greeting has 1 to 256 bytes: text, or pairs of hexadecimal digits after `hex:`";
+            faults.push(("greeting", message.to_owned()));
+        }
         faults
+    }
+
+    /// The bytes of the greeting, if it has any that are in order.
+    pub fn greeting(&self) -> Option<Vec<u8>> {
+        let text = self.greeting.as_deref()?;
+        let bytes = match text.strip_prefix("hex:") {
+            None => text.as_bytes().to_vec(),
+            Some(digits) => {
+                let digits: Option<Vec<u8>> = digits
+                    .chars()
+                    .map(|digit| {
+                        digit
+                            .to_digit(16)
+                            .and_then(|digit| u8::try_from(digit).ok())
+                    })
+                    .collect();
+                let (pairs, rest) = digits.as_deref()?.as_chunks::<2>();
+                if !rest.is_empty() {
+                    return None;
+                }
+                pairs.iter().map(|[high, low]| high << 4 | low).collect()
+            }
+        };
+        (1..=256).contains(&bytes.len()).then_some(bytes)
     }
 }
 

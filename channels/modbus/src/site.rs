@@ -1,7 +1,6 @@
 //! The configuration, checked and laid out for polling.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bulkhead_sdk::{Config, Device, DeviceId, Error, Fault, Faults, GroupId, Quality, Tag, TagId};
 
@@ -11,7 +10,7 @@ use crate::pdu::Ask;
 use crate::plan::{Limits, Span};
 use crate::point::{Point, Wish, resolve};
 use crate::schedule::Schedule;
-use crate::settings::{ChannelSettings, DeviceSettings, TagSettings};
+use crate::settings::{Callers, ChannelSettings, DeviceSettings, TagSettings};
 use crate::unit::Unit;
 
 /// A channel's units, tags and groups.
@@ -25,6 +24,10 @@ pub struct Site {
     pub tags: BTreeMap<TagId, Place>,
     /// What one request may ask for, in bits and in registers.
     pub limits: RequestLimits,
+    /// How many lines lead to the units.
+    pub lines: usize,
+    /// What whoever calls in says of itself, and the line that it then is.
+    pub greetings: Vec<(Vec<u8>, usize)>,
 }
 
 /// A tag, and the unit that has it.
@@ -55,19 +58,20 @@ impl Site {
         for (name, message) in settings.faults() {
             faults.push(Fault::settings(name, message));
         }
-        if config.link(LINK).is_some_and(|link| link.listens()) {
-            let message = "this driver dials its units; give the link a connect address";
-            faults.push(Fault::new(format!("links.{LINK}"), message));
-        }
+        let link = config.link(LINK);
+        let callers = link.filter(|link| link.listens()).map(|_| settings.callers);
         let mut site = Self {
             units: Vec::with_capacity(config.devices.len()),
             names: Vec::with_capacity(config.devices.len()),
             tags: BTreeMap::new(),
             limits: RequestLimits::new(settings),
+            lines: 1,
+            greetings: Vec::new(),
         };
         let mut places: BTreeMap<DeviceId, (usize, &DeviceSettings)> = BTreeMap::new();
         for device in &config.devices {
-            if let Some(unit) = unit(device, settings, &mut faults) {
+            let line = site.line(device, callers, &mut faults);
+            if let Some(unit) = unit(device, line, settings, &mut faults) {
                 places.insert(device.id, (site.units.len(), &device.settings));
                 site.units.push(unit);
                 site.names.push(device.name.clone());
@@ -96,7 +100,7 @@ impl Site {
                     .for_each(|(field, message)| faults.push(tag.fault(field, message))),
             }
         }
-        let framing = Framing::new(settings, config.link(LINK).map_or("", |link| link.kind()));
+        let framing = Framing::new(settings, link.map_or("", |link| link.kind()));
         for tag in &config.tags {
             let unit = places
                 .get(&tag.device)
@@ -122,6 +126,51 @@ impl Site {
 }
 
 impl Site {
+    /// The line of a device that is added now: the only one, or its own where units call in one by one.
+    fn line(
+        &mut self,
+        device: &Device<DeviceSettings>,
+        callers: Option<Callers>,
+        faults: &mut Faults,
+    ) -> usize {
+        let greeting = device.settings.greeting();
+        match callers {
+            Some(Callers::Greeting) => {}
+            _ if device.settings.greeting.is_some() => {
+                let message = "nobody greets here; leave this out, or let units call in on a link that listens, with callers = \"greeting\"";
+                faults.push(device.fault("settings.greeting", message));
+                return 0;
+            }
+            Some(Callers::Unit) => {
+                self.lines = self.units.len() + 1;
+                return self.units.len();
+            }
+            Some(Callers::Any) | None => return 0,
+        }
+        let Some(greeting) = greeting else {
+            if device.settings.greeting.is_none() {
+                let message =
+                    "a unit is known by what its caller says of itself; give the device a greeting";
+                faults.push(device.fault("settings.greeting", message));
+            }
+            return 0;
+        };
+        for (other, line) in &self.greetings {
+            if *other == greeting {
+                return *line;
+            }
+            if other.starts_with(&greeting) || greeting.starts_with(other) {
+                let message = "it begins like the greeting of another device, so that they cannot be told apart";
+                faults.push(device.fault("settings.greeting", message));
+                return 0;
+            }
+        }
+        let line = self.greetings.len();
+        self.greetings.push((greeting, line));
+        self.lines = line + 1;
+        line
+    }
+
     /// A tag by its id.
     pub fn place(&self, tag: TagId) -> Result<&Place, Error> {
         self.tags.get(&tag).ok_or_else(|| {
@@ -169,6 +218,7 @@ fn wish<'a>(tag: &'a Tag<TagSettings>, order: crate::order::Order) -> Wish<'a> {
 
 fn unit(
     device: &Device<DeviceSettings>,
+    line: usize,
     channel: &ChannelSettings,
     faults: &mut Faults,
 ) -> Option<Unit> {
@@ -194,11 +244,5 @@ fn unit(
         faults.push(device.fault("address", message));
         return None;
     };
-    let timeout = Duration::from_millis(own.timeout_ms.unwrap_or(channel.timeout_ms).into());
-    Some(Unit::new(
-        device.id,
-        number,
-        timeout,
-        own.retries.unwrap_or(channel.retries),
-    ))
+    Some(Unit::new(device.id, number, line, own, channel))
 }

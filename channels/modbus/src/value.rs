@@ -4,6 +4,7 @@
 //! and arrays only. The way back is in `encode`.
 
 use bulkhead_sdk::{Quality, Value};
+use thiserror::Error;
 
 use crate::address::Packing;
 use crate::order::Order;
@@ -27,6 +28,34 @@ pub enum Number {
     Float32,
     /// `float64`
     Float64,
+    /// `uint16` in binary-coded decimal: four digits.
+    Bcd16,
+    /// `uint32` in binary-coded decimal: eight digits.
+    Bcd32,
+}
+
+/// Why bytes are no value of a type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Unreadable {
+    /// There are fewer than the value has.
+    #[error("the bytes end before the value does")]
+    CutShort,
+    /// A string that is none.
+    #[error("the bytes are no text in UTF-8")]
+    NotText,
+    /// A half-byte above 9.
+    #[error("{0:#x} is not binary-coded decimal: each of its half-bytes would be 0 to 9")]
+    NotBcd(u32),
+}
+
+impl Unreadable {
+    /// What it says of the tag.
+    pub fn quality(self) -> Quality {
+        match self {
+            Self::CutShort => Quality::BadNoCommunication,
+            Self::NotText | Self::NotBcd(_) => Quality::BadTypeMismatch,
+        }
+    }
 }
 
 /// How a value lies in what was read.
@@ -41,6 +70,15 @@ pub enum Codec {
         /// 0 to 15.
         bit: u8,
         /// Whether the register's bytes are swapped.
+        order: Order,
+    },
+    /// Bits of registers that follow each other, from one bit of the first upwards.
+    RegisterBits {
+        /// The first, 0 to 15.
+        bit: u8,
+        /// How many.
+        count: u16,
+        /// Whether each register's bytes are swapped.
         order: Order,
     },
     /// A number.
@@ -67,8 +105,8 @@ impl Number {
     /// How many bytes it has.
     pub fn bytes(self) -> usize {
         match self {
-            Self::Int16 | Self::Uint16 => 2,
-            Self::Int32 | Self::Uint32 | Self::Float32 => 4,
+            Self::Int16 | Self::Uint16 | Self::Bcd16 => 2,
+            Self::Int32 | Self::Uint32 | Self::Float32 | Self::Bcd32 => 4,
             Self::Int64 | Self::Uint64 | Self::Float64 => 8,
         }
     }
@@ -84,6 +122,8 @@ impl Number {
             Self::Uint64 => "uint64",
             Self::Float32 => "float32",
             Self::Float64 => "float64",
+            Self::Bcd16 => "four decimal digits",
+            Self::Bcd32 => "eight decimal digits",
         }
     }
 }
@@ -94,6 +134,9 @@ impl Codec {
         match self {
             Self::Bit | Self::RegisterBit { .. } => 1,
             Self::Bits(count) => u32::from(count),
+            Self::RegisterBits { bit, count, .. } => {
+                (u32::from(bit) + u32::from(count)).div_ceil(16)
+            }
             Self::Number(number, _) => number.bytes() as u32 / 2,
             Self::Numbers(number, _, count) => number.bytes() as u32 / 2 * u32::from(count),
             Self::Text { length, packing } | Self::Bytes { length, packing } => match packing {
@@ -103,10 +146,13 @@ impl Codec {
         }
     }
 
-    /// The value that lies `offset` places from the start of what was read. `None` where the bytes do not hold a value
-    /// of the type: a string that is not UTF-8, or bytes that end too soon.
-    pub fn decode(self, data: &[u8], offset: usize) -> Result<Value, Quality> {
-        const CUT: Quality = Quality::BadNoCommunication;
+    /// The value that lies `offset` places from the start of what was read.
+    ///
+    /// # Errors
+    ///
+    /// Where the bytes do not hold a value of the type.
+    pub fn decode(self, data: &[u8], offset: usize) -> Result<Value, Unreadable> {
+        const CUT: Unreadable = Unreadable::CutShort;
         match self {
             Self::Bit => bit(data, offset).map(Value::Boolean).ok_or(CUT),
             Self::Bits(count) => {
@@ -119,12 +165,22 @@ impl Codec {
                 let register = order.u16(chunk(data, 2 * offset).ok_or(CUT)?);
                 Ok(Value::Boolean(register >> bit & 1 == 1))
             }
-            Self::Number(number, order) => number_at(number, order, data, 2 * offset).ok_or(CUT),
+            Self::RegisterBits { bit, count, order } => {
+                let bits: Option<Vec<bool>> = (0..usize::from(count))
+                    .map(|step| usize::from(bit) + step)
+                    .map(|at| {
+                        let register = order.u16(chunk(data, 2 * (offset + at / 16))?);
+                        Some(register >> (at % 16) & 1 == 1)
+                    })
+                    .collect();
+                bits.map(Value::Booleans).ok_or(CUT)
+            }
+            Self::Number(number, order) => number_at(number, order, data, 2 * offset),
             Self::Numbers(number, order, count) => {
                 let bytes = data
                     .get(2 * offset..)
                     .and_then(|data| data.get(..number.bytes() * usize::from(count)));
-                Ok(numbers(number, order, bytes.ok_or(CUT)?))
+                numbers(number, order, bytes.ok_or(CUT)?)
             }
             Self::Text { length, packing } => {
                 let mut bytes = unpack(data, 2 * offset, length, packing).ok_or(CUT)?;
@@ -133,7 +189,7 @@ impl Codec {
                 }
                 String::from_utf8(bytes)
                     .map(Value::Text)
-                    .map_err(|_| Quality::BadTypeMismatch)
+                    .map_err(|_| Unreadable::NotText)
             }
             Self::Bytes { length, packing } => unpack(data, 2 * offset, length, packing)
                 .map(Value::Bytes)
@@ -150,24 +206,30 @@ fn chunk<const N: usize>(data: &[u8], at: usize) -> Option<[u8; N]> {
     data.get(at..)?.first_chunk().copied()
 }
 
-fn number_at(number: Number, order: Order, data: &[u8], at: usize) -> Option<Value> {
-    Some(match number {
-        Number::Int16 => Value::Int(i64::from(order.u16(chunk(data, at)?).cast_signed())),
-        Number::Uint16 => Value::Uint(u64::from(order.u16(chunk(data, at)?))),
-        Number::Int32 => Value::Int(i64::from(order.u32(chunk(data, at)?).cast_signed())),
-        Number::Uint32 => Value::Uint(u64::from(order.u32(chunk(data, at)?))),
-        Number::Int64 => Value::Int(order.u64(chunk(data, at)?).cast_signed()),
-        Number::Uint64 => Value::Uint(order.u64(chunk(data, at)?)),
-        Number::Float32 => Value::Float(f64::from(f32::from_bits(order.u32(chunk(data, at)?)))),
-        Number::Float64 => Value::Float(f64::from_bits(order.u64(chunk(data, at)?))),
-    })
+fn number_at(number: Number, order: Order, data: &[u8], at: usize) -> Result<Value, Unreadable> {
+    let two = || chunk(data, at).map(|two| order.u16(two));
+    let four = || chunk(data, at).map(|four| order.u32(four));
+    let eight = || chunk(data, at).map(|eight| order.u64(eight));
+    let value = match number {
+        Number::Int16 => two().map(|bits| Value::Int(i64::from(bits.cast_signed()))),
+        Number::Uint16 => two().map(|bits| Value::Uint(u64::from(bits))),
+        Number::Int32 => four().map(|bits| Value::Int(i64::from(bits.cast_signed()))),
+        Number::Uint32 => four().map(|bits| Value::Uint(u64::from(bits))),
+        Number::Int64 => eight().map(|bits| Value::Int(bits.cast_signed())),
+        Number::Uint64 => eight().map(Value::Uint),
+        Number::Float32 => four().map(|bits| Value::Float(f64::from(f32::from_bits(bits)))),
+        Number::Float64 => eight().map(|bits| Value::Float(f64::from_bits(bits))),
+        Number::Bcd16 => return bcd(two().ok_or(Unreadable::CutShort)?.into()).map(Value::Uint),
+        Number::Bcd32 => return bcd(four().ok_or(Unreadable::CutShort)?).map(Value::Uint),
+    };
+    value.ok_or(Unreadable::CutShort)
 }
 
-fn numbers(number: Number, order: Order, bytes: &[u8]) -> Value {
+fn numbers(number: Number, order: Order, bytes: &[u8]) -> Result<Value, Unreadable> {
     let two = || bytes.as_chunks().0.iter().map(|two| order.u16(*two));
     let four = || bytes.as_chunks().0.iter().map(|four| order.u32(*four));
     let eight = || bytes.as_chunks().0.iter().map(|eight| order.u64(*eight));
-    match number {
+    Ok(match number {
         Number::Int16 => Value::Ints(two().map(|bits| i64::from(bits.cast_signed())).collect()),
         Number::Uint16 => Value::Uints(two().map(u64::from).collect()),
         Number::Int32 => Value::Ints(four().map(|bits| i64::from(bits.cast_signed())).collect()),
@@ -178,7 +240,24 @@ fn numbers(number: Number, order: Order, bytes: &[u8]) -> Value {
             Value::Floats(four().map(|bits| f64::from(f32::from_bits(bits))).collect())
         }
         Number::Float64 => Value::Floats(eight().map(f64::from_bits).collect()),
-    }
+        Number::Bcd16 => Value::Uints(
+            two()
+                .map(|bits| bcd(u32::from(bits)))
+                .collect::<Result<_, _>>()?,
+        ),
+        Number::Bcd32 => Value::Uints(four().map(bcd).collect::<Result<_, _>>()?),
+    })
+}
+
+/// The number whose decimal digits are the half-bytes.
+fn bcd(bits: u32) -> Result<u64, Unreadable> {
+    (0..8).rev().try_fold(0, |number, place| {
+        let digit = bits >> (4 * place) & 0xf;
+        if digit > 9 {
+            return Err(Unreadable::NotBcd(bits));
+        }
+        Ok(10 * number + u64::from(digit))
+    })
 }
 
 fn unpack(data: &[u8], at: usize, length: u16, packing: Packing) -> Option<Vec<u8>> {
@@ -203,7 +282,7 @@ fn unpack(data: &[u8], at: usize, length: u16, packing: Packing) -> Option<Vec<u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::encode::{EncodeError, Encoded};
+    use crate::encode::{EncodeError, Encoded, Masked};
 
     /// Known values as they come from the wire in the order ABCD. The floats are those of the libmodbus manual and IEEE 754.
     fn numbers_table() -> Vec<(Number, Vec<u8>, Value)> {
@@ -359,11 +438,13 @@ mod tests {
         for order in ORDERS {
             for bit in 0..16 {
                 let codec = Codec::RegisterBit { bit, order };
-                let Ok(Encoded::RegisterBit { mask, on: true }) =
-                    codec.encode(&Value::Boolean(true))
-                else {
+                let Ok(Encoded::Masked(masked)) = codec.encode(&Value::Boolean(true)) else {
                     panic!("{codec:?} encodes to a mask");
                 };
+                let [Masked { mask, bits }] = masked[..] else {
+                    panic!("{codec:?} is one register");
+                };
+                assert_eq!(mask, bits);
                 assert_eq!(mask.count_ones(), 1);
                 assert_eq!(
                     codec.decode(&mask.to_be_bytes(), 0),
@@ -385,6 +466,111 @@ mod tests {
             order: Order::Abcd,
         };
         assert_eq!(highest.decode(&[0x80, 0], 0), Ok(Value::Boolean(true)));
+    }
+
+    #[test]
+    fn bits_of_several_registers() {
+        let codec = Codec::RegisterBits {
+            bit: 14,
+            count: 5,
+            order: Order::Abcd,
+        };
+        assert_eq!(codec.places(), 2);
+        let bits = Value::Booleans(vec![true, false, true, true, false]);
+        assert_eq!(
+            codec.decode(&[9, 9, 0x40, 0, 0, 0b011], 1),
+            Ok(bits.clone())
+        );
+        assert_eq!(
+            codec.decode(&[0x40, 0], 0),
+            Err(Unreadable::CutShort),
+            "the second register is missing"
+        );
+        let first = Masked {
+            mask: 0xc000,
+            bits: 0x4000,
+        };
+        let second = Masked {
+            mask: 0b111,
+            bits: 0b011,
+        };
+        assert_eq!(
+            codec.encode(&bits),
+            Ok(Encoded::Masked(vec![first, second]))
+        );
+        assert_eq!(
+            codec.encode(&Value::Booleans(vec![true])),
+            Err(EncodeError::Length { got: 1, right: 5 })
+        );
+        let swapped = Codec::RegisterBits {
+            bit: 0,
+            count: 2,
+            order: Order::Dcba,
+        };
+        assert_eq!(
+            swapped.decode(&[0b10, 0], 0),
+            Ok(Value::Booleans(vec![false, true]))
+        );
+        let whole = Codec::RegisterBits {
+            bit: 0,
+            count: 16,
+            order: Order::Abcd,
+        };
+        assert_eq!(
+            whole.encode(&Value::Booleans((0..16).map(|at| at == 15).collect())),
+            Ok(Encoded::Registers(vec![0x80, 0])),
+            "nothing is left that would have to be kept"
+        );
+    }
+
+    #[test]
+    fn binary_coded_decimals() {
+        let orders = |number, wire: [u8; 4], value: u64| {
+            for order in ORDERS {
+                let codec = Codec::Number(number, order);
+                let wire = in_order(&wire[4 - number.bytes()..], order);
+                assert_eq!(codec.decode(&wire, 0), Ok(Value::Uint(value)));
+                assert_eq!(
+                    codec.encode(&Value::Uint(value)),
+                    Ok(Encoded::Registers(wire))
+                );
+            }
+        };
+        orders(Number::Bcd16, [0, 0, 0x12, 0x34], 1234);
+        orders(Number::Bcd16, [0, 0, 0x99, 0x99], 9999);
+        orders(Number::Bcd16, [0, 0, 0, 0x07], 7);
+        orders(Number::Bcd32, [0x12, 0x34, 0x56, 0x78], 12_345_678);
+        orders(Number::Bcd32, [0x99, 0x99, 0x99, 0x99], 99_999_999);
+        orders(Number::Bcd32, [0, 0, 0, 0], 0);
+        for place in 0..4 {
+            let bits = 0x1234_u16 & !(0xf << (4 * place)) | 0xa << (4 * place);
+            assert_eq!(
+                Codec::Number(Number::Bcd16, Order::Abcd).decode(&bits.to_be_bytes(), 0),
+                Err(Unreadable::NotBcd(bits.into())),
+                "{bits:x}"
+            );
+        }
+        assert_eq!(
+            Codec::Numbers(Number::Bcd16, Order::Abcd, 2).decode(&[0x12, 0x34, 0x0f, 0], 0),
+            Err(Unreadable::NotBcd(0x0f00)),
+            "one is enough"
+        );
+        let array = Codec::Numbers(Number::Bcd32, Order::Cdab, 2);
+        let value = Value::Uints(vec![1, 20_000_000]);
+        let wire = vec![0, 1, 0, 0, 0, 0, 0x20, 0];
+        assert_eq!(array.decode(&wire, 0), Ok(value.clone()));
+        assert_eq!(array.encode(&value), Ok(Encoded::Registers(wire)));
+        for (number, value) in [(Number::Bcd16, 10_000), (Number::Bcd32, 100_000_000)] {
+            assert_eq!(
+                Codec::Number(number, Order::Abcd).encode(&Value::Uint(value)),
+                Err(EncodeError::Range(number.name()))
+            );
+            assert!(
+                Codec::Number(number, Order::Abcd)
+                    .encode(&Value::Int(-1))
+                    .is_err()
+            );
+        }
     }
 
     #[test]
@@ -414,7 +600,7 @@ mod tests {
         );
         assert_eq!(
             text(2, Packing::H).decode(&[0xff, 0xfe], 0),
-            Err(Quality::BadTypeMismatch)
+            Err(Unreadable::NotText)
         );
         let long = text(2, Packing::H).encode(&Value::Text("abc".to_owned()));
         assert_eq!(long, Err(EncodeError::Length { got: 3, right: 2 }));

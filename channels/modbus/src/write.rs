@@ -3,18 +3,21 @@
 //! A write is sent once. If no answer comes, the unit may have acted all the same, and only whoever asked can know whether
 //! doing it again is harmless; a unit that says it is busy has not acted, and is asked again.
 //!
-//! One bit of a register is written by reading the register, changing the bit and writing it back, in one turn on
-//! the line: no other request of this channel comes between, but the unit itself or another client may change the register
-//! meanwhile, and that change is lost.
+//! Some bits of a register are written by function 22 where the unit has it: the unit itself leaves the others as they are. Else the
+//! register is read, changed and written back, in one turn on the line: no other request of this channel comes between, but the
+//! unit itself or another client may change the register meanwhile, and that change is lost.
+//!
+//! A unit that answers function 22 or 23 with exception 1 has done nothing, so the other way is tried at once, and taken from then on.
 
 use bulkhead_sdk::{Context, Error, Priority, Quality, Value, Write};
 
 use crate::cycle::BUSY_PAUSE;
-use crate::encode::{EncodeError, Encoded};
+use crate::encode::{EncodeError, Encoded, Masked};
 use crate::exception::Exception;
 use crate::failure::Failure;
 use crate::line::{Exchange, Line};
 use crate::pdu::Ask;
+use crate::plan::MOST_REGISTERS_EXCHANGED;
 use crate::settings::WriteFunction;
 use crate::site::{Place, Site};
 use crate::unit::Unit;
@@ -22,7 +25,7 @@ use crate::unit::Unit;
 /// Writes, and answers with what was read back where that was asked for.
 pub async fn write(
     context: &Context,
-    line: &Line,
+    lines: &[Line],
     site: &Site,
     function: WriteFunction,
     write: Write,
@@ -34,20 +37,25 @@ pub async fn write(
         ));
     }
     let unit = &site.units[place.unit];
+    let line = &lines[unit.line];
     let encoded = place.point.codec.encode(&write.value)?;
+    let read_back = write.read_back && !line.framing().is_broadcast(unit.number);
     let mut attempts_left = unit.retries;
     loop {
         let mut exchange = line.exchange(Priority::Write).await;
         if context.now() >= write.deadline {
             return Err(Failure::Overdue.into());
         }
-        match put(&mut exchange, unit, place, &encoded, function).await {
-            Ok(()) => {
-                unit.answered(context);
-                if !write.read_back {
-                    return Ok(None);
+        match put(&mut exchange, unit, place, &encoded, function, read_back).await {
+            Ok(read) => {
+                if !line.framing().is_broadcast(unit.number) {
+                    unit.answered(context);
                 }
-                return read_back(&mut exchange, unit, place).await.map(Some);
+                return match read {
+                    _ if !read_back => Ok(None),
+                    Some(read) => decode(place, &read).map(Some),
+                    None => read_again(&mut exchange, unit, place).await.map(Some),
+                };
             }
             Err(Failure::Exception(Exception::BUSY)) if attempts_left > 0 => {
                 attempts_left -= 1;
@@ -59,13 +67,15 @@ pub async fn write(
     }
 }
 
+/// Writes. Answers with what the unit has read in the same exchange, where that was possible.
 async fn put(
     exchange: &mut Exchange<'_>,
     unit: &Unit,
     place: &Place,
     encoded: &Encoded,
     function: WriteFunction,
-) -> Result<(), Failure> {
+    read_back: bool,
+) -> Result<Option<Vec<u8>>, Failure> {
     let start = place.point.span.start;
     let ask = match encoded {
         Encoded::Bits(bits) => match (function, bits.as_slice()) {
@@ -75,23 +85,45 @@ async fn put(
                 bits: bits.clone(),
             },
         },
-        Encoded::Registers(bytes) => registers(function, start, bytes),
-        Encoded::RegisterBit { mask, on } => {
+        Encoded::Registers(bytes) => {
+            if read_back && unit.takes_write_and_read() && can_be_exchanged(bytes) {
+                let bytes = bytes.clone();
+                let ask = Ask::WriteAndRead { start, bytes };
+                match exchange.ask(unit.number, unit.timeout, ask).await {
+                    Err(Failure::Exception(Exception::NO_FUNCTION)) => unit.lacks_write_and_read(),
+                    outcome => return outcome.map(|reply| Some(reply.data().to_vec())),
+                }
+            }
+            registers(function, start, bytes)
+        }
+        Encoded::Masked(masked) => {
+            if let [Masked { mask, bits }] = masked.as_slice()
+                && unit.takes_mask_write()
+            {
+                let (and, or) = (!mask, *bits);
+                let ask = Ask::MaskRegister { start, and, or };
+                match exchange.ask(unit.number, unit.timeout, ask).await {
+                    Err(Failure::Exception(Exception::NO_FUNCTION)) if unit.lacks_mask_write() => {}
+                    outcome => return outcome.map(|_| None),
+                }
+            }
             let reply = exchange
                 .ask(unit.number, unit.timeout, place.read())
                 .await?;
-            let register = reply.data().first_chunk().copied();
-            let register = register.map(u16::from_be_bytes).ok_or(Failure::CutShort)?;
-            let changed = if *on {
-                register | mask
-            } else {
-                register & !mask
-            };
-            registers(function, start, &changed.to_be_bytes())
+            let before = reply.data().as_chunks::<2>().0;
+            let changed = before.iter().zip(masked).flat_map(|(before, change)| {
+                let kept = u16::from_be_bytes(*before) & !change.mask;
+                (kept | change.bits).to_be_bytes()
+            });
+            registers(function, start, &changed.collect::<Vec<u8>>())
         }
     };
     exchange.ask(unit.number, unit.timeout, ask).await?;
-    Ok(())
+    Ok(None)
+}
+
+fn can_be_exchanged(bytes: &[u8]) -> bool {
+    bytes.len() <= 2 * usize::from(MOST_REGISTERS_EXCHANGED)
 }
 
 fn registers(function: WriteFunction, start: u16, bytes: &[u8]) -> Ask {
@@ -107,33 +139,30 @@ fn registers(function: WriteFunction, start: u16, bytes: &[u8]) -> Ask {
     }
 }
 
-async fn read_back(
+/// Reads what was written.
+async fn read_again(
     exchange: &mut Exchange<'_>,
     unit: &Unit,
     place: &Place,
 ) -> Result<Value, Error> {
-    let unread = |why: String, code, quality| {
-        Error::new(format!(
-            "the unit confirmed the write, but reading it back failed: {why}"
-        ))
-        .with_code(code)
-        .with_quality(quality)
-    };
     let reply = exchange
         .ask(unit.number, unit.timeout, place.read())
         .await
-        .map_err(|failure| unread(failure.to_string(), failure.code(), failure.quality()))?;
-    place
-        .point
-        .codec
-        .decode(reply.data(), 0)
-        .map_err(|quality| {
-            unread(
-                "what came is no value of the tag's type".to_owned(),
-                0,
-                quality,
-            )
-        })
+        .map_err(|failure| unread(&failure, failure.code(), failure.quality()))?;
+    decode(place, reply.data())
+}
+
+fn decode(place: &Place, read: &[u8]) -> Result<Value, Error> {
+    let value = place.point.codec.decode(read, 0);
+    value.map_err(|unreadable| unread(&unreadable, 0, unreadable.quality()))
+}
+
+fn unread(why: &dyn std::error::Error, code: u32, quality: Quality) -> Error {
+    Error::new(format!(
+        "the unit confirmed the write, but reading it back failed: {why}"
+    ))
+    .with_code(code)
+    .with_quality(quality)
 }
 
 impl From<EncodeError> for Error {

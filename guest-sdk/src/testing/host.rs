@@ -455,6 +455,17 @@ impl<D: Driver> FakeHost<D> {
         connection
     }
 
+    /// Ends a connection on which a device called in.
+    pub fn hang_up(&mut self, connection: ConnectionId, reason: CloseReason) {
+        self.happen_closed(connection, reason);
+        self.settle();
+    }
+
+    /// Whether a connection has ended for good.
+    pub fn is_closed(&self, connection: ConnectionId) -> bool {
+        self.ledger.lines[&connection].dead
+    }
+
     /// Whether the driver has paused a link's connection.
     pub fn is_paused(&self, link: &str) -> bool {
         self.ledger.lines[&self.line_over(link)].paused

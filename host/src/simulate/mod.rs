@@ -8,7 +8,7 @@ pub mod modbus;
 /// `bulkhead simulate ...`
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// A Modbus TCP device with moving values, many units and faults on request.
+    /// A Modbus device, TCP or RTU over TCP, with moving values, many units and faults on request.
     Modbus(modbus::Args),
 }
 

@@ -46,7 +46,7 @@ fn every_fault_is_said_at_once() {
             tag a.address: "50001" names no table; a reference begins with 0 (coil), 1 (discrete), 3 (input) or 4 (holding)
             tag b.type: int8 is smaller than a register; use int16, or bytes
             tag c.access: the input table cannot be written; make the tag read-only, or use a coil or holding address
-            tag d.address: "#XX" is no suffix; write .BIT, .LENGTH with H, L, D or E, or #ABCD, #BADC, #CDAB, #DCBA
+            tag d.address: "#XX" is no suffix; write .BIT, .LENGTH with H, L, D or E, or #ABCD, #BADC, #CDAB, #DCBA, #BCD
             tag e.type: a coil place is a single bit; use bool, or bool[n]
             tag f.address: a bool in a register needs its bit: .0 (lowest) to .15, as in 40001.3
         "##]],
@@ -64,9 +64,9 @@ fn unknown_settings_are_refused() {
             .tag("a", "40001", "int16")
             .tag_settings(r#"{ "lenght": 5 }"#),
         expect![[r#"
-            settings.timeout: unknown field `timeout`, expected one of `unit_id`, `timeout_ms`, `retries`, `max_gap_registers`, `max_gap_bits`, `max_registers`, `max_bits`, `pause_ms`, `framing`, `silence_ms`, `turnaround_ms`, `echo`, `order`, `write_function`
+            settings.timeout: unknown field `timeout`, expected one of `unit_id`, `timeout_ms`, `retries`, `max_gap_registers`, `max_gap_bits`, `max_registers`, `max_bits`, `pause_ms`, `framing`, `silence_ms`, `turnaround_ms`, `echo`, `order`, `write_function`, `mask_write`, `write_and_read`, `callers`
             device press.settings.order: unknown variant `DCAB`, expected one of `ABCD`, `BADC`, `CDAB`, `DCBA`
-            tag a.settings.lenght: unknown field `lenght`, expected one of `order`, `length`, `bit`, `packing`
+            tag a.settings.lenght: unknown field `lenght`, expected one of `order`, `length`, `bit`, `packing`, `bcd`
         "#]],
     );
 }
@@ -96,14 +96,40 @@ fn the_link_is_needed() {
             device press.link: all units are reached over the link plc; leave this out
         "#]],
     );
-    check(
-        Setup::new()
-            .listening_link("plc", "tcp")
-            .tag("a", "40001", "int16"),
-        expect![[r#"
-            links.plc: this driver dials its units; give the link a connect address
-        "#]],
-    );
+}
+
+#[test]
+fn greetings_tell_callers_apart() {
+    let device = |setup: Setup, name: &str, settings: &str| {
+        setup.device(name, "1").device_settings(settings).tag(
+            &format!("of {name}"),
+            "40001",
+            "int16",
+        )
+    };
+    let mut setup = Setup::new()
+        .listening_link("plc", "tcp")
+        .settings(r#"{ "callers": "greeting" }"#);
+    for (name, settings) in [
+        ("a", r#"{ "greeting": "DTU-1" }"#),
+        ("b", r#"{ "greeting": "DTU-12" }"#),
+        ("c", r#"{ "greeting": "hex:4454552d31" }"#),
+        ("d", r#"{ "greeting": "hex:4" }"#),
+        ("e", r#"{ "greeting": "" }"#),
+        ("f", "{}"),
+    ] {
+        setup = device(setup, name, settings);
+    }
+    check(setup, expect![[r#"
+        device b.settings.greeting: it begins like the greeting of another device, so that they cannot be told apart
+        device d.settings.greeting: a greeting has 1 to 256 bytes: text, or pairs of hexadecimal digits after `hex:`
+        device e.settings.greeting: a greeting has 1 to 256 bytes: text, or pairs of hexadecimal digits after `hex:`
+        device f.settings.greeting: a unit is known by what its caller says of itself; give the device a greeting
+    "#]]);
+    let setup = Setup::new().listening_link("plc", "tcp");
+    check(device(setup, "a", r#"{ "greeting": "x" }"#), expect![[r#"
+        device a.settings.greeting: nobody greets here; leave this out, or let units call in on a link that listens, with callers = "greeting"
+    "#]]);
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub(crate) struct Unit {
     pub(crate) exception: Option<u8>,
     /// No request is answered.
     pub(crate) silent: bool,
+    /// Functions that it has besides 1 to 6, 15 and 16: of 22 and 23.
+    pub(crate) also: Vec<u8>,
 }
 
 /// A request, as far as the tests look at it: unit, function, start, and count or value.
@@ -247,6 +249,23 @@ impl Unit {
                     *self.holding.get_mut(&at).ok_or(2)? = u16::from_be_bytes([word[0], word[1]]);
                 }
                 Ok(echo(start, count))
+            }
+            22 if self.also.contains(&22) => {
+                // Section 6.16: the operands are AND and OR; `count` is the first.
+                let or = u16::from_be_bytes([data[0], data[1]]);
+                let register = self.holding.get_mut(&start).ok_or(2)?;
+                *register = (*register & count) | (or & !count);
+                Ok([&echo(start, count)[..], data].concat())
+            }
+            23 if self.also.contains(&23) => {
+                // Section 6.17: the place to read stands first, the place to write behind it, and is written first.
+                let word = |at: usize| u16::from_be_bytes([data[at], data[at + 1]]);
+                limit(125)?;
+                let (to, words) = (word(0), word(2));
+                assert!((1..=121).contains(&words), "so many can be written");
+                assert_eq!(usize::from(data[4]), 2 * usize::from(words));
+                self.serve(16, to, words, &data[4..])?;
+                self.serve(3, start, count, &[])
             }
             _ => Err(1),
         }

@@ -105,7 +105,7 @@ fn what_is_read_back_is_what_the_unit_holds() {
 fn one_bit_leaves_the_others_as_they_are() {
     let plant = plant();
     plant.set(19, 0x1234);
-    let mut host = plant.host(setup("{}"));
+    let mut host = plant.host(setup(r#"{ "mask_write": "never" }"#));
     assert_eq!(
         host.write_read_back("bit", Value::Boolean(true)),
         Ok(Some(Value::Boolean(true)))
@@ -117,6 +117,167 @@ fn one_bit_leaves_the_others_as_they_are() {
     );
     assert_eq!(host.write("bit", Value::Boolean(false)), Ok(None));
     assert_eq!(plant.unit(1, |unit| unit.holding[&19]), 0x1234);
+}
+
+#[test]
+fn one_bit_is_left_to_the_unit_where_it_can() {
+    let plant = plant();
+    plant.set(19, 0x1234);
+    plant.unit(1, |unit| unit.also = vec![22]);
+    let mut host = plant.host(setup("{}"));
+    assert_eq!(
+        host.write_read_back("bit", Value::Boolean(true)),
+        Ok(Some(Value::Boolean(true)))
+    );
+    assert_eq!(plant.seen(), [(1, 22, 19, 0x7fff), (1, 3, 19, 1)]);
+    assert_eq!(plant.unit(1, |unit| unit.holding[&19]), 0x9234);
+    assert_eq!(host.write("bit", Value::Boolean(false)), Ok(None));
+    assert_eq!(plant.seen(), [(1, 22, 19, 0x7fff)]);
+    assert_eq!(plant.unit(1, |unit| unit.holding[&19]), 0x1234);
+}
+
+/// Exception 1 says that nothing was done, so the other way is no repetition.
+#[test]
+fn one_bit_where_the_unit_lacks_function_22() {
+    let plant = plant();
+    plant.set(19, 0x1234);
+    let mut host = plant.host(setup("{}"));
+    assert_eq!(host.write("bit", Value::Boolean(true)), Ok(None));
+    assert_eq!(host.write("bit", Value::Boolean(true)), Ok(None));
+    assert_eq!(
+        plant.seen(),
+        [
+            (1, 22, 19, 0x7fff),
+            (1, 3, 19, 1),
+            (1, 6, 19, 0x9234),
+            (1, 3, 19, 1),
+            (1, 6, 19, 0x9234)
+        ],
+        "it is asked once whether it has it"
+    );
+    let mut host = plant.host(setup(r#"{ "mask_write": "always" }"#));
+    plant.seen();
+    let error = host
+        .write("bit", Value::Boolean(true))
+        .expect_err("refused");
+    assert_eq!((error.code, plant.seen().len()), (1, 1));
+    // Any other refusal is the answer.
+    plant.unit(1, |unit| unit.also = vec![22]);
+    let mut host = plant.host(Setup::new().tag("bit", "holding:999.3", "bool").writable());
+    let error = host
+        .write("bit", Value::Boolean(true))
+        .expect_err("refused");
+    assert_eq!((error.code, plant.seen().len()), (2, 1));
+}
+
+#[test]
+fn arrays_are_written_whole() {
+    let setup = Setup::new()
+        .tag("words", "40001", "int16[10]")
+        .writable()
+        .tag("decimals", "40021#BCD", "uint32[3]")
+        .writable()
+        .tag("low", "40031.2", "bool[3]")
+        .writable()
+        .tag("across", "40031.14", "bool[4]")
+        .writable()
+        .tag("all", "40033", "bool[32]")
+        .writable();
+    let plant = plant();
+    plant.set(30, 0xf0f0);
+    plant.set(31, 0x0f0f);
+    plant.unit(1, |unit| unit.also = vec![22]);
+    let mut host = plant.host(setup);
+    let words = Value::Ints((-5..5).collect());
+    let bits = |bits: &[u8]| Value::Booleans(bits.iter().map(|bit| *bit == 1).collect());
+    let all: Vec<u8> = (0..32).map(|at| at % 3 / 2).collect();
+    for (tag, value, seen) in [
+        ("words", words, vec![(1, 16, 0, 10), (1, 3, 0, 10)]),
+        (
+            "decimals",
+            Value::Uints(vec![1, 20_304_050, 99_999_999]),
+            vec![(1, 16, 20, 6), (1, 3, 20, 6)],
+        ),
+        (
+            "low",
+            bits(&[1, 0, 1]),
+            vec![(1, 22, 30, 0xffe3), (1, 3, 30, 1)],
+        ),
+        (
+            "across",
+            bits(&[0, 1, 0, 1]),
+            vec![(1, 3, 30, 2), (1, 16, 30, 2), (1, 3, 30, 2)],
+        ),
+        ("all", bits(&all), vec![(1, 16, 32, 2), (1, 3, 32, 2)]),
+    ] {
+        assert_eq!(host.write_read_back(tag, value.clone()), Ok(Some(value)));
+        assert_eq!(plant.seen(), seen, "{tag}");
+    }
+    assert_eq!(
+        plant.unit(1, |unit| [20, 21, 22, 23, 30, 31]
+            .map(|at| unit.holding[&at])),
+        [0, 1, 0x2030, 0x4050, 0xb0f4, 0x0f0e],
+        "0xf0f0 with bits 2 to 4 and 14 and 15 written, 0x0f0f with bits 0 and 1"
+    );
+    host.poll("all");
+    assert_eq!(host.value("across"), Some(bits(&[0, 1, 0, 1])));
+    assert_eq!(host.value("all"), Some(bits(&all)));
+    assert!(host.write("words", Value::Ints(vec![1; 9])).is_err());
+    assert!(
+        host.write("decimals", Value::Uints(vec![0, 0, 100_000_000]))
+            .is_err()
+    );
+}
+
+#[test]
+fn what_is_read_back_can_come_in_the_same_exchange() {
+    let plant = plant();
+    plant.unit(1, |unit| unit.also = vec![22, 23]);
+    let settings = r#"{ "write_and_read": true }"#;
+    let mut host = plant.host(setup(settings));
+    let write = |host: &mut bulkhead_sdk::testing::FakeHost<modbus::Modbus>, value| {
+        host.write_read_back("float", Value::Float(value))
+    };
+    assert_eq!(write(&mut host, -1.5), Ok(Some(Value::Float(-1.5))));
+    assert_eq!(plant.seen(), [(1, 23, 1, 2)]);
+    assert_eq!(host.write("word", Value::Int(3)), Ok(None));
+    assert_eq!(plant.seen(), [(1, 6, 0, 3)], "nothing is to be read");
+    host.write_read_back("coil", Value::Boolean(true))
+        .expect("written");
+    assert_eq!(plant.seen().len(), 2, "coils have no such function");
+
+    plant.unit(1, |unit| unit.also.clear());
+    for first in [true, false] {
+        assert_eq!(write(&mut host, 2.5), Ok(Some(Value::Float(2.5))));
+        let seen: Vec<u8> = plant.seen().iter().map(|seen| seen.1).collect();
+        let right: &[u8] = if first { &[23, 16, 3] } else { &[16, 3] };
+        assert_eq!(seen, right, "it is asked once whether it has it");
+    }
+}
+
+/// 122 and 123 registers can be written, but not in one exchange with a read (section 6.17).
+#[test]
+fn the_longest_arrays() {
+    let plant = Handle::default();
+    plant.unit(1, |unit| {
+        unit.also = vec![23];
+        unit.holding = (0..125).map(|at| (at, at)).collect();
+    });
+    for (count, functions) in [(121, &[23][..]), (122, &[16, 3]), (123, &[16, 3])] {
+        let setup = Setup::new()
+            .settings(r#"{ "write_and_read": true }"#)
+            .tag("long", "40001", &format!("uint16[{count}]"))
+            .writable();
+        let mut host = plant.host(setup);
+        let value = Value::Uints((0..count).map(|at| 1000 + at).collect());
+        assert_eq!(host.write_read_back("long", value.clone()), Ok(Some(value)));
+        let seen: Vec<u8> = plant.seen().iter().map(|seen| seen.1).collect();
+        assert_eq!(seen, functions, "{count}");
+    }
+    let setup = Setup::new().tag("long", "40001", "uint16[125]");
+    let mut host = plant.host(setup);
+    assert_eq!(host.poll("all").failed, 0);
+    assert_eq!(plant.seen(), [(1, 3, 0, 125)]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Counts, Error, Fault, Options, Simulator, UnitList, control};
+use super::{Counts, Error, Fault, Framing, Options, Simulator, UnitList, control};
 
 /// The options of `bulkhead simulate modbus`.
 #[derive(Debug, Clone, clap::Args)]
@@ -16,6 +16,9 @@ pub struct Args {
     /// Address to listen on; port 0 takes any free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5020")]
     listen: SocketAddr,
+    /// How requests and answers travel
+    #[arg(long, value_enum, default_value_t)]
+    framing: Framing,
     /// Units that answer
     #[arg(long, value_name = "LIST", default_value = "1-4")]
     units: UnitList,
@@ -58,8 +61,9 @@ Spoil answers; may be given more than once, and the first fault that strikes win
   short               the last bytes are missing, and the header agrees
   byte-count[:N]      the byte count is off by N (1)
   oversize            600 bytes, more than a frame may have
-  wrong-transaction   the transaction id of another request
-  wrong-protocol      a protocol id other than 0
+  wrong-transaction   the transaction id of another request (not with RTU)
+  wrong-protocol      a protocol id other than 0 (not with RTU)
+  wrong-checksum      a checksum that does not agree (only with RTU)
   wrong-unit          the id of another unit
   wrong-function      the function code of another request
   random              1 to 260 random bytes
@@ -90,6 +94,7 @@ const QUESTIONS: usize = 16;
 impl Args {
     fn options(&self) -> Options {
         Options {
+            framing: self.framing,
             units: self.units,
             dead_units: self.dead_units.unwrap_or_default(),
             registers: self.registers,

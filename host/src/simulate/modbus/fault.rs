@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::frame::{self, HEADER};
+use super::rtu;
 
 /// How an answer goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum FaultKind {
     WrongTransaction,
     /// A protocol id other than 0.
     WrongProtocol,
+    /// A checksum that does not agree.
+    WrongChecksum,
     /// The id of another unit.
     WrongUnit,
     /// The function code of another request.
@@ -76,7 +79,7 @@ impl From<FaultKind> for Fault {
     }
 }
 
-const KINDS: &str = "truncate, short, byte-count[:DIFFERENCE], oversize, wrong-transaction, wrong-protocol, wrong-unit, \
+const KINDS: &str = "truncate, short, byte-count[:DIFFERENCE], oversize, wrong-transaction, wrong-protocol, wrong-checksum, wrong-unit, \
      wrong-function, random, one-byte[:PAUSE_MS], twice, cut, silence, close, exception:CODE, delay:MS";
 
 impl FromStr for Fault {
@@ -136,6 +139,7 @@ fn kind(name: &str, argument: Option<&str>) -> Result<FaultKind, String> {
                 "oversize" => FaultKind::Oversize,
                 "wrong-transaction" => FaultKind::WrongTransaction,
                 "wrong-protocol" => FaultKind::WrongProtocol,
+                "wrong-checksum" => FaultKind::WrongChecksum,
                 "wrong-unit" => FaultKind::WrongUnit,
                 "wrong-function" => FaultKind::WrongFunction,
                 "random" => FaultKind::Random,
@@ -183,6 +187,7 @@ impl fmt::Display for Fault {
             FaultKind::Oversize => f.write_str("oversize"),
             FaultKind::WrongTransaction => f.write_str("wrong-transaction"),
             FaultKind::WrongProtocol => f.write_str("wrong-protocol"),
+            FaultKind::WrongChecksum => f.write_str("wrong-checksum"),
             FaultKind::WrongUnit => f.write_str("wrong-unit"),
             FaultKind::WrongFunction => f.write_str("wrong-function"),
             FaultKind::Random => f.write_str("random"),
@@ -279,6 +284,7 @@ pub(super) fn spoil(
             answer[..2].copy_from_slice(&id.to_be_bytes());
         }
         FaultKind::WrongProtocol => answer[3] = 1,
+        FaultKind::WrongChecksum => return None,
         FaultKind::WrongUnit => answer[6] = answer[6].wrapping_add(1),
         FaultKind::WrongFunction => {
             // Another function with an answer of the same shape: the hardest to notice.
@@ -322,6 +328,48 @@ pub(super) fn spoil(
     Some(Delivery::AtOnce)
 }
 
+/// The same of a frame that then leaves as RTU: what the fault does to the fields of an answer its checksum agrees with; what it
+/// does to the bytes on their way it does to the whole.
+pub(super) fn spoil_rtu(
+    kind: FaultKind,
+    answer: &mut Vec<u8>,
+    random: &mut fastrand::Rng,
+) -> Option<Delivery> {
+    match kind {
+        FaultKind::WrongTransaction | FaultKind::WrongProtocol => None,
+        FaultKind::Short
+        | FaultKind::ByteCount(_)
+        | FaultKind::WrongUnit
+        | FaultKind::WrongFunction
+        | FaultKind::Exception(_) => {
+            let delivery = spoil(kind, answer, random);
+            rtu::convert(answer, 0);
+            delivery
+        }
+        FaultKind::Truncate => {
+            rtu::convert(answer, 0);
+            answer.truncate(answer.len().saturating_sub(3));
+            Some(Delivery::AtOnce)
+        }
+        FaultKind::WrongChecksum => {
+            rtu::convert(answer, 0);
+            if let Some(last) = answer.last_mut() {
+                *last ^= 0xff;
+            }
+            Some(Delivery::AtOnce)
+        }
+        FaultKind::Oversize => {
+            rtu::convert(answer, 0);
+            answer.resize(OVERSIZE, 0xee);
+            Some(Delivery::AtOnce)
+        }
+        _ => {
+            rtu::convert(answer, 0);
+            spoil(kind, answer, random)
+        }
+    }
+}
+
 /// The size of an oversize answer.
 const OVERSIZE: usize = 600;
 
@@ -362,6 +410,7 @@ mod tests {
             "oversize",
             "wrong-transaction",
             "wrong-protocol",
+            "wrong-checksum",
             "wrong-unit",
             "wrong-function",
             "random",
@@ -421,6 +470,42 @@ mod tests {
             "...c."
         );
         assert_eq!(strikes("cut:function=4", &[(1, 3), (2, 4)]), ".c");
+    }
+
+    #[test]
+    fn spoilt_answers_over_rtu() {
+        let read = [0, 0, 0, 0, 0, 7, 1, 3, 4, 1, 2, 3, 4];
+        let summed = |body: &[u8]| [body, &rtu::checksum(body)].concat();
+        let right = summed(&read[6..]);
+        let mut wrong = right.clone();
+        *wrong.last_mut().unwrap() ^= 0xff;
+        for (text, expected) in [
+            ("wrong-transaction", None),
+            ("wrong-protocol", None),
+            ("wrong-checksum", Some(wrong)),
+            ("truncate", Some(right[..6].to_vec())),
+            ("short", Some(summed(&[1, 3, 4]))),
+            ("byte-count:-1", Some(summed(&[1, 3, 3, 1, 2, 3, 4]))),
+            ("wrong-unit", Some(summed(&[2, 3, 4, 1, 2, 3, 4]))),
+            ("wrong-function", Some(summed(&[1, 4, 4, 1, 2, 3, 4]))),
+            ("exception:6", Some(summed(&[1, 0x83, 6]))),
+            ("twice", Some([right.clone(), right.clone()].concat())),
+            ("cut", Some(right[..4].to_vec())),
+            ("silence", Some(Vec::new())),
+            ("delay:5", Some(right.clone())),
+        ] {
+            let fault: Fault = text.parse().unwrap();
+            let mut spoilt = read.to_vec();
+            let delivery = spoil_rtu(fault.kind, &mut spoilt, &mut fastrand::Rng::with_seed(1));
+            assert_eq!(delivery.map(|_| spoilt), expected, "{text}");
+        }
+        let mut answer = read.to_vec();
+        spoil(
+            FaultKind::WrongChecksum,
+            &mut answer,
+            &mut fastrand::Rng::with_seed(1),
+        );
+        assert_eq!(answer, read, "Modbus TCP has none");
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! A Modbus TCP server (*MODBUS Messaging on TCP/IP Implementation Guide* V1.0b, *MODBUS Application Protocol* V1.1b3).
+//! A Modbus server (*MODBUS Messaging on TCP/IP Implementation Guide* V1.0b, *MODBUS Application Protocol* V1.1b3), which
+//! also speaks RTU over TCP (*MODBUS over Serial Line* V1.02).
 //!
 //! ```text
-//!   socket -> frame (MBAP) -> unit (pdu -> memory, values) -> fault -> socket
+//!   socket -> frame (MBAP, RTU) -> unit (pdu -> memory, values) -> fault -> socket
 //!                                |                              |
 //!                             counters <------------------------+
 //! ```
@@ -12,7 +13,8 @@
 //!
 //! - **Function codes** 1-6, 15, 16, 22 and 23; any other is answered with exception 1.
 //! - **Units**: one that is not configured answers exception 11 (gateway target failed to respond), as a gateway
-//!   would; a *dead* one never answers, though its requests are counted.
+//!   would; with RTU it keeps silent, as on a line. A *dead* one never answers, though its requests are counted.
+//!   With RTU unit 0 is all units at once, and none answers.
 //! - **Pipelining**: requests are answered in their order, however the stream splits them.
 //! - **Faults** spoil answers as [`Fault`] describes. A request whose answer is spoilt *was* carried out, as on a
 //!   device whose answer gets lost; only `exception` refuses before anything is done.
@@ -20,7 +22,7 @@
 //!   can tell at the device how often it was polled.
 //!
 //! What can go wrong: a frame whose protocol id is not 0 or whose length is out of bounds ends its connection, for
-//! there is no way back into a stream that has lost its framing. Connections over the limit are accepted and
+//! there is no way back into a stream that has lost its framing. With RTU, what does not begin with a request is thrown away. Connections over the limit are accepted and
 //! closed at once, and counted.
 
 mod command;
@@ -31,13 +33,14 @@ mod frame;
 mod memory;
 mod options;
 mod pdu;
+mod rtu;
 mod server;
 pub mod values;
 
 pub use command::{Args, run};
 pub use counters::{Counts, UnitCounts};
 pub use fault::{Fault, FaultKind};
-pub use options::{Options, UnitList};
+pub use options::{Framing, Options, UnitList};
 pub use server::{Simulator, serve};
 
 /// What can keep a simulated device from running.

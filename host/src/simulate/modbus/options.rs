@@ -9,9 +9,21 @@ use super::{Error, Fault};
 /// The largest table that a 16-bit address reaches.
 pub(super) const TABLE_MAX: u32 = 65_536;
 
+/// How requests and answers travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Framing {
+    /// Modbus TCP
+    #[default]
+    Tcp,
+    /// Modbus RTU, over TCP
+    Rtu,
+}
+
 /// Everything that a simulated device needs to know. `Options::default()` is the device of the quickstart.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// How requests and answers travel.
+    pub framing: Framing,
     /// The units that answer.
     pub units: UnitList,
     /// Units that never answer, though their requests are counted. They need not stand in `units`.
@@ -33,6 +45,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            framing: Framing::Tcp,
             units: UnitList::range(1, 4),
             dead_units: UnitList::default(),
             registers: 10_000,

@@ -17,8 +17,9 @@ use super::fault::{self, Delivery, Fault, FaultKind, Faults};
 use super::frame::{self, Frame};
 use super::memory::Unit;
 use super::pdu::{self, Exception};
+use super::rtu;
 use super::values::Moment;
-use super::{Error, Options};
+use super::{Error, Framing, Options};
 
 /// Requests that a connection may have in the pipe: 682 of the shortest.
 const RECEIVE_BUFFER: usize = 8 * 1024;
@@ -213,8 +214,18 @@ impl<'a> Connection<'a> {
             seed: options.seed,
         };
         let mut used = 0;
+        let is_rtu = options.framing == Framing::Rtu;
         loop {
-            let frame = match frame::next(&received[used..]) {
+            let next = if is_rtu {
+                rtu::next(&received[used..]).or_else(|rtu::Garbage| {
+                    self.device.counters.malformed.fetch_add(1, Relaxed);
+                    used = received.len();
+                    Ok(None)
+                })
+            } else {
+                frame::next(&received[used..])
+            };
+            let frame = match next {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(used),
                 Err(error) => {
@@ -223,13 +234,27 @@ impl<'a> Connection<'a> {
                     return Err(error.into());
                 }
             };
-            used += frame.length();
+            used += if is_rtu {
+                rtu::length(&frame)
+            } else {
+                frame.length()
+            };
             self.device
                 .counters
                 .request(frame.unit, frame.pdu[0], since_start);
-            if !options.dead_units.contains(frame.unit) {
+            if is_rtu && frame.unit == rtu::BROADCAST {
+                self.carry_out_everywhere(&frame, &moment);
+            } else if is_rtu && self.device.units[usize::from(frame.unit)].is_none() {
+                // Nobody is there to say anything.
+            } else if !options.dead_units.contains(frame.unit) {
                 match faults.strike(frame.unit, frame.pdu[0]) {
-                    None => self.answer(&frame, &moment),
+                    None => {
+                        let start = self.out.len();
+                        self.answer(&frame, &moment);
+                        if is_rtu {
+                            rtu::convert(&mut self.out, start);
+                        }
+                    }
                     Some(kind) => self.answer_badly(&frame, &moment, kind).await?,
                 }
             }
@@ -260,6 +285,18 @@ impl<'a> Connection<'a> {
         frame::finish(&mut self.out, start);
     }
 
+    /// Does what every unit is told, without an answer.
+    fn carry_out_everywhere(&self, frame: &Frame<'_>, moment: &Moment) {
+        let mut unheard = Vec::new();
+        for unit in self.device.units.iter().flatten() {
+            pdu::answer(unit, frame.pdu, moment, &mut unheard);
+        }
+    }
+
+    fn is_rtu(&self) -> bool {
+        self.device.options.framing == Framing::Rtu
+    }
+
     /// Sends what is on its way, then the spoilt answer.
     async fn answer_badly(
         &mut self,
@@ -275,7 +312,15 @@ impl<'a> Connection<'a> {
         } else {
             self.answer(frame, moment);
         }
-        let Some(delivery) = fault::spoil(kind, &mut self.out, &mut self.random) else {
+        let delivery = if self.is_rtu() {
+            fault::spoil_rtu(kind, &mut self.out, &mut self.random)
+        } else {
+            fault::spoil(kind, &mut self.out, &mut self.random)
+        };
+        let Some(delivery) = delivery else {
+            if self.is_rtu() {
+                rtu::convert(&mut self.out, 0);
+            }
             return Ok(());
         };
         self.device.counters.faults.fetch_add(1, Relaxed);
@@ -518,6 +563,55 @@ mod tests {
         }
         ask(&mut good, &READ, &ANSWER).await;
         assert_eq!(bench.simulator.counts().malformed, 3);
+        bench.finish().await;
+    }
+
+    #[tokio::test]
+    async fn over_rtu() {
+        let options = Options {
+            framing: Framing::Rtu,
+            dead_units: "3".parse().unwrap(),
+            ..Options::default()
+        };
+        let bench = Bench::new(options).await;
+        let mut stream = bench.connect().await;
+        let summed = |body: &[u8]| [body, &rtu::checksum(body)].concat();
+        let (read, answer) = (summed(&READ[6..]), summed(&ANSWER[6..]));
+        for byte in &read {
+            stream.write_all(&[*byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        expect(&mut stream, &answer).await;
+        // Nobody at 9, a dead one at 3, a refusal, and what is no request: only the refusal is heard.
+        let to = |unit: u8, pdu: &[u8]| summed(&[&[unit], pdu].concat());
+        ask(
+            &mut stream,
+            &[to(9, &READ[7..]), to(3, &READ[7..]), read.clone()].concat(),
+            &answer,
+        )
+        .await;
+        ask(&mut stream, &to(1, &[6, 0, 100, 0, 1]), &to(1, &[0x86, 2])).await;
+        stream.write_all(&[0x55; 9]).await.unwrap();
+        while bench.simulator.counts().malformed == 0 {
+            tokio::task::yield_now().await;
+        }
+        ask(&mut stream, &read, &answer).await;
+        // To all units at once.
+        ask(
+            &mut stream,
+            &[to(0, &[6, 0, 210, 0x12, 0x34]), read.clone()].concat(),
+            &answer,
+        )
+        .await;
+        assert_eq!(
+            [1, 2, 4].map(|unit| bench.simulator.holding(unit, 210)),
+            [Some(0x1234); 3]
+        );
+        bench
+            .simulator
+            .set_faults(["wrong-transaction".parse().unwrap()]);
+        ask(&mut stream, &read, &[]).await;
+        ask(&mut stream, &read, &[&answer[..], &answer].concat()).await;
         bench.finish().await;
     }
 
