@@ -1,13 +1,15 @@
-"""A Modbus TCP server made of pymodbus; README.md beside this file says what it holds and how to ask it."""
+"""A Modbus server made of pymodbus: over TCP, RTU over TCP, TLS or a serial line; README.md beside this file says what it holds and how to ask it."""
 
 import asyncio
+import ssl
 import struct
 import sys
 from collections import Counter
 
 from pymodbus.constants import ExcCodes
 from pymodbus.exceptions import NoSuchIdException
-from pymodbus.server import ModbusTcpServer
+from pymodbus.framer import FramerType
+from pymodbus.server import ModbusSerialServer, ModbusTcpServer, ModbusTlsServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 UNITS = (1, 2, 3)
@@ -74,6 +76,31 @@ def device(unit: int) -> SimDevice:
     return SimDevice(unit, simdata=(coils, discrete, registers(), registers()))
 
 
+def make(where: str, units: list[SimDevice], **options) -> ModbusTcpServer | ModbusTlsServer | ModbusSerialServer:
+    """The server that the argument asks for: PORT, rtu:PORT, tls:PORT:CERTIFICATE:KEY or serial:PATH."""
+    match where.split(":"):
+        case [port]:
+            return ModbusTcpServer(units, address=("127.0.0.1", int(port)), **options)
+        case ["rtu", port]:
+            return ModbusTcpServer(units, framer=FramerType.RTU, address=("127.0.0.1", int(port)), **options)
+        case ["tls", port, certificate, key]:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate, key)
+            # Modbus/TCP Security keeps the header of Modbus TCP; the framer that is the default here leaves it out.
+            return ModbusTlsServer(
+                units, framer=FramerType.SOCKET, address=("127.0.0.1", int(port)), sslctx=context, **options
+            )
+        case ["serial", path]:
+            return ModbusSerialServer(units, framer=FramerType.RTU, port=path, baudrate=19200, **options)
+        case _:
+            sys.exit("expected PORT, rtu:PORT, tls:PORT:CERTIFICATE:KEY or serial:PATH")
+
+
+def port_of(server: ModbusTcpServer | ModbusTlsServer | ModbusSerialServer) -> int:
+    """Where it listens; 0 on a serial line."""
+    return server.transport.sockets[0].getsockname()[1] if hasattr(server.transport, "sockets") else 0
+
+
 async def answer(server: ModbusTcpServer, counts: Counter, line: str) -> str:
     """Answers one line of standard input."""
     match line.split():
@@ -98,9 +125,7 @@ async def main() -> None:
             counts[pdu.dev_id, pdu.function_code] += 1
         return pdu
 
-    server = ModbusTcpServer(
-        [device(unit) for unit in UNITS], address=("127.0.0.1", int(sys.argv[1])), trace_pdu=count
-    )
+    server = make(sys.argv[1], [device(unit) for unit in UNITS], trace_pdu=count)
     core, get_values, set_values = server.context, server.context.async_getValues, server.context.async_setValues
 
     def refusing(call):
@@ -116,7 +141,7 @@ async def main() -> None:
     core.async_getValues, core.async_setValues = refusing(get_values), refusing(set_values)
 
     await server.serve_forever(background=True)
-    print("listening", server.transport.sockets[0].getsockname()[1], flush=True)
+    print("listening", port_of(server), flush=True)
 
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):

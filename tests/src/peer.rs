@@ -35,12 +35,17 @@ impl Peer {
     ///
     /// Where it is not installed or does not start.
     pub fn pymodbus_at(port: u16) -> Result<Self> {
+        Self::pymodbus_as(&port.to_string())
+    }
+
+    /// The same over another transport: `rtu:PORT`, `tls:PORT:CERTIFICATE:KEY` or `serial:PATH`; the port of a serial line is 0.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not installed or does not start.
+    pub fn pymodbus_as(argument: &str) -> Result<Self> {
         let script = paths::root().join("tests/peers/pymodbus_server.py");
-        Self::start(
-            Command::new(paths::python()?)
-                .arg(script)
-                .arg(port.to_string()),
-        )
+        Self::start(Command::new(paths::python()?).arg(script).arg(argument))
     }
 
     /// A device made of libmodbus.

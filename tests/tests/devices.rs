@@ -487,12 +487,12 @@ const WRITES: &[Write] = &[
         &["258", "65534"],
     ),
     // The register starts as 2350 = 0b1001_0010_1110: one bit goes on, one off, the others stay.
-    register("holding:350.0", "bool", ("true", "true"), 6, 350, &["2351"]),
+    register("holding:350.0", "bool", ("true", "true"), 22, 350, &["2351"]),
     register(
         "holding:350.11",
         "bool",
         ("false", "false"),
-        6,
+        22,
         350,
         &["303"],
     ),
