@@ -8,6 +8,7 @@ mod containment;
 mod density;
 mod host;
 mod idle;
+mod links;
 mod report;
 mod turn;
 
@@ -43,6 +44,8 @@ enum Bench {
         /// How often.
         rounds: usize,
     },
+    /// How soon each fault between host and device is noticed, and overcome
+    Links,
     /// For `density`: so many channels in a process of their own, which prints its figures
     #[command(hide = true)]
     Populated {
@@ -60,9 +63,14 @@ enum Bench {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.bench {
-        None => [Bench::Turn, Bench::Density, Bench::Containment]
-            .into_iter()
-            .try_for_each(|bench| run(bench, arguments.json)),
+        None => [
+            Bench::Turn,
+            Bench::Density,
+            Bench::Containment,
+            Bench::Links,
+        ]
+        .into_iter()
+        .try_for_each(|bench| run(bench, arguments.json)),
         Some(bench) => run(bench, arguments.json),
     };
     match done {
@@ -80,6 +88,7 @@ fn run(bench: Bench, json: bool) -> anyhow::Result<()> {
         Bench::Containment => containment::run(json),
         Bench::Density => density::run(json),
         Bench::Samples { rounds } => turn::run_samples(rounds),
+        Bench::Links => links::run(json),
         Bench::Populated { channels } => density::populated(channels),
         Bench::Idle { channels } => idle::run(channels),
     }

@@ -76,19 +76,19 @@ def device(unit: int) -> SimDevice:
     return SimDevice(unit, simdata=(coils, discrete, registers(), registers()))
 
 
-def make(where: str, units: list[SimDevice], **options) -> ModbusTcpServer | ModbusTlsServer | ModbusSerialServer:
+def make(where: str, host: str, units: list[SimDevice], **options) -> ModbusTcpServer | ModbusTlsServer | ModbusSerialServer:
     """The server that the argument asks for: PORT, rtu:PORT, tls:PORT:CERTIFICATE:KEY or serial:PATH."""
     match where.split(":"):
         case [port]:
-            return ModbusTcpServer(units, address=("127.0.0.1", int(port)), **options)
+            return ModbusTcpServer(units, address=(host, int(port)), **options)
         case ["rtu", port]:
-            return ModbusTcpServer(units, framer=FramerType.RTU, address=("127.0.0.1", int(port)), **options)
+            return ModbusTcpServer(units, framer=FramerType.RTU, address=(host, int(port)), **options)
         case ["tls", port, certificate, key]:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate, key)
             # Modbus/TCP Security keeps the header of Modbus TCP; the framer that is the default here leaves it out.
             return ModbusTlsServer(
-                units, framer=FramerType.SOCKET, address=("127.0.0.1", int(port)), sslctx=context, **options
+                units, framer=FramerType.SOCKET, address=(host, int(port)), sslctx=context, **options
             )
         case ["serial", path]:
             return ModbusSerialServer(units, framer=FramerType.RTU, port=path, baudrate=19200, **options)
@@ -125,7 +125,8 @@ async def main() -> None:
             counts[pdu.dev_id, pdu.function_code] += 1
         return pdu
 
-    server = make(sys.argv[1], [device(unit) for unit in UNITS], trace_pdu=count)
+    host = sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"
+    server = make(sys.argv[1], host, [device(unit) for unit in UNITS], trace_pdu=count)
     core, get_values, set_values = server.context, server.context.async_getValues, server.context.async_setValues
 
     def refusing(call):

@@ -5,19 +5,24 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::netns::{Place, Remote};
 use crate::paths;
 use crate::process::{Ended, Running};
 
 /// Requests by unit and function code.
 pub type Requests = BTreeMap<(u8, u8), u64>;
 
-/// A Modbus TCP device on loopback. Dropping it kills it.
+/// A Modbus TCP device, on loopback or at the other end of a wire. Dropping it kills it.
 #[derive(Debug)]
 pub struct Peer {
     running: Running,
-    /// Where it listens, on 127.0.0.1.
+    /// The address at which it listens.
+    host: String,
+    /// The port at which it listens.
     pub port: u16,
 }
+
+const LOOPBACK: &str = "127.0.0.1";
 
 impl Peer {
     /// A device made of pymodbus.
@@ -44,8 +49,19 @@ impl Peer {
     ///
     /// Where it is not installed or does not start.
     pub fn pymodbus_as(argument: &str) -> Result<Self> {
-        let script = paths::root().join("tests/peers/pymodbus_server.py");
-        Self::start(Command::new(paths::python()?).arg(script).arg(argument))
+        let mut command = Command::new(paths::python()?);
+        Self::start(LOOPBACK, command.args(pymodbus(argument)))
+    }
+
+    /// The same at the other end of a wire.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not installed or does not start.
+    pub fn pymodbus_in(remote: &Remote, port: u16) -> Result<Self> {
+        let mut command = remote.command(&paths::python()?.display().to_string());
+        let arguments = pymodbus(&port.to_string());
+        Self::start(&remote.far, command.args(arguments).arg(&remote.far))
     }
 
     /// A device made of libmodbus.
@@ -63,7 +79,8 @@ impl Peer {
     ///
     /// Where it is not built or does not start.
     pub fn libmodbus_at(port: u16) -> Result<Self> {
-        Self::start(Command::new(paths::compiled_peer("libmodbus_server")?).arg(port.to_string()))
+        let mut command = Command::new(paths::compiled_peer("libmodbus_server")?);
+        Self::start(LOOPBACK, command.arg(port.to_string()))
     }
 
     /// `bulkhead simulate modbus` on a free port, with further options.
@@ -82,17 +99,24 @@ impl Peer {
     /// Where it is not built or does not start.
     pub fn simulated_at(port: u16, options: &[&str]) -> Result<Self> {
         let mut command = Command::new(paths::bulkhead()?);
-        command.args([
-            "simulate",
-            "modbus",
-            "--control",
-            "--listen",
-            &format!("127.0.0.1:{port}"),
-        ]);
-        Self::start(command.args(options))
+        Self::start(
+            LOOPBACK,
+            command.args(simulated(LOOPBACK, port)).args(options),
+        )
     }
 
-    fn start(command: &mut Command) -> Result<Self> {
+    /// The same at the other end of a wire.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not built or does not start.
+    pub fn simulated_in(remote: &Remote, port: u16, options: &[&str]) -> Result<Self> {
+        let mut command = remote.command(&paths::bulkhead()?.display().to_string());
+        command.args(simulated(&remote.far, port)).args(options);
+        Self::start(&remote.far, &mut command)
+    }
+
+    fn start(host: &str, command: &mut Command) -> Result<Self> {
         let running = Running::start(command)?;
         let port = running.out().wait_for(0, port);
         let port = port.with_context(|| {
@@ -101,7 +125,11 @@ impl Peer {
                 running.err().so_far().join("\n")
             )
         })?;
-        Ok(Self { running, port })
+        Ok(Self {
+            running,
+            host: host.to_owned(),
+            port,
+        })
     }
 
     /// Its process.
@@ -110,10 +138,10 @@ impl Peer {
         &self.running
     }
 
-    /// `127.0.0.1:PORT`
+    /// `127.0.0.1:PORT`, or where else it is.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.host, self.port)
     }
 
     /// Holding registers as the device holds them, read without the network.
@@ -196,6 +224,16 @@ impl Peer {
         }
         Ok(answer)
     }
+}
+
+fn pymodbus(argument: &str) -> [String; 2] {
+    let script = paths::root().join("tests/peers/pymodbus_server.py");
+    [script.display().to_string(), argument.to_owned()]
+}
+
+fn simulated(host: &str, port: u16) -> [String; 5] {
+    let listen = format!("{host}:{port}");
+    ["simulate", "modbus", "--control", "--listen", &listen].map(str::to_owned)
 }
 
 /// The port in a line such as `listening 5020`, `listening on 127.0.0.1:5020` or `{"listening":"127.0.0.1:5020"}`.
