@@ -1,5 +1,5 @@
 //! Links against a whole host and real peers: `docs/LINKS.md` says what they do.
 
-mod reconnection;
 mod fleet;
 mod outages;
+mod reconnection;
