@@ -218,7 +218,7 @@ pub use context::Context;
 pub use data_type::{DataType, NotADataType, Scalar};
 pub use driver::{Command, Driver, Info, LinkWish, Poll, PollReport, Read, Start, Write};
 pub use error::{Closed, Elapsed, Error, LinkError};
-pub use link::{Connection, Link, Listener, MAX_READ, Stream};
+pub use link::{Connection, Datagram, Link, Listener, MAX_READ, Stream};
 pub use lock::{Acquire, Priority, RequestGuard, RequestLock};
 pub use runtime::Runtime;
 pub use shared::LogLine;

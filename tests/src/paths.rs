@@ -52,7 +52,7 @@ pub fn guest(name: &str) -> Result<PathBuf> {
 }
 
 /// The Python that has pymodbus: `BULKHEAD_PYTHON` where that is set, else the one in `target/venv`.
-pub(crate) fn python() -> Result<PathBuf> {
+pub fn python() -> Result<PathBuf> {
     let path =
         var_os("BULKHEAD_PYTHON").map_or_else(|| target().join("venv/bin/python"), PathBuf::from);
     existing(path, "cargo xtask test")

@@ -8,14 +8,14 @@
 //!   came in the same turn.
 //! - A [`Listener`] is a link on which devices call in; each that does is a connection with one life.
 //!
-//! Datagram links have no handle yet.
+//! On a datagram link the stream is one life of a socket: [`Stream::send`] and [`Stream::receive`] move whole datagrams.
 
 mod connection;
 mod stream;
 mod table;
 
 pub use connection::{Connection, Listener};
-pub use stream::{MAX_READ, Stream};
+pub use stream::{Datagram, MAX_READ, Stream};
 pub(crate) use table::Connections;
 
 use std::rc::Rc;

@@ -1,6 +1,7 @@
 //! One life of a connection.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -19,8 +20,20 @@ use crate::wakers::Wakers;
 /// received before it heard of the pause still arrives.
 pub const MAX_READ: usize = 1024 * 1024;
 
+/// Datagrams that may wait to be taken before receiving is paused.
+const MAX_DATAGRAMS: usize = 1024;
+
 /// The most that one `send` takes, in bytes.
 const MAX_SEND: usize = 1024 * 1024;
+
+/// What came in one piece over a datagram link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datagram {
+    /// Who sent it, as an address with a port.
+    pub peer: String,
+    /// May be empty.
+    pub bytes: Vec<u8>,
+}
 
 /// What the streams of one life share with the table.
 pub(super) struct Life {
@@ -31,6 +44,8 @@ pub(super) struct Life {
     /// Why it ended, if it has.
     ended: Cell<Option<CloseReason>>,
     input: RefCell<Input>,
+    /// On a datagram link, in place of `input`.
+    datagrams: RefCell<VecDeque<Datagram>>,
     /// How many bytes the host takes right now.
     credit: Cell<u32>,
     /// Who writes; others wait in line, so that no two messages mix.
@@ -85,6 +100,7 @@ impl Life {
             inherited,
             ended: Cell::new(None),
             input: RefCell::default(),
+            datagrams: RefCell::default(),
             credit: Cell::new(window),
             writer: RequestLock::new(()),
             paused: Cell::new(false),
@@ -111,6 +127,7 @@ impl Life {
     pub(super) fn reset(&self, shared: &Shared) {
         if !self.has_ended() {
             self.input.borrow_mut().clear();
+            self.datagrams.borrow_mut().clear();
             self.end(CloseReason::Requested);
             shared.push(Action::Reset(self.id));
         }
@@ -119,6 +136,14 @@ impl Life {
     pub(super) fn received(&self, shared: &Shared, bytes: Vec<u8>) {
         if !self.has_ended() {
             self.input.borrow_mut().append(bytes);
+            self.tell_pause(shared);
+            self.changed.wake();
+        }
+    }
+
+    pub(super) fn received_datagram(&self, shared: &Shared, datagram: Datagram) {
+        if !self.has_ended() {
+            self.datagrams.borrow_mut().push_back(datagram);
             self.tell_pause(shared);
             self.changed.wake();
         }
@@ -147,7 +172,9 @@ impl Life {
         let unread = self.input.borrow().unread().len();
         let told = self.pause_told.get();
         let full = unread > if told { MAX_READ / 2 } else { MAX_READ };
-        let wanted = self.paused.get() || full;
+        let datagrams = self.datagrams.borrow().len();
+        let crowded = datagrams >= if told { MAX_DATAGRAMS / 2 } else { MAX_DATAGRAMS };
+        let wanted = self.paused.get() || full || crowded;
         if wanted != told {
             self.pause_told.set(wanted);
             shared.push(Action::Pause(Pause {
@@ -309,8 +336,64 @@ impl Stream {
         Ok(())
     }
 
+    /// Waits for the next datagram, on a datagram link.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] when the link goes down with none waiting.
+    pub async fn receive(&self) -> Result<Datagram, Closed> {
+        poll_fn(|cx| {
+            if let Some(datagram) = self.life.datagrams.borrow_mut().pop_front() {
+                return Poll::Ready(Ok(datagram));
+            }
+            if let Some(reason) = self.life.ended.get() {
+                let reason = Some(reason);
+                return Poll::Ready(Err(Closed { reason }));
+            }
+            self.life.changed.register(cx.waker());
+            Poll::Pending
+        })
+        .await
+        .inspect(|_| self.life.tell_pause(&self.shared))
+    }
+
+    /// Sends one datagram, whole: to the link's own address, or to a peer within what the operator granted, such as
+    /// `10.0.0.17:47808`. Waits for room in the send window. One that is not granted is left out, and the host's log says so.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError::Closed`] when the link goes down first; [`LinkError::TooLong`] for more than 65,507 bytes.
+    pub async fn send(&self, peer: Option<&str>, bytes: &[u8]) -> Result<(), LinkError> {
+        const MAX: usize = 65_507;
+        if bytes.len() > MAX {
+            return Err(LinkError::TooLong { max: MAX });
+        }
+        let _turn = self.life.writer.lock(Priority::Poll).await;
+        poll_fn(|cx| {
+            if let Some(reason) = self.life.ended.get() {
+                let reason = Some(reason);
+                return Poll::Ready(Err(Closed { reason }));
+            }
+            if bytes.len() <= self.life.credit.get() as usize {
+                return Poll::Ready(Ok(()));
+            }
+            self.life.changed.register(cx.waker());
+            Poll::Pending
+        })
+        .await?;
+        self.life.credit.set(self.life.credit.get() - bytes.len() as u32);
+        self.shared.executor.commit_current();
+        self.shared.push(Action::Send(Send {
+            connection: self.life.id,
+            peer: peer.map(str::to_owned),
+            bytes: bytes.to_vec(),
+        }));
+        Ok(())
+    }
+
     /// Throws away what has arrived and was not read.
     pub fn clear_input(&self) {
+        self.life.datagrams.borrow_mut().clear();
         self.life.input.borrow_mut().clear();
         self.life.tell_pause(&self.shared);
     }
@@ -337,9 +420,15 @@ impl Stream {
         }
     }
 
-    /// Begins TLS on this stream, for a protocol that agrees on it first.
+    /// Begins TLS on this stream, for a protocol that agrees on it first, where the operator allows it (`start_tls`).
+    ///
+    /// The stream ends with it, and nothing more is read from it, so that what somebody has slipped in before is not taken for
+    /// what came under TLS. [`Connection::opened`](super::Connection::opened) gives the stream under TLS; if the
+    /// handshake fails the link is redialled, and is plain again.
     pub fn start_tls(&self) {
         if self.is_open() {
+            self.life.input.borrow_mut().clear();
+            self.life.end(CloseReason::Requested);
             self.shared.push(Action::StartTls(self.life.id));
         }
     }

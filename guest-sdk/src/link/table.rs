@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use super::stream::Life;
+use super::stream::{Datagram, Life};
 use crate::abi::{self, Action, CloseReason, ConnectionId, LinkId, Open};
 use crate::error::Closed;
 use crate::shared::Shared;
@@ -242,7 +242,13 @@ impl Connections {
 
     pub(crate) fn received(&self, shared: &Shared, received: abi::Received) {
         if let Some(life) = self.life(received.connection) {
-            life.received(shared, received.bytes);
+            match received.peer {
+                None => life.received(shared, received.bytes),
+                Some(peer) => {
+                    let bytes = received.bytes;
+                    life.received_datagram(shared, Datagram { peer, bytes });
+                }
+            }
         }
     }
 

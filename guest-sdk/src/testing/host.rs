@@ -367,6 +367,23 @@ impl<D: Driver> FakeHost<D> {
         self.receive_on(connection, bytes);
     }
 
+    /// Lets a datagram of this peer arrive over a link.
+    pub fn receive_from(&mut self, link: &str, peer: &str, bytes: &[u8]) {
+        let connection = self.line_over(link);
+        self.happen(Happening::Received(Received {
+            connection,
+            peer: Some(peer.to_owned()),
+            bytes: bytes.to_vec(),
+        }));
+        self.settle();
+    }
+
+    /// The datagrams that the driver has sent over a link since the last call, each with the peer that it named.
+    pub fn take_datagrams(&mut self, link: &str) -> Vec<(Option<String>, Vec<u8>)> {
+        let connection = self.line_over(link);
+        std::mem::take(&mut self.line(connection).datagrams)
+    }
+
     /// Lets bytes arrive over a connection, in one piece.
     pub fn receive_on(&mut self, connection: ConnectionId, bytes: &[u8]) {
         self.happen_received(connection, bytes.to_vec());

@@ -48,6 +48,8 @@ pub(super) struct Line {
     pub(super) paused: bool,
     /// What the driver has sent and no test has taken.
     pub(super) sent: Vec<u8>,
+    /// The same on a datagram link, with the peers that it named.
+    pub(super) datagrams: Vec<(Option<String>, Vec<u8>)>,
 }
 
 impl Line {
@@ -61,6 +63,7 @@ impl Line {
             in_flight: 0,
             paused: false,
             sent: Vec::new(),
+            datagrams: Vec::new(),
         }
     }
 

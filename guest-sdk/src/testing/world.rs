@@ -55,7 +55,9 @@ impl<D: Driver> FakeHost<D> {
                 self.happen_closed(*id, CloseReason::Requested);
                 self.dial(*id);
             }
-            Action::Send(send) => self.sent(send.connection, &send.bytes),
+            // As if the handshake went well at once: a new stream under the same id.
+            Action::StartTls(id) if self.line(*id).in_step() => self.dial(*id),
+            Action::Send(send) => self.sent(send.connection, send.peer.as_deref(), &send.bytes),
             Action::Pause(pause) => self.line(pause.connection).paused = pause.on,
             Action::SetTimer(timer) => {
                 let due = self.now_ns.saturating_add(timer.after_ns);
@@ -107,15 +109,22 @@ impl<D: Driver> FakeHost<D> {
     }
 
     /// Bytes that left: the peer answers, and the credit comes back when half of the window is free again.
-    fn sent(&mut self, id: ConnectionId, bytes: &[u8]) {
+    fn sent(&mut self, id: ConnectionId, to: Option<&str>, bytes: &[u8]) {
         let window = self.setup.send_window;
         let line = self.line(id);
         if !line.in_step() {
             return;
         }
-        line.sent.extend_from_slice(bytes);
+        let link = line.link;
+        let datagrams = self.setup.config.links[link as usize].kind == "udp";
+        let line = self.line(id);
+        if datagrams {
+            line.datagrams.push((to.map(str::to_owned), bytes.to_vec()));
+        } else {
+            line.sent.extend_from_slice(bytes);
+        }
         line.in_flight += bytes.len() as u32;
-        let (link, in_flight) = (line.link, line.in_flight);
+        let in_flight = line.in_flight;
         if in_flight > window / 2 && !self.setup.hold_credit {
             self.line(id).in_flight = 0;
             self.happen(Happening::Sent(Sent {
@@ -125,7 +134,13 @@ impl<D: Driver> FakeHost<D> {
         }
         if let Some(peer) = self.peers.get_mut(&link) {
             let reply = peer(bytes);
-            if !reply.is_empty() {
+            if datagrams && !reply.is_empty() {
+                self.happen(Happening::Received(Received {
+                    connection: id,
+                    peer: Some(to.unwrap_or("a fake peer").to_owned()),
+                    bytes: reply,
+                }));
+            } else if !reply.is_empty() {
                 self.happen_received(id, reply);
             }
         }

@@ -1,8 +1,10 @@
 //! Does what a list of actions says, in order. The list was checked as a whole.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::connections::FIRST_CALLER;
 use super::incarnation::{Incarnation, Refused};
 use super::intake::Reach;
 use super::mailbox::{Answer, Ask, Progress, RequestError};
@@ -10,7 +12,7 @@ use super::pending::Owed;
 use super::shared::raise;
 use crate::bindings::actions::{
     self, Action, Alarm, CommandDone, DeviceCondition, DeviceState, HealthDone, PollDone, ReadDone,
-    WriteDone,
+    Send, WriteDone,
 };
 use crate::bindings::events::ActionKind;
 use crate::bindings::types;
@@ -40,7 +42,7 @@ impl Incarnation<'_> {
                     }
                 }
                 Action::PollDone(done) => self.poll_done(&done),
-                Action::Send(send) => self.send(ConnectionId(send.connection), send.bytes)?,
+                Action::Send(send) => self.send(send, now)?,
                 Action::SetTimer(timer) => {
                     self.timers.set(
                         TimerId(timer.timer),
@@ -68,13 +70,7 @@ impl Incarnation<'_> {
                 Action::Pause(pause) => {
                     self.with_connection(pause.connection, |handle| handle.pause(pause.on))
                 }
-                Action::StartTls(_) => {
-                    self.decline(
-                        ActionKind::StartTls,
-                        "this version has no TLS: use a tcp:// link",
-                        now,
-                    );
-                }
+                Action::StartTls(connection) => self.start_tls(connection, now),
                 Action::DeviceState(state) => self.device_state(state, wall),
                 Action::Alarm(alarm) => self.alarm(alarm),
                 Action::Probe(_) => {
@@ -131,21 +127,50 @@ impl Incarnation<'_> {
         raise(&self.shared.counters.poll_failures, u64::from(done.failed));
     }
 
-    fn send(&mut self, connection: ConnectionId, bytes: Vec<u8>) -> Result<(), Exit> {
+    fn send(&mut self, send: Send, now: MonotonicNs) -> Result<(), Exit> {
+        let Send {
+            connection,
+            peer,
+            bytes,
+        } = send;
         // Gone, or not up: the bytes are dropped, and the driver is about to be told why.
-        let Some(opened) = self.connections.get(connection) else {
+        let Some(opened) = self.connections.get(ConnectionId(connection)) else {
             return Ok(());
         };
         let Some(stream) = opened.stream else {
             return Ok(());
         };
         let count = bytes.len() as u64;
-        opened
-            .handle
-            .send(stream, bytes)
-            .map_err(|error| Exit::new(ExitKind::Refused, During::Turn, error.to_string()))?;
+        let sent = if peer.is_none() && !opened.datagrams {
+            opened.handle.send(stream, bytes).map(Ok)
+        } else {
+            opened.handle.send_to(stream, peer.as_deref(), bytes)
+        };
+        let sent =
+            sent.map_err(|error| Exit::new(ExitKind::Refused, During::Turn, error.to_string()))?;
+        if let Err(not_sent) = sent {
+            self.decline(ActionKind::Send, not_sent.to_string(), now);
+            return Ok(());
+        }
         raise(&self.shared.counters.bytes_out, count);
         Ok(())
+    }
+
+    fn start_tls(&mut self, connection: u32, now: MonotonicNs) {
+        let Some(opened) = self.connections.get(ConnectionId(connection)) else {
+            return;
+        };
+        let link = opened.link;
+        if self.connections.may_start_tls(link) && connection < FIRST_CALLER {
+            opened.handle.start_tls();
+            return;
+        }
+        let name = self.shared.config().links.get(link.index());
+        let name = name.map_or("?", |link| link.name.as_str());
+        let why = format!(
+            "TLS may not begin on link {name}; it takes a tcp:// link with `start_tls = true`"
+        );
+        self.decline(ActionKind::StartTls, why, now);
     }
 
     fn with_connection(&self, connection: u32, act: impl FnOnce(&crate::link::Connection)) {
@@ -295,7 +320,8 @@ impl Incarnation<'_> {
 
     /// Tells the driver in its next turn. Of several actions of one kind, once: it would learn no more from the others,
     /// and a list of nothing else would fill turns without end.
-    fn decline(&mut self, action: ActionKind, why: &'static str, now: MonotonicNs) {
+    fn decline(&mut self, action: ActionKind, why: impl Into<Cow<'static, str>>, now: MonotonicNs) {
+        let why = why.into();
         if self
             .declined
             .iter()
@@ -303,7 +329,7 @@ impl Incarnation<'_> {
         {
             return;
         }
-        tracing::debug!(instance = %self.id, ?action, why, "action declined");
+        tracing::debug!(instance = %self.id, ?action, %why, "action declined");
         self.declined.push_back(Refused {
             at: now,
             action,

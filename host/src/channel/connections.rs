@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::mailbox::Mail;
 use crate::clock::Clock;
-use crate::config::{self, Connect, OnRestart};
+use crate::config::{self, OnRestart};
 use crate::ids::{ChannelId, ConnectionId, LinkId};
 use crate::link::{
     CallerIds, Connection, DEFAULT_SEND_WINDOW, DialRate, OpenOptions, Room, StreamId,
@@ -29,6 +29,8 @@ pub(super) const FIRST_CALLER: u32 = 1 << 31;
 pub(super) struct Opened {
     pub(super) link: LinkId,
     pub(super) handle: Connection,
+    /// Whether datagrams pass, rather than a stream.
+    pub(super) datagrams: bool,
     /// The stream that the driver was told of last; `None` while it is down.
     pub(super) stream: Option<StreamId>,
 }
@@ -176,6 +178,7 @@ impl Connections {
             incarnation: self.incarnation,
             seed: fastrand::u64(..),
         };
+        let datagrams = config.connect.is_datagrams();
         let handle = Connection::open(options, self.mailbox.clone(), &self.tracker);
         self.used.use_up(id.0);
         self.opened.insert(
@@ -183,6 +186,7 @@ impl Connections {
             Opened {
                 link,
                 handle,
+                datagrams,
                 stream: None,
             },
         );
@@ -203,6 +207,7 @@ impl Connections {
             Opened {
                 link,
                 handle,
+                datagrams: false,
                 stream,
             },
         );
@@ -213,10 +218,16 @@ impl Connections {
         self.called_in = Some(id.min(*range.start())..=id.max(*range.end()));
     }
 
-    /// Whether devices call in on a link.
+    /// Whether devices call in on a link, each with a connection of its own.
     pub(super) fn listens(&self, link: LinkId) -> bool {
         let link = self.links.get(link.index());
-        link.is_some_and(|link| matches!(link.connect, Connect::Listen(_)))
+        link.is_some_and(|link| link.connect.accepts())
+    }
+
+    /// Whether the operator lets the driver begin TLS on a stream over this link.
+    pub(super) fn may_start_tls(&self, link: LinkId) -> bool {
+        let link = self.links.get(link.index());
+        link.is_some_and(|link| link.tls.is_some() && link.connect.kind() == "tcp")
     }
 
     /// Forgets one that is gone for good.

@@ -64,7 +64,7 @@ pub(crate) struct Parts<'a> {
 pub(super) struct Refused {
     pub(super) at: MonotonicNs,
     pub(super) action: events::ActionKind,
-    pub(super) why: &'static str,
+    pub(super) why: std::borrow::Cow<'static, str>,
 }
 
 /// One life, under way.

@@ -59,7 +59,7 @@ impl Incarnation<'_> {
         while self.has_room()
             && let Some(Refused { at, action, why }) = self.declined.pop_front()
         {
-            let why = why.to_owned();
+            let why = why.into_owned();
             self.push(
                 at,
                 now,
@@ -290,6 +290,21 @@ impl Incarnation<'_> {
                 Happening::Received(events::Received {
                     connection: id.0,
                     peer: None,
+                    bytes,
+                })
+            }
+            LinkEvent::Datagram {
+                stream,
+                from,
+                bytes,
+            } => {
+                if opened.stream != Some(stream) {
+                    return;
+                }
+                raise(&self.shared.counters.bytes_in, bytes.len() as u64);
+                Happening::Received(events::Received {
+                    connection: id.0,
+                    peer: Some(from.to_string()),
                     bytes,
                 })
             }

@@ -6,12 +6,13 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use super::dial::DialRange;
 use super::fault::quoted;
 use super::network::Network;
 use super::section::Section;
 
 pub(super) const EXAMPLE: &str = "tcp://10.0.0.9:502";
-/// The most networks in `from`.
+/// The most networks in `from`, and ranges in `dial`.
 const MAX_NETWORKS: usize = 64;
 
 /// Where a link leads.
@@ -31,12 +32,43 @@ pub enum Connect {
         /// 1 to 65535.
         port: u16,
     },
+    /// `udp://host:port`: datagrams.
+    Udp {
+        /// A name or an address, without brackets.
+        host: String,
+        /// 1 to 65535.
+        port: u16,
+    },
+    /// Nowhere but within the link's dial ranges.
+    Within(Transport),
     /// `unix:///path`: a stream socket of this machine.
     Unix(PathBuf),
     /// `serial:///dev/...`
     Serial(SerialLine),
-    /// `listen = "tcp://address:port"`: devices call in.
+    /// `listen = "tcp://address:port"`, or `udp`: devices call in.
     Listen(Listen),
+}
+
+/// What an IP address is spoken to with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Streams.
+    Tcp,
+    /// Streams under TLS.
+    Tls,
+    /// Datagrams.
+    Udp,
+}
+
+impl Transport {
+    /// As it stands before `://`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+            Transport::Udp => "udp",
+        }
+    }
 }
 
 /// A serial line and how it is spoken on.
@@ -68,11 +100,13 @@ pub enum Parity {
 /// Where devices may call in, and which.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
+    /// TCP or UDP.
+    pub transport: Transport,
     /// An address of this machine. Port 0 takes any free one.
     pub at: SocketAddr,
     /// Who may call; anybody, where it is empty.
     pub from: Vec<Network>,
-    /// So many may be connected at once. Default 16; 1 to 64.
+    /// So many may be connected at once, by TCP. Default 16; 1 to 64.
     pub max_connections: u16,
 }
 
@@ -100,8 +134,12 @@ impl Connect {
     /// The transport's name, as drivers wish for it.
     pub fn kind(&self) -> &'static str {
         match self {
-            Connect::Tcp { .. } | Connect::Listen(_) => "tcp",
+            Connect::Tcp { .. } => "tcp",
             Connect::Tls { .. } => "tls",
+            Connect::Udp { .. } => "udp",
+            Connect::Within(transport) | Connect::Listen(Listen { transport, .. }) => {
+                transport.as_str()
+            }
             Connect::Unix(_) => "unix",
             Connect::Serial(_) => "serial",
         }
@@ -111,13 +149,25 @@ impl Connect {
     pub fn listens(&self) -> bool {
         matches!(self, Connect::Listen(_))
     }
+
+    /// Whether devices call in, each with a connection of its own.
+    pub fn accepts(&self) -> bool {
+        self.listens() && !self.is_datagrams()
+    }
+
+    /// Whether what passes are datagrams, rather than a stream.
+    pub fn is_datagrams(&self) -> bool {
+        self.kind() == "udp"
+    }
 }
 
 impl std::fmt::Display for Connect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = self.kind();
         match self {
-            Connect::Tcp { host, port } | Connect::Tls { host, port } => {
+            Connect::Tcp { host, port }
+            | Connect::Tls { host, port }
+            | Connect::Udp { host, port } => {
                 if host.contains(':') {
                     write!(f, "{kind}://[{host}]:{port}")
                 } else {
@@ -128,12 +178,17 @@ impl std::fmt::Display for Connect {
                 write!(f, "{kind}://{}", path.display())
             }
             Connect::Listen(Listen { at, .. }) => write!(f, "listen {kind}://{at}"),
+            Connect::Within(_) => write!(f, "{kind} within its dial ranges"),
         }
     }
 }
 
-/// Reads where a link leads, and what its TLS is checked by if it may have any.
-pub(super) fn address(section: &Section<'_>, folder: &Path) -> (Connect, Option<Tls>) {
+/// Reads where a link leads, where else its driver may dial, and what its TLS is checked by if it may have any.
+pub(super) fn address(
+    section: &Section<'_>,
+    folder: &Path,
+) -> (Connect, Vec<DialRange>, Option<Tls>) {
+    let (ranges_by, dial) = dial_ranges(section);
     let connect = match (section.has("connect"), section.has("listen")) {
         (true, true) => {
             section.fault_at(
@@ -143,11 +198,36 @@ pub(super) fn address(section: &Section<'_>, folder: &Path) -> (Connect, Option<
             void()
         }
         (false, true) => listen(section),
+        (false, false) if section.has("dial") => {
+            Connect::Within(ranges_by.unwrap_or(Transport::Tcp))
+        }
         (_, false) => connect(section),
     };
+    let is_void = connect == void();
+    if let Some(by) = ranges_by
+        && by.as_str() != connect.kind()
+        && !is_void
+    {
+        section.fault_at(
+            "dial",
+            format!(
+                "`dial` is by {} and the link by {}; make two links of it",
+                by.as_str(),
+                connect.kind()
+            ),
+        );
+    }
+    if section.has("dial")
+        && (connect.accepts() || matches!(connect, Connect::Unix(_) | Connect::Serial(_)))
+    {
+        section.fault_at(
+            "dial",
+            "`dial` is for links by tcp, tls or udp that do not let devices in; remove it",
+        );
+    }
     let start_tls = section.boolean("start_tls", false);
-    let is_tls = matches!(connect, Connect::Tls { .. });
-    if start_tls && !matches!(connect, Connect::Tcp { .. }) {
+    let is_tls = connect.kind() == "tls";
+    if start_tls && (connect.kind() != "tcp" || connect.listens()) {
         section.fault_at(
             "start_tls",
             "`start_tls` lets the driver begin TLS on a tcp:// link that it has opened; remove it here",
@@ -156,7 +236,6 @@ pub(super) fn address(section: &Section<'_>, folder: &Path) -> (Connect, Option<
     let of_tls = ["ca", "cert", "key", "server_name"];
     let of_serial = ["speed", "parity", "data_bits", "stop_bits"];
     let of_listen = ["from", "max_connections"];
-    let is_void = connect == void();
     if !is_tls && !start_tls && !is_void {
         misplaced(
             section,
@@ -171,7 +250,51 @@ pub(super) fn address(section: &Section<'_>, folder: &Path) -> (Connect, Option<
         misplaced(section, &of_listen, "links that listen; remove it");
     }
     let tls = (is_tls || start_tls).then(|| tls(section, folder));
-    (connect, tls)
+    (connect, dial, tls)
+}
+
+/// What `dial` grants, and by which transport, if it says so.
+fn dial_ranges(section: &Section<'_>) -> (Option<Transport>, Vec<DialRange>) {
+    let (mut by, mut ranges) = (None, Vec::new());
+    for (written, span) in section.strings("dial", "10.0.0.0/24:502") {
+        if ranges.len() == MAX_NETWORKS {
+            section.fault_in(
+                span,
+                format!("more than {MAX_NETWORKS} ranges in `dial`; join some of them"),
+            );
+            break;
+        }
+        let (scheme, range) = match written.split_once("://") {
+            Some((scheme, range)) => (Some(scheme), range),
+            None => (None, written),
+        };
+        let transport = match scheme {
+            None => None,
+            Some("tcp") => Some(Transport::Tcp),
+            Some("tls") => Some(Transport::Tls),
+            Some("udp") => Some(Transport::Udp),
+            Some(_) => {
+                section.fault_in(span, format!("{} begins with no transport for ranges; use tcp://, tls:// or udp://, or none for that of `connect`", quoted(written)));
+                continue;
+            }
+        };
+        if by.is_some() && transport.is_some() && by != transport {
+            section.fault_in(
+                span,
+                "the ranges of a link go by one transport; make two links of it",
+            );
+            continue;
+        }
+        by = by.or(transport);
+        match DialRange::parse(range) {
+            Ok(range) => ranges.push(range),
+            Err(wrong) => section.fault_in(span, format!("{} {wrong}", quoted(written))),
+        }
+    }
+    if section.is_empty_list("dial") {
+        section.fault_at("dial", "`dial` grants nothing; name a range as in `dial = [\"10.0.0.0/24:502\"]`, or remove it");
+    }
+    (by, ranges)
 }
 
 /// Stands where nothing right was written; there is a fault then.
@@ -227,13 +350,18 @@ fn listen(section: &Section<'_>) -> Connect {
     let Some(written) = section.string("listen", LISTEN) else {
         return void();
     };
-    let Some(("tcp", place)) = written.split_once("://") else {
+    let (transport, place) = match written.split_once("://") {
+        Some(("tcp", place)) => (Transport::Tcp, place),
+        Some(("udp", place)) => (Transport::Udp, place),
+        _ => (Transport::Tcp, ""),
+    };
+    if place.is_empty() {
         section.fault_at(
             "listen",
-            format!("{} is nothing to listen on; write tcp:// and an address of this machine, as in \"{LISTEN}\"", quoted(written)),
+            format!("{} is nothing to listen on; write tcp:// or udp:// and an address of this machine, as in \"{LISTEN}\"", quoted(written)),
         );
         return void();
-    };
+    }
     let Ok(at) = place.parse::<SocketAddr>() else {
         section.fault_at(
             "listen",
@@ -243,6 +371,7 @@ fn listen(section: &Section<'_>) -> Connect {
     };
     let max = section.integer("max_connections", 16, 1..=64);
     Connect::Listen(Listen {
+        transport,
         at,
         from: networks(section, "from"),
         max_connections: u16::try_from(max).unwrap_or(16),
@@ -329,6 +458,10 @@ fn parse_connect(written: &str) -> Result<Connect, String> {
             let (host, port) = place(rest)?;
             Ok(Connect::Tls { host, port })
         }
+        "udp" => {
+            let (host, port) = place(rest)?;
+            Ok(Connect::Udp { host, port })
+        }
         "unix" => Ok(Connect::Unix(absolute(rest, "unix:///run/plc.sock")?)),
         "serial" => Ok(Connect::Serial(SerialLine {
             path: absolute(rest, "serial:///dev/ttyS0")?,
@@ -337,11 +470,11 @@ fn parse_connect(written: &str) -> Result<Connect, String> {
             data_bits: 0,
             stop_bits: 0,
         })),
-        "ws" | "wss" | "udp" => Err(format!(
+        "ws" | "wss" => Err(format!(
             "is a transport not supported yet by this version; use tcp:// as in \"{EXAMPLE}\""
         )),
         _ => Err(format!(
-            "begins with an unknown transport; use tcp://, tls://, unix:// or serial://, as in \"{EXAMPLE}\""
+            "begins with an unknown transport; use tcp://, tls://, udp://, unix:// or serial://, as in \"{EXAMPLE}\""
         )),
     }
 }
@@ -405,6 +538,7 @@ mod tests {
             "tcp://plc:1",
             "tls://plc.example:802",
             "tls://[fd00::9]:802",
+            "udp://10.0.0.9:47808",
             "unix:///run/plc.sock",
             "serial:///dev/ttyUSB0",
             "serial:///dev/serial/by-id/usb-FTDI_USB-RS485-if00-port0",

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::{Connect, Tls};
+use super::dial::DialRange;
 use crate::backoff::Redial;
 use crate::event::DataType;
 use crate::ids::{ChannelId, DeviceId, LinkId, TagId};
@@ -222,6 +223,8 @@ pub struct Link {
     pub name: String,
     /// Where it leads.
     pub connect: Connect,
+    /// Where else its driver may dial, by the same transport.
+    pub dial: Vec<DialRange>,
     /// What its TLS is checked by; there is none where the operator did not allow it.
     pub tls: Option<Tls>,
     /// How long a dial may take. Default 3 s; 10 ms to 60 s.

@@ -18,6 +18,7 @@ pub(super) const LINK: Keys = Keys {
     known: &[
         "connect",
         "listen",
+        "dial",
         "from",
         "max_connections",
         "ca",
@@ -38,7 +39,7 @@ pub(super) const LINK: Keys = Keys {
         "heartbeat",
         "on_restart",
     ],
-    later: &[("dial", "grant one address with `connect`")],
+    later: &[],
 };
 
 /// Reads the links of a channel, and their names.
@@ -74,10 +75,11 @@ fn link(section: &Section<'_>, name: &str, folder: &Path) -> Link {
     let least = 10 * MS;
     let most = 60_000 * MS;
     let choices = [("reset", OnRestart::Reset), ("keep", OnRestart::Keep)];
-    let (connect, tls) = address(section, folder);
+    let (connect, dial, tls) = address(section, folder);
     Link {
         name: name.to_owned(),
         connect,
+        dial,
         tls,
         connect_timeout: section.duration("connect_timeout", 3_000 * MS, least..=most),
         redial: redial::redial(section),

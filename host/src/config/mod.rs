@@ -18,6 +18,7 @@
 mod address;
 mod channel;
 mod checked;
+mod dial;
 mod document;
 mod fault;
 mod link;
@@ -36,12 +37,13 @@ mod units;
 
 use std::path::PathBuf;
 
-pub use address::{Connect, Identity, Listen, Parity, SerialLine, Tls};
+pub use address::{Connect, Identity, Listen, Parity, SerialLine, Tls, Transport};
 pub use checked::{
     Access, Channel, CompileLimits, Device, DriverPath, Group, Health, Heartbeat, Host, Http,
     Limits, Link, OnRestart, Rate, Recorder, Report, Requests, Restart, RestartMode, Sink,
     SinkKind, Tag, WhileDown,
 };
+pub use dial::DialRange;
 pub use fault::{Fault, Faults, Position};
 pub use locations::Locations;
 pub use network::Network;

@@ -44,6 +44,11 @@ impl Network {
         same_family && masked(address, self.prefix) == self.address
     }
 
+    /// Whether its addresses are IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        self.address.is_ipv6()
+    }
+
     fn first(&self) -> IpAddr {
         masked(self.address, self.prefix)
     }

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use super::desk::{Desk, Press, Told, Wish};
+use super::grant::NotSent;
 use super::listen::CallerIds;
 use super::mail::{LinkMail, StreamId};
 use super::rate::DialRate;
@@ -18,7 +19,7 @@ use super::state::LinkState;
 use super::task::Task;
 use super::window::WindowExceeded;
 use crate::clock::Clock;
-use crate::config::{Connect, Link};
+use crate::config::{Connect, Link, Transport};
 use crate::ids::{ChannelId, ConnectionId};
 
 /// Bytes that may be on their way at once, where nothing else is said.
@@ -83,7 +84,7 @@ impl Connection {
     {
         // There is nobody at the other end of a listening socket.
         let send_window = match options.link.connect {
-            Connect::Listen(_) => 0,
+            Connect::Listen(ref listen) if listen.transport != Transport::Udp => 0,
             _ => options.send_window,
         };
         let desk = Arc::new(Desk::new(options.incarnation, send_window));
@@ -123,6 +124,21 @@ impl Connection {
         self.desk.send(stream, bytes)
     }
 
+    /// As [`Connection::send`], for one datagram; to the link's own address where no peer is named. One that may not be
+    /// sent counts as sent.
+    ///
+    /// # Errors
+    ///
+    /// Outside: more bytes would be on their way than the send window holds. Inside: why it is not sent.
+    pub fn send_to(
+        &self,
+        stream: StreamId,
+        peer: Option<&str>,
+        bytes: Vec<u8>,
+    ) -> Result<Result<(), NotSent>, WindowExceeded> {
+        self.desk.send_to(stream, peer, bytes)
+    }
+
     /// How many more bytes `send` takes now. It becomes less by `send` only.
     pub fn window_left(&self, stream: StreamId) -> usize {
         self.desk.window_left(stream)
@@ -148,6 +164,12 @@ impl Connection {
     /// The machine got an address or an interface: what is down is dialled, by and by with all others.
     pub fn path_back(&self) {
         self.desk.wish(Wish::Press(Press::PathBack));
+    }
+
+    /// Begins TLS on the stream that is up, after what is queued has left: it ends, without a word, and `Opened` tells of
+    /// the one under TLS. Nothing happens where the driver was not told of a stream.
+    pub fn start_tls(&self) {
+        self.desk.wish(Wish::StartTls);
     }
 
     /// Ends the connection for good, after what is queued has left (at most 2 s): `Closed` without `retrying`, with

@@ -4,18 +4,28 @@
 //! kept here beside the stamp of its incarnation, so that a change of incarnation and a change of the stream cannot
 //! cross: one of them is first, and the other sees it.
 
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
+use super::grant::{NotSent, Recipient, Recipients};
 use super::mail::{CloseReason, StreamId};
 use super::window::{SendWindow, WindowExceeded};
+
+/// Datagrams that may wait to be written; they go as fast as the system takes them.
+const MAX_DATAGRAMS: usize = 1_024;
+/// The most bytes in one datagram: what UDP over IPv4 can carry (RFC 768, RFC 791).
+const MAX_DATAGRAM: usize = 65_507;
 
 /// What may be asked of a connection besides sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
     /// The driver wants a fresh stream.
     Reset,
+    /// The driver wants TLS on the stream that is up.
+    StartTls,
     /// The driver wants the end.
     Close,
     /// Somebody else wants a fresh stream, or a dial at once.
@@ -70,9 +80,20 @@ struct Inner {
     window: SendWindow,
     reset: bool,
     close: bool,
+    /// TLS was asked for; nothing more is sent in plain.
+    start_tls: bool,
     /// What was wrong when it was last down, in words.
     trouble: Option<Arc<str>>,
     press: Option<Press>,
+    /// Where datagrams are sent, rather than a stream.
+    datagrams: Option<Box<Datagrams>>,
+}
+
+/// What waits to be written, whole, and whom it may go to.
+#[derive(Debug)]
+struct Datagrams {
+    recipients: Recipients,
+    queue: VecDeque<(Recipient, Vec<u8>)>,
 }
 
 impl Desk {
@@ -84,8 +105,10 @@ impl Desk {
                 window: SendWindow::new(send_window),
                 reset: false,
                 close: false,
+                start_tls: false,
                 trouble: None,
                 press: None,
+                datagrams: None,
             }),
             to_write: Notify::new(),
             wished: Notify::new(),
@@ -102,12 +125,43 @@ impl Desk {
 
     pub(super) fn send(&self, stream: StreamId, bytes: Vec<u8>) -> Result<(), WindowExceeded> {
         let mut inner = self.lock();
-        if inner.is_for(stream) && !inner.close {
+        if inner.is_for(stream) && !inner.close && !inner.start_tls {
             inner.window.push(bytes)?;
             drop(inner);
             self.to_write.notify_one();
         }
         Ok(())
+    }
+
+    /// As `send`, for one datagram. One that may not be sent counts as sent: the driver has counted it too.
+    pub(super) fn send_to(
+        &self,
+        stream: StreamId,
+        peer: Option<&str>,
+        bytes: Vec<u8>,
+    ) -> Result<Result<(), NotSent>, WindowExceeded> {
+        let mut inner = self.lock();
+        if !inner.is_for(stream) || inner.close {
+            return Ok(Ok(()));
+        }
+        let length = bytes.len();
+        inner.window.count(length)?;
+        let queued = match &mut inner.datagrams {
+            None => Err(NotSent::NoDatagrams),
+            Some(_) if length > MAX_DATAGRAM => Err(NotSent::TooLong),
+            Some(datagrams) if datagrams.queue.len() >= MAX_DATAGRAMS => Err(NotSent::TooMany),
+            Some(datagrams) => datagrams
+                .recipients
+                .check(peer)
+                .map(|recipient| datagrams.queue.push_back((recipient, bytes))),
+        };
+        let credit_due = queued.is_err() && inner.window.wrote(length);
+        drop(inner);
+        if credit_due {
+            self.creditable.notify_one();
+        }
+        self.to_write.notify_one();
+        Ok(queued)
     }
 
     pub(super) fn window_left(&self, stream: StreamId) -> usize {
@@ -125,6 +179,7 @@ impl Desk {
             // What is down is being dialled already, at the operator's pace.
             Wish::Reset => inner.reset |= inner.told.is_some(),
             Wish::Close => inner.close = true,
+            Wish::StartTls => inner.start_tls |= inner.told.is_some(),
             Wish::Press(Press::Reconnect) => inner.press = Some(Press::Reconnect),
             // An operator's word stands before what the machine's network makes of it.
             Wish::Press(Press::PathGone) if inner.told.is_none() => {}
@@ -148,7 +203,7 @@ impl Desk {
     /// Hands the stream to a new incarnation, with the size of its send window.
     pub(super) fn survive(&self, incarnation: u64) -> Option<(Told, u32)> {
         let mut inner = self.lock();
-        if inner.close || inner.reset || inner.press.is_some() {
+        if inner.close || inner.reset || inner.start_tls || inner.press.is_some() {
             return None;
         }
         let told = inner.told.clone()?;
@@ -178,9 +233,21 @@ impl Desk {
 
     /// From now on the driver counts this stream as up. Gives the stamp for the mail that says so.
     pub(super) fn opened(&self, told: Told) -> u64 {
+        self.opened_for(told, None)
+    }
+
+    /// The same for a socket of datagrams, and those that may be written to.
+    pub(super) fn opened_for(&self, told: Told, recipients: Option<Recipients>) -> u64 {
         let mut inner = self.lock();
+        inner.datagrams = recipients.map(|recipients| {
+            Box::new(Datagrams {
+                recipients,
+                queue: VecDeque::new(),
+            })
+        });
         inner.window = SendWindow::new(inner.window.size());
         inner.told = Some(told);
+        inner.start_tls = false;
         // What was pressed for is there.
         inner.press = None;
         inner.incarnation
@@ -191,7 +258,9 @@ impl Desk {
         let mut inner = self.lock();
         inner.window = SendWindow::new(inner.window.size());
         inner.told = None;
+        inner.datagrams = None;
         inner.reset = false;
+        inner.start_tls = false;
         // What was pressed for while it was up has been heeded.
         inner.press = None;
         inner.incarnation
@@ -217,7 +286,8 @@ impl Desk {
         }
     }
 
-    /// Waits for bytes to write. `None` when all is written and the end was asked for. For one task at a time.
+    /// Waits for bytes to write. `None` when all is written and the end of the stream, or of its plain part, was asked
+    /// for. For one task at a time.
     pub(super) async fn next_bytes(&self) -> Option<Vec<u8>> {
         loop {
             let (bytes, close) = self.lock().take();
@@ -226,6 +296,32 @@ impl Desk {
                 (true, true) => return None,
                 (true, false) => self.to_write.notified().await,
             }
+        }
+    }
+
+    /// Waits for a datagram to write. `None` when all is written and the end was asked for. For one task at a time.
+    pub(super) async fn next_datagram(&self) -> Option<(Recipient, Vec<u8>)> {
+        loop {
+            let (datagram, close) = {
+                let mut inner = self.lock();
+                let next = inner
+                    .datagrams
+                    .as_mut()
+                    .and_then(|all| all.queue.pop_front());
+                (next, inner.close)
+            };
+            match (datagram, close) {
+                (Some(datagram), _) => return Some(datagram),
+                (None, true) => return None,
+                (None, false) => self.to_write.notified().await,
+            }
+        }
+    }
+
+    /// Somebody spoke on the socket, and may be answered.
+    pub(super) fn heard(&self, peer: SocketAddr) {
+        if let Some(datagrams) = &mut self.lock().datagrams {
+            datagrams.recipients.heard(peer);
         }
     }
 
@@ -260,11 +356,12 @@ impl Inner {
     }
 
     fn wish(&self) -> Option<Wish> {
-        match (self.close, self.press, self.reset) {
-            (true, _, _) => Some(Wish::Close),
-            (false, Some(press), _) => Some(Wish::Press(press)),
-            (false, None, true) => Some(Wish::Reset),
-            (false, None, false) => None,
+        match (self.close, self.press, self.reset, self.start_tls) {
+            (true, ..) => Some(Wish::Close),
+            (false, Some(press), ..) => Some(Wish::Press(press)),
+            (false, None, true, _) => Some(Wish::Reset),
+            (false, None, false, true) => Some(Wish::StartTls),
+            (false, None, false, false) => None,
         }
     }
 
@@ -278,6 +375,6 @@ impl Inner {
 
     /// What waits to be written, and whether anything may follow it.
     fn take(&mut self) -> (Vec<u8>, bool) {
-        (self.window.take(), self.close)
+        (self.window.take(), self.close || self.start_tls)
     }
 }

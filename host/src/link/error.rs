@@ -15,6 +15,14 @@ pub(super) enum DialError {
     /// The driver asked for a place that the operator did not grant.
     #[error("channel {channel} may not dial {target}; add it under its links")]
     NotGranted { channel: ChannelId, target: String },
+    /// The driver named no place, and the link has none of its own.
+    #[error(
+        "channel {channel} names no address within the `dial` ranges of link {link}; add `connect` if there is one address, or mend the driver's settings"
+    )]
+    NoTarget { channel: ChannelId, link: String },
+    /// The operator did not allow TLS on a plain link.
+    #[error("link {link} does not allow its driver to begin TLS; add `start_tls = true`")]
+    NoStartTls { link: String },
     /// The name has no address.
     #[error(
         "no address is known for {host} ({cause}); correct the name in `connect`, or write the address"
@@ -43,14 +51,16 @@ pub(super) enum DialError {
         cause: io::Error,
     },
     /// The certificate, or the peer's wish for one of ours, or no TLS at all; with the remedy.
-    #[error("no TLS with {address}: {why}")]
-    TlsFailed { address: SocketAddr, why: String },
+    #[error("no TLS with {peer}: {why}")]
+    TlsFailed { peer: String, why: String },
+    /// The stream broke during the handshake.
+    #[error(
+        "{peer} ended the TLS handshake ({cause}); check that it speaks TLS on this port, and its own log"
+    )]
+    TlsBroken { peer: String, cause: io::Error },
     /// The handshake came to no end.
-    #[error("{address} did not answer the TLS handshake within {}; check that it speaks TLS on this port, or raise `connect_timeout`", humantime::format_duration(*within))]
-    TlsTimedOut {
-        address: SocketAddr,
-        within: Duration,
-    },
+    #[error("{peer} did not answer the TLS handshake within {}; check that it speaks TLS on this port, or raise `connect_timeout`", humantime::format_duration(*within))]
+    TlsTimedOut { peer: String, within: Duration },
     /// Our own part of TLS is not in order.
     #[error(transparent)]
     TlsSetUp(TlsFault),
@@ -74,12 +84,16 @@ impl DialError {
     /// As the driver is told.
     pub(super) fn reason(&self) -> CloseReason {
         match self {
-            DialError::NotGranted { .. } => CloseReason::Denied,
+            DialError::NotGranted { .. }
+            | DialError::NoTarget { .. }
+            | DialError::NoStartTls { .. } => CloseReason::Denied,
             DialError::Unresolved { .. }
             | DialError::UnresolvedInTime { .. }
             | DialError::LedAstray { .. } => CloseReason::Unreachable,
             DialError::TimedOut { .. } | DialError::TlsTimedOut { .. } => CloseReason::TimedOut,
-            DialError::TlsFailed { .. } | DialError::TlsSetUp(_) => CloseReason::TlsFailed,
+            DialError::TlsFailed { .. } | DialError::TlsBroken { .. } | DialError::TlsSetUp(_) => {
+                CloseReason::TlsFailed
+            }
             DialError::Failed { cause, .. }
             | DialError::UnixFailed { cause, .. }
             | DialError::LineFailed { cause, .. }

@@ -5,7 +5,8 @@
 //! is what is dialled. Every dial needs a fresh permit; a name that leads elsewhere by then is checked again: whoever
 //! rules the name service may move a device, but not lead the host to itself or to what only its own machine reaches.
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use tokio::time::Instant;
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use super::error::DialError;
 use super::resolve::resolve;
 use super::tls::name_for;
-use crate::config::{Connect, Link, Listen, SerialLine, Tls};
+use crate::config::{Connect, DialRange, Link, Listen, Network, SerialLine, Tls, Transport};
 use crate::ids::ChannelId;
 
 /// Leave to dial once. One variant per transport.
@@ -23,6 +24,8 @@ pub(super) enum Permit {
     Tcp(TcpPermit),
     /// For `tls.rs`.
     Tls(TlsPermit),
+    /// For `udp.rs`.
+    Udp(UdpPermit),
     /// For `unix.rs`.
     Unix(UnixPermit),
     /// For `serial.rs`.
@@ -100,6 +103,165 @@ impl ListenPermit {
     }
 }
 
+/// Peers that a driver may answer because they have spoken to it, on one socket; the oldest are forgotten.
+const MAX_HEARD: usize = 1_024;
+
+/// Leave to have a socket for datagrams, and to exchange them with some.
+#[derive(Debug)]
+pub(super) struct UdpPermit {
+    at: SocketAddr,
+    /// Nobody but this one, for writing and hearing.
+    only: Option<SocketAddr>,
+    /// Where a datagram without a name goes.
+    default: Option<SocketAddr>,
+    ranges: Vec<DialRange>,
+    /// Who may speak unasked, where it listens; anybody, where it is empty.
+    from: Option<Vec<Network>>,
+}
+
+impl UdpPermit {
+    /// What the socket is bound to.
+    pub(super) fn at(&self) -> SocketAddr {
+        self.at
+    }
+
+    /// What the socket is connected to, so that the kernel hands over nothing of anybody else.
+    pub(super) fn only_peer(&self) -> Option<SocketAddr> {
+        self.only
+    }
+
+    /// Whether the driver may hear this peer.
+    pub(super) fn hears(&self, peer: SocketAddr) -> bool {
+        let same = |own: SocketAddr| {
+            own.ip().to_canonical() == peer.ip().to_canonical() && own.port() == peer.port()
+        };
+        let unasked = |from: &Vec<Network>| {
+            from.is_empty() || from.iter().any(|network| network.contains(peer.ip()))
+        };
+        self.only.or(self.default).is_some_and(same)
+            || self.ranges.iter().any(|range| range.contains(peer))
+            || self.from.as_ref().is_some_and(unasked)
+    }
+
+    /// Whom the driver may write to, over a socket of this family.
+    pub(super) fn recipients(&self, ipv6: bool) -> Recipients {
+        Recipients {
+            only: self.only,
+            default: self.default,
+            ranges: self.ranges.clone(),
+            heard: self.from.is_some().then(VecDeque::new),
+            ipv6,
+        }
+    }
+}
+
+/// Whom a driver may write datagrams to, on one socket.
+#[derive(Debug)]
+pub(super) struct Recipients {
+    only: Option<SocketAddr>,
+    default: Option<SocketAddr>,
+    ranges: Vec<DialRange>,
+    /// Those who spoke, where the socket listens.
+    heard: Option<VecDeque<SocketAddr>>,
+    ipv6: bool,
+}
+
+/// Leave to send one datagram.
+#[derive(Debug)]
+pub(super) struct Recipient(Option<SocketAddr>);
+
+impl Recipient {
+    /// Where to; `None` for the one that the socket is connected to.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.0
+    }
+}
+
+impl std::fmt::Display for Recipient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("the link's own address"),
+        }
+    }
+}
+
+impl Recipients {
+    /// Somebody spoke, and may be answered.
+    pub(super) fn heard(&mut self, peer: SocketAddr) {
+        if let Some(heard) = &mut self.heard
+            && !heard.contains(&peer)
+        {
+            heard.truncate(MAX_HEARD - 1);
+            heard.push_front(peer);
+        }
+    }
+
+    /// Checks that the driver may write to this peer, the link's own address where there is none. Untrusted.
+    pub(super) fn check(&self, peer: Option<&str>) -> Result<Recipient, NotSent> {
+        let Some(peer) = peer else {
+            return match (self.only, self.default) {
+                (Some(_), _) => Ok(Recipient(None)),
+                (None, Some(address)) => Ok(Recipient(Some(address))),
+                (None, None) => Err(NotSent::Nobody),
+            };
+        };
+        let denied = || NotSent::NotGranted { peer: named(peer) };
+        let address: SocketAddr = peer.parse().map_err(|_| denied())?;
+        let same = |other: &SocketAddr| {
+            other.ip().to_canonical() == address.ip().to_canonical()
+                && other.port() == address.port()
+        };
+        if self.only.as_ref().is_some_and(same) {
+            return Ok(Recipient(None));
+        }
+        let granted = self.default.as_ref().is_some_and(same)
+            || self.ranges.iter().any(|range| range.contains(address))
+            || self
+                .heard
+                .as_ref()
+                .is_some_and(|heard| heard.iter().any(same));
+        if !granted {
+            return Err(denied());
+        }
+        let ip = match (address.ip().to_canonical(), self.ipv6) {
+            (IpAddr::V4(ip), true) => ip.to_ipv6_mapped().into(),
+            (ip, _) => ip,
+        };
+        Ok(Recipient(Some(SocketAddr::new(ip, address.port()))))
+    }
+}
+
+/// Why a datagram is not sent; the driver is told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSent {
+    /// The peer is none of those that the operator granted.
+    #[error(
+        "{peer} is none of those that this link may send to; name it as an address with a port, and let the operator add it to `dial`"
+    )]
+    NotGranted {
+        /// Whom the driver named.
+        peer: String,
+    },
+    /// There is no peer, and none that goes without saying.
+    #[error("this link has no address of its own; name the receiver of each datagram")]
+    Nobody,
+    /// There is a peer, on a stream.
+    #[error("a stream has one other end; send without a peer")]
+    NoDatagrams,
+    /// Longer than a datagram can be.
+    #[error("a datagram has at most 65507 bytes; send less at once")]
+    TooLong,
+    /// Too many wait.
+    #[error("too many datagrams wait to be sent; send less often")]
+    TooMany,
+}
+
+/// A text of a driver as people may be shown it.
+fn named(text: &str) -> String {
+    text.chars().take(80).flat_map(char::escape_debug).collect()
+}
+
 /// Checks that the channel may dial `target` over this link, the link's own address where there is none, and resolves
 /// it. Nothing is sent, not even a question to a name server, unless the check passed.
 pub(super) async fn permit(
@@ -108,37 +270,137 @@ pub(super) async fn permit(
     target: Option<&str>,
     deadline: Instant,
 ) -> Result<Permit, DialError> {
-    if let Some(target) = target
-        && !is_granted(link, target)
-    {
-        let target = target
-            .chars()
-            .take(80)
-            .flat_map(char::escape_debug)
-            .collect();
-        return Err(DialError::NotGranted {
-            channel: channel.clone(),
-            target,
-        });
-    }
-    match &link.connect {
-        Connect::Tcp { host, port } => Ok(Permit::Tcp(addresses(host, *port, deadline).await?)),
-        Connect::Tls { host, port } => {
-            let tls = link.tls.clone().unwrap_or_default();
-            Ok(Permit::Tls(TlsPermit {
-                name: name_for(&tls, host),
-                tls,
-                tcp: addresses(host, *port, deadline).await?,
-            }))
+    let denied = |target: &str| DialError::NotGranted {
+        channel: channel.clone(),
+        target: named(target),
+    };
+    let (transport, host, port) = match (&link.connect, target) {
+        (connect, Some(target)) if !is_granted(link, target) => {
+            let (Some(transport), Some(address)) = (ip_transport(connect), in_ranges(link, target))
+            else {
+                return Err(denied(target));
+            };
+            (transport, address.ip().to_string(), address.port())
         }
-        Connect::Unix(path) => Ok(Permit::Unix(UnixPermit { path: path.clone() })),
-        Connect::Serial(line) => Ok(Permit::Serial(SerialPermit { line: line.clone() })),
-        Connect::Listen(listen) => Ok(Permit::Listen(ListenPermit {
-            listen: listen.clone(),
-        })),
+        (Connect::Tcp { host, port }, _) => (Transport::Tcp, host.clone(), *port),
+        (Connect::Tls { host, port }, _) => (Transport::Tls, host.clone(), *port),
+        (Connect::Udp { host, port }, _) => (Transport::Udp, host.clone(), *port),
+        (Connect::Within(Transport::Udp), None) => return Ok(Permit::Udp(udp_within(link, None))),
+        (Connect::Within(_), _) => {
+            return Err(DialError::NoTarget {
+                channel: channel.clone(),
+                link: link.name.clone(),
+            });
+        }
+        (Connect::Unix(path), _) => return Ok(Permit::Unix(UnixPermit { path: path.clone() })),
+        (Connect::Serial(line), _) => {
+            return Ok(Permit::Serial(SerialPermit { line: line.clone() }));
+        }
+        (Connect::Listen(listen), _) if listen.transport == Transport::Udp => {
+            return Ok(Permit::Udp(UdpPermit {
+                at: listen.at,
+                only: None,
+                default: None,
+                ranges: link.dial.clone(),
+                from: Some(listen.from.clone()),
+            }));
+        }
+        (Connect::Listen(listen), _) => {
+            return Ok(Permit::Listen(ListenPermit {
+                listen: listen.clone(),
+            }));
+        }
+    };
+    let tcp = addresses(&host, port, deadline).await?;
+    Ok(match transport {
+        Transport::Tcp => Permit::Tcp(tcp),
+        Transport::Tls => {
+            let tls = link.tls.clone().unwrap_or_default();
+            Permit::Tls(TlsPermit {
+                name: name_for(&tls, &host),
+                tls,
+                tcp,
+            })
+        }
+        Transport::Udp => {
+            let own = tcp.addresses().first().copied();
+            // With ranges, and no target, the driver writes to whom it likes within them.
+            Permit::Udp(if target.is_none() && !link.dial.is_empty() {
+                udp_within(link, own)
+            } else {
+                UdpPermit {
+                    at: unspecified(own.is_some_and(|own| own.is_ipv6())),
+                    only: own,
+                    default: None,
+                    ranges: Vec::new(),
+                    from: None,
+                }
+            })
+        }
+    })
+}
+
+/// Checks that TLS may begin on a stream over this link: what it is checked by, and the name that the peer must have.
+pub(super) fn start_tls(link: &Link, target: Option<&str>) -> Result<(Tls, String), DialError> {
+    let Some(tls) = link.tls.clone() else {
+        return Err(DialError::NoStartTls {
+            link: link.name.clone(),
+        });
+    };
+    let host = match (
+        &link.connect,
+        target.and_then(|target| in_ranges(link, target)),
+    ) {
+        (_, Some(address)) => address.ip().to_string(),
+        (Connect::Tcp { host, .. }, None) => host.clone(),
+        _ => String::new(),
+    };
+    let name = name_for(&tls, &host);
+    Ok((tls, name))
+}
+
+/// A socket for all of a link's ranges.
+fn udp_within(link: &Link, default: Option<SocketAddr>) -> UdpPermit {
+    // IPv6 speaks to IPv4 as well.
+    let ipv6 = link.dial.iter().any(DialRange::is_ipv6) || default.is_some_and(|at| at.is_ipv6());
+    UdpPermit {
+        at: unspecified(ipv6),
+        only: None,
+        default: default.map(|at| match (at.ip(), ipv6) {
+            (IpAddr::V4(ip), true) => SocketAddr::new(ip.to_ipv6_mapped().into(), at.port()),
+            (ip, _) => SocketAddr::new(ip, at.port()),
+        }),
+        ranges: link.dial.clone(),
+        from: None,
     }
 }
 
+fn unspecified(ipv6: bool) -> SocketAddr {
+    if ipv6 {
+        (Ipv6Addr::UNSPECIFIED, 0).into()
+    } else {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    }
+}
+
+/// What a target within the dial ranges is spoken to with.
+fn ip_transport(connect: &Connect) -> Option<Transport> {
+    match connect {
+        Connect::Tcp { .. } => Some(Transport::Tcp),
+        Connect::Tls { .. } => Some(Transport::Tls),
+        Connect::Udp { .. } => Some(Transport::Udp),
+        Connect::Within(transport) => Some(*transport),
+        Connect::Unix(_) | Connect::Serial(_) | Connect::Listen(_) => None,
+    }
+}
+
+/// The address that a driver names, if it is within the link's dial ranges. Names are not: who rules the name service
+/// would choose among them.
+fn in_ranges(link: &Link, target: &str) -> Option<SocketAddr> {
+    let address: SocketAddr = target.parse().ok()?;
+    let granted = link.dial.iter().any(|range| range.contains(address));
+    granted.then(|| SocketAddr::new(address.ip().to_canonical(), address.port()))
+}
 async fn addresses(host: &str, port: u16, deadline: Instant) -> Result<TcpPermit, DialError> {
     let found = resolve(host, port, deadline).await?;
     let addresses = not_astray(host, found)?;
@@ -180,10 +442,10 @@ fn may_lead_to(host: &str, address: IpAddr) -> bool {
     }
 }
 
-/// Whether `target` is the link's own address. Dial ranges will stand here.
+/// Whether `target` is the link's own address.
 fn is_granted(link: &Link, target: &str) -> bool {
     match &link.connect {
-        Connect::Tcp { host, port } | Connect::Tls { host, port } => {
+        Connect::Tcp { host, port } | Connect::Tls { host, port } | Connect::Udp { host, port } => {
             target.rsplit_once(':').is_some_and(|(name, number)| {
                 let bare = name
                     .strip_prefix('[')
@@ -195,7 +457,7 @@ fn is_granted(link: &Link, target: &str) -> bool {
         }
         Connect::Unix(path) => Path::new(target) == path,
         Connect::Serial(line) => Path::new(target) == line.path,
-        Connect::Listen(_) => false,
+        Connect::Listen(_) | Connect::Within(_) => false,
     }
 }
 

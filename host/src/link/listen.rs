@@ -91,7 +91,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         tokio::select! {
             biased;
             wish = self.desk.wish_made() => match wish {
-                Wish::Reset => End::Reset,
+                Wish::Reset | Wish::StartTls => End::Reset,
                 Wish::Close => End::Closed(CloseReason::Requested),
                 Wish::Press(press) => End::Pressed(press),
             },
@@ -210,6 +210,8 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             }
             End::Reset => CloseReason::Requested,
             End::Pressed(press) => press.reason(),
+            // Who calls in is the client; it is not for us to begin.
+            End::StartTls(_) => CloseReason::TlsFailed,
             End::Closed(reason) => reason,
             End::MailboxGone => return,
         };

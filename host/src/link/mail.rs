@@ -1,5 +1,7 @@
 //! What a connection tells its channel.
 
+use std::net::SocketAddr;
+
 use super::connection::Connection;
 use super::room::Held;
 use crate::event::MonotonicNs;
@@ -47,6 +49,15 @@ pub enum LinkEvent {
         /// From which of the connection's streams.
         stream: StreamId,
         /// At least one byte, at most 64 KiB.
+        bytes: Vec<u8>,
+    },
+    /// A datagram arrived.
+    Datagram {
+        /// On which of the connection's sockets.
+        stream: StreamId,
+        /// Who sent it.
+        from: Box<SocketAddr>,
+        /// At most 64 KiB; may be empty.
         bytes: Vec<u8>,
     },
     /// Bytes were handed to the operating system, so that as many more may be sent. Gathered: at least half

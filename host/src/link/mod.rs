@@ -50,6 +50,7 @@ mod task;
 mod tcp;
 mod tls;
 mod transport;
+mod udp;
 mod unix;
 mod window;
 
@@ -57,6 +58,7 @@ mod window;
 mod tests;
 
 pub use connection::{Connection, DEFAULT_SEND_WINDOW, OpenOptions, Survivor};
+pub use grant::NotSent;
 pub use listen::CallerIds;
 pub use mail::{Accepted, CloseReason, LinkEvent, LinkMail, StreamId};
 pub use rate::DialRate;

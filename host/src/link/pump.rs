@@ -62,32 +62,42 @@ impl<M: From<LinkMail>> Pumps<'_, M> {
                     Err(cause) => return Stopped::Broken(cause),
                 },
             };
-            let (at, reader_of) = (self.clock.monotonic(), self.desk.incarnation());
-            let held = self.room.take(bytes.len()).await;
-            let Ok(place) = self.mailbox.reserve().await else {
-                return Stopped::MailboxGone;
-            };
-            let incarnation = self.desk.incarnation();
-            // Undelivered bytes die with their incarnation: the next one would take them for the answer to
-            // its own question.
-            if incarnation == reader_of {
-                let event = LinkEvent::Received {
-                    stream: self.stream,
-                    bytes,
-                };
-                let connection = self.connection;
-                place.send(M::from(LinkMail {
-                    connection,
-                    incarnation,
-                    at,
-                    event,
-                    held,
-                }));
+            let event = |stream, bytes| LinkEvent::Received { stream, bytes };
+            if let Err(stopped) = self.deliver(bytes, event).await {
+                return stopped;
             }
         }
     }
 
-    /// From the desk into the stream, until it breaks. `Ok` when the end was asked for and all has left.
+    /// What was received, into the mailbox; waits for room there.
+    pub(super) async fn deliver(
+        &self,
+        bytes: Vec<u8>,
+        event: impl FnOnce(StreamId, Vec<u8>) -> LinkEvent,
+    ) -> Result<(), Stopped> {
+        let (at, reader_of) = (self.clock.monotonic(), self.desk.incarnation());
+        let held = self.room.take(bytes.len()).await;
+        let Ok(place) = self.mailbox.reserve().await else {
+            return Err(Stopped::MailboxGone);
+        };
+        let incarnation = self.desk.incarnation();
+        // Undelivered bytes die with their incarnation: the next one would take them for the answer to
+        // its own question.
+        if incarnation == reader_of {
+            let event = event(self.stream, bytes);
+            let connection = self.connection;
+            place.send(M::from(LinkMail {
+                connection,
+                incarnation,
+                at,
+                event,
+                held,
+            }));
+        }
+        Ok(())
+    }
+
+    /// From the desk into the stream, until it breaks. `Ok` when the end was asked for, or TLS, and all has left.
     pub(super) async fn write(&self, writer: &mut Writer) -> io::Result<()> {
         while let Some(bytes) = self.desk.next_bytes().await {
             let mut rest = bytes.as_slice();
@@ -101,7 +111,7 @@ impl<M: From<LinkMail>> Pumps<'_, M> {
             }
             writer.flush().await?;
         }
-        writer.shutdown().await
+        Ok(())
     }
 
     /// Credits into the mailbox. Returns when that is gone.

@@ -17,26 +17,27 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use super::connection::OpenOptions;
 use super::desk::{Desk, Press, Told, Wish};
 use super::error::{DialError, broken_reason};
-use super::grant;
+use super::grant::{self, Recipients};
 use super::mail::{CloseReason, LinkEvent, LinkMail, StreamId};
 use super::pump::{Pumps, Stopped, drain};
 use super::room::Held;
 use super::state::LinkState;
-use super::tls::explained;
+use super::tls::{self, explained};
 use super::transport::{self, Dialled, Stream};
 use crate::config::Connect;
 use crate::event::MonotonicNs;
 use crate::reconnection::{Effect, Event, Machine, Step};
 
 /// How long `close` waits for the bytes that are queued.
-const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 /// How long it then waits for the peer to end its side.
 const LINGER: Duration = Duration::from_millis(250);
 
@@ -55,6 +56,8 @@ pub(super) enum End {
     Reset,
     /// Somebody else wants a fresh one.
     Pressed(Press),
+    /// The driver wants TLS on it.
+    StartTls(Stream),
     /// The driver wants no more; the reason tells whether all bytes left.
     Closed(CloseReason),
     /// The channel is gone.
@@ -142,7 +145,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
                 News::Wished(Wish::Press(Press::PathBack)) => self.step(Event::PathBack),
                 News::Wished(Wish::Press(Press::Reconnect)) => self.step(Event::Reconnect),
                 News::Wished(Wish::Press(Press::PathGone)) => self.step(Event::PathGone),
-                News::Wished(Wish::Reset) => self.step(Event::Reset),
+                News::Wished(Wish::Reset | Wish::StartTls) => self.step(Event::Reset),
                 News::Wished(Wish::Close) => self.step(Event::Close),
                 News::Failed(error) if error.reason() == CloseReason::Denied => {
                     tracing::warn!(%error, "not dialled");
@@ -160,14 +163,19 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
                 }
                 News::Up(dialled) => {
                     self.step(Event::Up);
-                    let id = self.opened(dialled.peer()).await?;
+                    let id = self.opened(dialled.peer(), dialled.recipients()).await?;
                     let end = match dialled {
-                        Dialled::Stream(stream) => self.serve(id, stream).await,
+                        Dialled::Stream(stream) => match self.serve(id, stream).await {
+                            End::StartTls(stream) => self.go_on_under_tls(stream).await?,
+                            end => end,
+                        },
+                        Dialled::Datagrams(socket) => self.serve_datagrams(id, &socket).await,
                         Dialled::Listener(listener) => self.listen(listener).await,
                     };
                     let (reason, cause, event) = match end {
                         End::Lost(reason, cause) => (reason, cause, Event::Lost),
                         End::Reset => (CloseReason::Requested, None, Event::Reset),
+                        End::StartTls(_) => (CloseReason::TlsFailed, None, Event::Lost),
                         End::Pressed(press) => {
                             let event = match press {
                                 Press::PathGone => Event::PathGone,
@@ -263,7 +271,11 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
     }
 
     /// Tells of a stream that is up.
-    async fn opened(&mut self, peer: String) -> Result<StreamId, MailboxGone> {
+    async fn opened(
+        &mut self,
+        peer: String,
+        recipients: Option<Recipients>,
+    ) -> Result<StreamId, MailboxGone> {
         let since = self.options.clock.monotonic();
         self.up_since = since;
         self.streams += 1;
@@ -282,10 +294,11 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             .reserve()
             .await
             .map_err(|_closed| MailboxGone)?;
-        let incarnation = self.desk.opened(Told {
+        let told = Told {
             stream: id,
             peer: peer.clone(),
-        });
+        };
+        let incarnation = self.desk.opened_for(told, recipients);
         self.told_reason = None;
         let send_window = self.desk.send_window();
         let event = LinkEvent::Opened {
@@ -297,36 +310,83 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         Ok(id)
     }
 
+    /// Shakes hands on a stream that is up, and serves what comes of it.
+    async fn go_on_under_tls(&mut self, stream: Stream) -> Result<End, MailboxGone> {
+        let OpenOptions { link, target, .. } = &self.options;
+        let deadline = Instant::now() + link.connect_timeout;
+        let begun = tokio::select! {
+            biased;
+            wish = self.desk.pressed() => return Ok(match wish {
+                Wish::Press(press) => End::Pressed(press),
+                Wish::Close | Wish::Reset | Wish::StartTls => End::Closed(CloseReason::Requested),
+            }),
+            begun = tls::begin(link, target.as_deref(), stream, deadline) => begun,
+        };
+        match begun {
+            Ok(stream) => {
+                let id = self.opened(stream.peer.clone(), None).await?;
+                Ok(match self.serve(id, stream).await {
+                    // Not twice: it is what it was.
+                    End::StartTls(_) => End::Lost(CloseReason::TlsFailed, None),
+                    end => end,
+                })
+            }
+            Err(error) => Ok(End::Lost(
+                error.reason(),
+                Some(io::Error::other(error.to_string())),
+            )),
+        }
+    }
+
     /// Moves bytes until the stream ends, one way or another. It is gone when this returns.
     pub(super) async fn serve(&self, id: StreamId, stream: Stream) -> End {
         let Stream {
             mut reader,
             mut writer,
-            ..
+            peer,
         } = stream;
-        let pumps = Pumps {
-            desk: &self.desk,
-            mailbox: &self.mailbox,
-            clock: self.options.clock,
-            connection: self.options.id,
-            stream: id,
-            room: &self.options.room,
+        let pumps = self.pumps(id);
+        let deadline;
+        let (wish, flushed) = {
+            let mut write = pin!(pumps.write(&mut writer));
+            let (wish, written) = tokio::select! {
+                biased;
+                wish = self.desk.wish_made() => (wish, None),
+                // Before the writer: what the peer said last is heard before a failed send ends the stream.
+                stopped = pumps.read(&mut reader) => return stopped.into(),
+                stopped = pumps.credit() => return stopped.into(),
+                written = &mut write => match written {
+                    Ok(()) => (self.desk.wish_made().await, Some(())),
+                    Err(cause) => return broken(cause),
+                },
+            };
+            match wish {
+                Wish::Close | Wish::StartTls => {}
+                Wish::Reset => return End::Reset,
+                Wish::Press(press) => return End::Pressed(press),
+            }
+            deadline = Instant::now() + FLUSH_LIMIT;
+            match written {
+                Some(()) => (wish, Ok(Ok(()))),
+                None => (wish, timeout_at(deadline, write).await),
+            }
         };
-        let mut write = pin!(pumps.write(&mut writer));
-        let wish = tokio::select! {
-            biased;
-            wish = self.desk.wish_made() => wish,
-            // Before the writer: what the peer said last is heard before a failed send ends the stream.
-            stopped = pumps.read(&mut reader) => return stopped.into(),
-            stopped = pumps.credit() => return stopped.into(),
-            written = &mut write => return written.map_or_else(broken, |()| End::Closed(CloseReason::Requested)),
-        };
-        match wish {
-            Wish::Close => {}
-            Wish::Reset => return End::Reset,
-            Wish::Press(press) => return End::Pressed(press),
+        if wish == Wish::StartTls {
+            return match flushed {
+                Ok(Ok(())) => End::StartTls(Stream {
+                    reader,
+                    writer,
+                    peer,
+                }),
+                Ok(Err(cause)) => broken(cause),
+                Err(_elapsed) => End::Lost(CloseReason::TimedOut, None),
+            };
         }
-        match timeout(FLUSH_LIMIT, write).await {
+        let ended = match flushed {
+            Ok(Ok(())) => timeout_at(deadline, writer.shutdown()).await,
+            other => other,
+        };
+        match ended {
             Ok(Ok(())) => {
                 drain(&mut reader, LINGER).await;
                 End::Closed(CloseReason::Requested)
@@ -339,6 +399,17 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
                 tracing::warn!(limit = ?FLUSH_LIMIT, "closed with bytes unsent: the peer does not take them");
                 End::Closed(CloseReason::TimedOut)
             }
+        }
+    }
+
+    pub(super) fn pumps(&self, stream: StreamId) -> Pumps<'_, M> {
+        Pumps {
+            desk: &self.desk,
+            mailbox: &self.mailbox,
+            clock: self.options.clock,
+            connection: self.options.id,
+            stream,
+            room: &self.options.room,
         }
     }
 

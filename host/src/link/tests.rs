@@ -48,6 +48,7 @@ pub(super) fn link_to(host: &str, port: u16) -> Link {
             host: host.to_owned(),
             port,
         },
+        dial: Vec::new(),
         tls: None,
         connect_timeout: Duration::from_secs(10),
         redial: REDIAL,

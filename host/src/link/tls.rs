@@ -8,7 +8,7 @@
 //! stream that is up already.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -21,10 +21,10 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::{self, AlertDescription, CertificateError, ClientConfig, RootCertStore};
 
 use super::error::DialError;
-use super::grant::TlsPermit;
+use super::grant::{self, TlsPermit};
 use super::tcp;
 use super::transport::Stream;
-use crate::config::{Heartbeat, Identity, Tls};
+use crate::config::{Heartbeat, Identity, Link, Tls};
 
 /// The most bytes of one file of certificates.
 const MAX_FILE: u64 = 1 << 20;
@@ -97,15 +97,43 @@ pub(super) async fn dial(
     deadline: Instant,
 ) -> Result<Stream, DialError> {
     let (permit, tls, name) = permit.into_parts();
-    let config = spawn_blocking(move || configure(&tls))
-        .await
-        .map_err(|gone| {
-            DialError::TlsSetUp(TlsFault::Library(rustls::Error::General(gone.to_string())))
-        })?
-        .map_err(DialError::TlsSetUp)?;
+    let config = load(tls).await?;
     let name = server_name(&name).map_err(DialError::TlsSetUp)?;
     let (stream, address) = tcp::connect_any(&permit, heartbeat, deadline).await?;
-    shake_hands(config, name, stream, address, deadline).await
+    shake_hands(config, name, stream, address.to_string(), deadline).await
+}
+
+/// Begins TLS on a stream that is up, as the link's keys say.
+pub(super) async fn begin(
+    link: &Link,
+    target: Option<&str>,
+    stream: Stream,
+    deadline: Instant,
+) -> Result<Stream, DialError> {
+    let permit = grant::start_tls(link, target)?;
+    let Stream {
+        reader,
+        writer,
+        peer,
+    } = stream;
+    let (tls, name) = permit;
+    let config = load(tls).await?;
+    let name = server_name(&name).map_err(DialError::TlsSetUp)?;
+    shake_hands(
+        config,
+        name,
+        tokio::io::join(reader, writer),
+        peer,
+        deadline,
+    )
+    .await
+}
+
+async fn load(tls: Tls) -> Result<Arc<ClientConfig>, DialError> {
+    let loaded = spawn_blocking(move || configure(&tls)).await;
+    let loaded = loaded
+        .unwrap_or_else(|gone| Err(TlsFault::Library(rustls::Error::General(gone.to_string()))));
+    loaded.map_err(DialError::TlsSetUp)
 }
 
 /// The name as a certificate has it.
@@ -119,7 +147,7 @@ async fn shake_hands<S>(
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
     stream: S,
-    address: SocketAddr,
+    peer: String,
     deadline: Instant,
 ) -> Result<Stream, DialError>
 where
@@ -133,23 +161,23 @@ where
             Ok(Stream {
                 reader: Box::new(reader),
                 writer: Box::new(writer),
-                peer: address.to_string(),
+                peer,
             })
         }
         Ok(Err(cause)) => Err(match fault_of(&cause) {
             Some(fault) => DialError::TlsFailed {
-                address,
+                peer,
                 why: explain(fault, &shown),
             },
             None if cause.kind() == io::ErrorKind::UnexpectedEof => DialError::TlsFailed {
-                address,
+                peer,
                 why: "the peer hung up during the handshake; check that it speaks TLS on this port"
                     .to_owned(),
             },
-            None => DialError::Failed { address, cause },
+            None => DialError::TlsBroken { peer, cause },
         }),
         Err(_elapsed) => Err(DialError::TlsTimedOut {
-            address,
+            peer,
             within: deadline.duration_since(began),
         }),
     }

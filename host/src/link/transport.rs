@@ -8,9 +8,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::error::DialError;
-use super::grant::Permit;
+use super::grant::{Permit, Recipients};
 use super::listen::Listener;
-use super::{listen, serial, tcp, tls, unix};
+use super::udp::Socket;
+use super::{listen, serial, tcp, tls, udp, unix};
 use crate::config::Heartbeat;
 
 /// The half of a stream that is read.
@@ -26,9 +27,19 @@ pub(super) struct Stream {
     pub(super) peer: String,
 }
 
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What a dial leads to.
 pub(super) enum Dialled {
     Stream(Stream),
+    /// Not a stream, but datagrams.
+    Datagrams(Socket),
     /// Not a way to a device, but a door for devices.
     Listener(Listener),
 }
@@ -38,7 +49,16 @@ impl Dialled {
     pub(super) fn peer(&self) -> String {
         match self {
             Dialled::Stream(stream) => stream.peer.clone(),
+            Dialled::Datagrams(socket) => socket.peer().to_owned(),
             Dialled::Listener(listener) => listener.at().to_string(),
+        }
+    }
+
+    /// Whom the driver may write datagrams to, where there are any.
+    pub(super) fn recipients(&self) -> Option<Recipients> {
+        match self {
+            Dialled::Datagrams(socket) => Some(socket.recipients()),
+            Dialled::Stream(_) | Dialled::Listener(_) => None,
         }
     }
 }
@@ -52,6 +72,7 @@ pub(super) async fn dial(
     let stream = match permit {
         Permit::Tcp(permit) => tcp::dial(&permit, heartbeat, deadline).await?,
         Permit::Tls(permit) => tls::dial(permit, heartbeat, deadline).await?,
+        Permit::Udp(permit) => return udp::open(permit).await.map(Dialled::Datagrams),
         Permit::Unix(permit) => unix::dial(&permit, deadline).await?,
         Permit::Serial(permit) => serial::dial(permit, deadline).await?,
         Permit::Listen(permit) => return listen::bind(permit).map(Dialled::Listener),

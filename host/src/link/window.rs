@@ -48,15 +48,21 @@ impl SendWindow {
         self.size as usize - self.on_way
     }
 
-    /// Queues bytes, all or none.
-    pub(super) fn push(&mut self, bytes: Vec<u8>) -> Result<(), WindowExceeded> {
-        if bytes.len() > self.left() {
+    /// Counts bytes as on their way; somebody else holds them.
+    pub(super) fn count(&mut self, bytes: usize) -> Result<(), WindowExceeded> {
+        if bytes > self.left() {
             return Err(WindowExceeded {
-                bytes: bytes.len(),
+                bytes,
                 left: self.left(),
             });
         }
-        self.on_way += bytes.len();
+        self.on_way += bytes;
+        Ok(())
+    }
+
+    /// Queues bytes, all or none.
+    pub(super) fn push(&mut self, bytes: Vec<u8>) -> Result<(), WindowExceeded> {
+        self.count(bytes.len())?;
         if self.queue.is_empty() {
             self.queue = bytes;
         } else {

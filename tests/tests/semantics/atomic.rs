@@ -71,7 +71,7 @@ async fn an_action_that_this_host_does_not_support_is_declined_by_name_and_the_r
     stage.event("opened").await;
     let publish = json!({ "tag": stage.tag("level"), "value": { "int": 9 }, "id": 4 });
     for (number, (step, action, remedy)) in [
-        (json!({ "start-tls": 0 }), "StartTls", "tcp://"),
+        (json!({ "start-tls": 0 }), "StartTls", "`start_tls = true`"),
         (json!({ "probe": 0 }), "Probe", "heartbeat"),
         (json!({ "metric": "speed" }), "Metric", "metrics"),
         (json!({ "publish": publish }), "Publish", "without an id"),

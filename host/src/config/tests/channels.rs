@@ -332,7 +332,7 @@ fn links() {
     check(
         &channel("links.plc.connect = \"http://plc:502\""),
         expect![[
-            r#"4:21: channel a, link plc: `http://plc:502` begins with an unknown transport; use tcp://, tls://, unix:// or serial://, as in "tcp://10.0.0.9:502""#
+            r#"4:21: channel a, link plc: `http://plc:502` begins with an unknown transport; use tcp://, tls://, udp://, unix:// or serial://, as in "tcp://10.0.0.9:502""#
         ]],
     );
     check(
@@ -384,7 +384,7 @@ links.i = { listen = "tcp://[::]:502", from = [] }"#,
             6:66: channel a, link c: `parity` is `mark`; use one of `none`, `even` or `odd`
             6:86: channel a, link c: `stop_bits` is `3`; use 1 to 2
             7:23: channel a, link d: `serial://ttyS0` has no absolute path after its `://`; write one as in "serial:///dev/ttyS0"
-            8:22: channel a, link e: `0.0.0.0:502` is nothing to listen on; write tcp:// and an address of this machine, as in "tcp://0.0.0.0:5020"
+            8:22: channel a, link e: `0.0.0.0:502` is nothing to listen on; write tcp:// or udp:// and an address of this machine, as in "tcp://0.0.0.0:5020"
             9:22: channel a, link f: a link dials or listens, not both; make two links of it
             10:22: channel a, link g: `tcp://plc:502` is no address with a port; write one of this machine's, or all of them as in "tcp://0.0.0.0:5020"
             11:48: channel a, link h: `10.0.0.1/8` is an address within a network; write the network "10.0.0.0/8", or the address alone

@@ -280,6 +280,7 @@ fn what_the_file_says_is_what_the_host_sees() {
                                 host: "fd00::9",
                                 port: 502,
                             },
+                            dial: [],
                             tls: None,
                             connect_timeout: 3s,
                             redial: Redial {
@@ -302,6 +303,7 @@ fn what_the_file_says_is_what_the_host_sees() {
                                 host: "plc",
                                 port: 1,
                             },
+                            dial: [],
                             tls: None,
                             connect_timeout: 1s,
                             redial: Redial {

@@ -20,6 +20,8 @@ pub(crate) struct Cue {
     tags: Vec<TagId>,
     /// The text that was received.
     bytes: Vec<u8>,
+    /// Who sent it, where it was a datagram.
+    peer: Option<String>,
 }
 
 impl Cue {
@@ -39,6 +41,7 @@ impl Cue {
             Happening::Closed(closed) => about(closed.connection),
             Happening::Received(received) => Self {
                 bytes: received.bytes.clone(),
+                peer: received.peer.clone(),
                 ..about(received.connection)
             },
             Happening::Sent(sent) => about(sent.connection),
@@ -77,6 +80,8 @@ pub(crate) enum Step {
         /// So many more bytes.
         #[serde(default)]
         count: usize,
+        /// The receiver of a datagram.
+        peer: Option<String>,
     },
     /// Sends back what was received.
     Echo,
@@ -246,12 +251,13 @@ impl Step {
                 connection,
                 text,
                 count,
+                peer,
             } => {
                 let mut bytes = text.clone().into_bytes();
                 bytes.resize(bytes.len() + count, b'.');
-                send(*connection, bytes)
+                send(*connection, peer.clone(), bytes)
             }
-            Step::Echo => send(cue.about.unwrap_or(0), cue.bytes.clone()),
+            Step::Echo => send(cue.about.unwrap_or(0), cue.peer.clone(), cue.bytes.clone()),
             Step::Pause { connection, on } => Action::Pause(Pause {
                 connection: *connection,
                 on: *on,
@@ -401,10 +407,10 @@ pub(crate) fn broken(message: &str) -> Error {
     }
 }
 
-fn send(connection: ConnectionId, bytes: Vec<u8>) -> Action {
+fn send(connection: ConnectionId, peer: Option<String>, bytes: Vec<u8>) -> Action {
     Action::Send(Send {
         connection,
-        peer: None,
+        peer,
         bytes,
     })
 }

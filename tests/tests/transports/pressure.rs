@@ -1,0 +1,183 @@
+//! Back-pressure, both ways, on every transport that is a stream: a driver that hears nothing stops the device, and a device that
+//! takes nothing stops the driver. Nothing is lost of either.
+//!
+//! `socat` speaks the transport, and hands all bytes to the test by TCP.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bulkhead_tests::{Authority, Folder, PATIENCE, Running, free_port};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::stage;
+use crate::stage::Stage;
+
+/// More than all buffers on the way can hold.
+const MUCH: u64 = 32 << 20;
+
+/// Something has come to rest when it is the same after so many turns of the driver.
+const TURNS: u32 = 50;
+
+/// A stage whose link goes through `socat`, and the test's end of it.
+struct Bridge {
+    stage: Stage,
+    device: TcpStream,
+    window: u64,
+    _socat: Running,
+    _folder: Folder,
+}
+
+/// What `socat` listens on, or lays, and the keys of the link that leads there.
+fn transport(kind: &str, folder: &Folder) -> (String, String) {
+    let path = folder.path().join("end");
+    match kind {
+        "unix" => (
+            format!("UNIX-LISTEN:{}", path.display()),
+            format!(r#"connect = "unix://{}""#, path.display()),
+        ),
+        "serial" => (
+            format!("PTY,link={},raw,echo=0,wait-slave", path.display()),
+            format!(r#"connect = "serial://{}""#, path.display()),
+        ),
+        _ => {
+            let authority = Authority::new(folder.path(), "plant-ca").unwrap();
+            let own = authority.sign("server", "IP:127.0.0.1", 1).unwrap();
+            let port = free_port();
+            (
+                format!(
+                    "OPENSSL-LISTEN:{port},bind=127.0.0.1,reuseaddr,verify=0,cert={},key={}",
+                    own.cert.display(),
+                    own.key.display()
+                ),
+                format!(
+                    r#"connect = "tls://127.0.0.1:{port}", ca = "{}""#,
+                    authority.ca().display()
+                ),
+            )
+        }
+    }
+}
+
+impl Bridge {
+    async fn build(kind: &str) -> Self {
+        let folder = Folder::new().unwrap();
+        let (end, keys) = transport(kind, &folder);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = format!("TCP:{}", listener.local_addr().unwrap());
+        let socat = Running::start(Command::new("socat").args([&end, &to])).unwrap();
+        let mut stage = stage(&keys).await;
+        let window = stage.event("opened").await["window"].as_u64().unwrap();
+        let (device, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+        Self {
+            stage,
+            device,
+            window,
+            _socat: socat,
+            _folder: folder,
+        }
+    }
+}
+
+/// Waits until a number is the same for a while, as the driver's turns count it.
+async fn at_rest(stage: &mut Stage, number: impl Fn(&Stage) -> u64) -> u64 {
+    let (mut last, mut turns) = (number(stage), 0);
+    while turns < TURNS {
+        stage.catch_up().await;
+        let now = number(stage);
+        turns = if now == last { turns + 1 } else { 0 };
+        last = now;
+    }
+    last
+}
+
+fn bytes(stage: &Stage, kind: &str) -> u64 {
+    let told = stage.told(kind);
+    told.iter()
+        .map(|event| event["bytes"].as_u64().unwrap())
+        .sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_driver_that_hears_nothing_stops_the_device() {
+    for kind in ["unix", "serial", "tls"] {
+        let Bridge {
+            mut stage,
+            mut device,
+            _socat,
+            _folder,
+            ..
+        } = Bridge::build(kind).await;
+        let pause = |on: bool| json!({ "pause": { "connection": 0, "on": on } });
+        stage.must(&[pause(true)]).await;
+        stage.catch_up().await;
+        let written = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&written);
+        let mut writer = JoinSet::new();
+        writer.spawn(async move {
+            while count.load(Ordering::Relaxed) < MUCH {
+                let piece = device.write(&[7; 1 << 16]).await.unwrap();
+                count.fetch_add(piece as u64, Ordering::Relaxed);
+            }
+            (device, count.load(Ordering::Relaxed))
+        });
+        let stopped = at_rest(&mut stage, |_| written.load(Ordering::Relaxed)).await;
+        assert!((1..MUCH).contains(&stopped), "{kind}: {stopped} of {MUCH}");
+        assert_eq!(bytes(&stage, "received"), 0, "{kind}");
+        stage.must(&[pause(false)]).await;
+        let written = timeout(PATIENCE, writer.join_next()).await.unwrap();
+        let (_device, all) = written.unwrap().unwrap();
+        while bytes(&stage, "received") < all {
+            stage.event("received").await;
+        }
+        assert_eq!(bytes(&stage, "received"), all, "{kind}");
+        assert_eq!(stage.told("closed").len(), 0, "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_takes_nothing_stops_the_driver() {
+    for kind in ["unix", "serial", "tls"] {
+        let Bridge {
+            mut stage,
+            mut device,
+            window,
+            _socat,
+            _folder,
+        } = Bridge::build(kind).await;
+        let mut sent = 0;
+        loop {
+            let left = window + bytes(&stage, "sent") - sent;
+            if left > 0 {
+                let send = json!({ "send": { "connection": 0, "count": left } });
+                stage.must(&[send]).await;
+                sent += left;
+                assert!(sent < MUCH, "{kind}: nothing stops it");
+            }
+            let before = bytes(&stage, "sent");
+            if at_rest(&mut stage, |stage| bytes(stage, "sent")).await == before {
+                break;
+            }
+        }
+        // All that is on the way arrives, and is credited by the half window.
+        let mut came = 0;
+        let mut space = vec![0; 1 << 16];
+        while came < sent {
+            let read = timeout(PATIENCE, device.read(&mut space))
+                .await
+                .unwrap()
+                .unwrap();
+            assert!(read > 0, "{kind}: {came} of {sent}");
+            came += read as u64;
+        }
+        assert_eq!(came, sent, "{kind}");
+        while sent - bytes(&stage, "sent") > window / 2 {
+            stage.event("sent").await;
+        }
+        assert_eq!(stage.told("closed").len(), 0, "{kind}");
+    }
+}
