@@ -55,6 +55,17 @@ pub enum Happened {
         /// The peer, or why it is down.
         detail: String,
     },
+    /// What stands in a link's history too.
+    LinkEvent {
+        /// The link's name.
+        link: String,
+        /// The connection, where it is about one.
+        connection: Option<u32>,
+        /// `connected`, `disconnected`, ...
+        event: &'static str,
+        /// Why, in one sentence.
+        cause: String,
+    },
     /// The driver spoke of a device.
     Device {
         /// The device's name.

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::{self, OnRestart};
 use crate::ids::{ChannelId, ConnectionId, LinkId};
 use crate::link::{
-    CallerIds, Connection, DEFAULT_SEND_WINDOW, DialRate, OpenOptions, Room, StreamId,
+    CallerIds, Connection, DEFAULT_SEND_WINDOW, DialRate, Journal, OpenOptions, Room, StreamId,
 };
 use crate::reconnection::State;
 
@@ -47,6 +47,7 @@ pub(super) struct Survivor {
 pub(crate) struct Connections {
     channel: ChannelId,
     links: Vec<Arc<config::Link>>,
+    journals: Arc<[Arc<Journal>]>,
     clock: Clock,
     mailbox: mpsc::Sender<Mail>,
     room: Room,
@@ -68,11 +69,16 @@ impl Connections {
         clock: Clock,
         mailbox: mpsc::Sender<Mail>,
         dials: DialRate,
+        journals: Arc<[Arc<Journal>]>,
         tracker: TaskTracker,
     ) -> Self {
         Self {
             channel: config.id.clone(),
-            links: config.links.iter().cloned().map(Arc::new).collect(),
+            links: journals
+                .iter()
+                .map(|journal| journal.link().clone())
+                .collect(),
+            journals,
             clock,
             mailbox,
             room: Room::new(crate::limits::MAILBOX_BYTES),
@@ -162,7 +168,10 @@ impl Connections {
 
     /// Opens one; the id was checked.
     pub(super) fn open(&mut self, id: ConnectionId, link: LinkId, target: Option<String>) {
-        let Some(config) = self.links.get(link.index()) else {
+        let (Some(config), Some(journal)) = (
+            self.links.get(link.index()),
+            self.journals.get(link.index()),
+        ) else {
             return;
         };
         let options = OpenOptions {
@@ -174,6 +183,7 @@ impl Connections {
             room: self.room.clone(),
             callers: self.callers.clone(),
             dials: self.dials.clone(),
+            journal: journal.clone(),
             clock: self.clock,
             incarnation: self.incarnation,
             seed: fastrand::u64(..),

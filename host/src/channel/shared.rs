@@ -19,6 +19,7 @@ use crate::exit::Exit;
 use crate::history::Chronicle;
 use crate::ids::{ChannelId, DeviceId, InstanceId, LinkId, TagId};
 use crate::lifecycle::{Denied, Due, Input, Machine, State, Step};
+use crate::link::Journal;
 use crate::store::Store;
 use crate::tags::TagTable;
 
@@ -149,6 +150,7 @@ pub struct Shared {
     machine: Mutex<Machine>,
     sequence: AtomicU64,
     chronicle: Arc<Chronicle>,
+    journals: Arc<[Arc<Journal>]>,
     quarantine: Quarantine,
     waiting: Waiting,
     pub(super) counters: CounterCells,
@@ -184,6 +186,8 @@ pub struct SharedParts {
     pub store: Store,
     /// What it has gone through.
     pub chronicle: Arc<Chronicle>,
+    /// What its links do and have gone through, in the configuration's order.
+    pub journals: Arc<[Arc<Journal>]>,
 }
 
 impl Shared {
@@ -225,6 +229,7 @@ impl Shared {
             status: watch::Sender::new(status),
             sequence: AtomicU64::new(0),
             chronicle: parts.chronicle,
+            journals: parts.journals,
             waiting: Waiting::default(),
             counters: CounterCells::default(),
             pulse: Pulse::default(),
@@ -269,6 +274,11 @@ impl Shared {
     /// What the channel has gone through.
     pub fn chronicle(&self) -> &Arc<Chronicle> {
         &self.chronicle
+    }
+
+    /// What its links do and have gone through, in the configuration's order.
+    pub fn journals(&self) -> &[Arc<Journal>] {
+        &self.journals
     }
 
     /// What is kept away from its driver.
@@ -436,6 +446,7 @@ impl Shared {
             // A step is told by whoever takes it; the rest comes and goes too often for a history.
             Happened::State { .. }
             | Happened::Link { .. }
+            | Happened::LinkEvent { .. }
             | Happened::Device { .. }
             | Happened::Alarm { .. }
             | Happened::Dropped { .. } => {}

@@ -46,6 +46,8 @@ pub(super) enum Command {
     Tag(Tag),
     /// List, show, retry or drop the events that are kept away from their drivers
     DeadLetter(DeadLetter),
+    /// Links: how they are, what happened to them, test, reconnect
+    Link(Link),
     /// Compile the component on standard input into the cache of the host that started this
     #[command(hide = true)]
     CompileComponent(CompileComponent),
@@ -64,6 +66,7 @@ impl Command {
             Command::Channel(arguments) => arguments.command.api().json,
             Command::Tag(arguments) => arguments.command.api().json,
             Command::DeadLetter(arguments) => arguments.command.api().json,
+            Command::Link(arguments) => arguments.command.api().json,
         }
     }
 }
@@ -278,6 +281,61 @@ impl DeadLetterCommand {
             | DeadLetterCommand::Drop(named) => &named.api,
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Link {
+    #[command(subcommand)]
+    pub(super) command: LinkCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum LinkCommand {
+    /// List all links with their state
+    List(LinkList),
+    /// Show everything that is known of a link, and what happened to it last
+    Show(NamedLink),
+    /// Test whether a link leads anywhere; what is wrong is said with its remedy
+    Test(LinkTest),
+    /// Drop its connections, if there are any, and dial now, with all attempts
+    Reconnect(NamedLink),
+}
+
+impl LinkCommand {
+    pub(super) fn api(&self) -> &Api {
+        match self {
+            LinkCommand::List(arguments) => &arguments.api,
+            LinkCommand::Test(arguments) => &arguments.named.api,
+            LinkCommand::Show(named) | LinkCommand::Reconnect(named) => &named.api,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LinkList {
+    /// Only those of this channel; may be given more than once
+    #[arg(long, value_name = "ID")]
+    pub(super) channel: Vec<String>,
+    #[command(flatten)]
+    pub(super) api: Api,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LinkTest {
+    /// Dial a connection of its own even if the link is up; a device that takes one only may hang up on the other
+    #[arg(long)]
+    pub(super) dial: bool,
+    #[command(flatten)]
+    pub(super) named: NamedLink,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NamedLink {
+    /// The link, as `channel/link`
+    #[arg(value_name = "CHANNEL/LINK")]
+    pub(super) link: String,
+    #[command(flatten)]
+    pub(super) api: Api,
 }
 
 #[derive(Debug, Args)]

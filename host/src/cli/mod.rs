@@ -3,7 +3,7 @@
 //! - `arguments`: what can be typed. `failure`: how a command ends that does not do what it was asked.
 //! - `run`, `check`, `inspect`, `replay`: commands that are a host, or look at what one would run or has run. `logs` (through
 //!   `log_writer`), `progress`: what these say while they work. `loading`: a driver for a command that looks at one.
-//! - `client`: how the others ask a running host; `status`, `channel`, `command`, `dead_letter`, `past`, `tag` and `watch` are
+//! - `client`: how the others ask a running host; `status`, `channel`, `command`, `dead_letter`, `link`, `past`, `tag` and `watch` are
 //!   these others. They go through the
 //!   HTTP API and nothing else.
 //! - `output`: tables, JSON lines, colours; `typed`: what was typed as the value of a tag.
@@ -21,6 +21,7 @@ mod command;
 mod dead_letter;
 mod failure;
 mod inspect;
+mod link;
 mod loading;
 mod log_writer;
 mod logs;
@@ -79,6 +80,7 @@ fn dispatch(command: Command, began: Instant) -> Result<(), Failure> {
         Command::Status(arguments) => status::status(&arguments),
         Command::Channel(arguments) => channel::channel(&arguments.command),
         Command::Tag(arguments) => tag::tag(arguments.command),
+        Command::Link(arguments) => link::link(&arguments.command),
         Command::DeadLetter(arguments) => dead_letter::dead_letter(&arguments.command),
         // No runtime: the process must limit itself before it starts threads.
         Command::CompileComponent(arguments) => {

@@ -215,6 +215,11 @@ impl Printer {
                     plain(detail)
                 )
             }
+            wire::Happened::LinkEvent {
+                link, event, cause, ..
+            } => {
+                format!("link {} {event}: {}", plain(link), plain(cause))
+            }
             wire::Happened::Device {
                 device,
                 condition,

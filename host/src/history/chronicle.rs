@@ -222,11 +222,11 @@ impl Ledger for Chronicle {
         if lost > 0 {
             let sentence = format!("{lost} older events were lost: the store took none for long");
             let warning = event::warning(&sentence).encode(self.clock.wall(), 0);
-            keep.push(Keep::List(event::list(), self.channel.clone(), warning));
+            keep.push(Keep::List(event::list(), (&self.channel).into(), warning));
         }
-        let list = |event| Keep::List(event::list(), self.channel.clone(), event);
+        let list = |event| Keep::List(event::list(), (&self.channel).into(), event);
         keep.extend(events.into_iter().map(list));
-        keep.push(Keep::Slot(&STATISTICS, self.channel.clone(), statistics));
+        keep.push(Keep::Slot(&STATISTICS, (&self.channel).into(), statistics));
         keep
     }
 

@@ -2,7 +2,7 @@
 //!
 //! - `server`: connections: how many, how slow, how they end. `patience`: a peer that does not read is given up.
 //! - `guard`: who may ask at all.
-//! - `health`, `status`, `channels`, `past`, `commands`, `dead_letters`, `tags`, `stream`: the answers. `filter`: which tags are
+//! - `health`, `status`, `channels`, `past`, `commands`, `dead_letters`, `links`, `tags`, `stream`: the answers. `filter`: which tags are
 //!   meant.
 //! - `wire`: the shapes of the answers, one to one with JSON; `value`: a JSON value as one that a tag takes.
 //! - `error`: what a refusal looks like.
@@ -18,6 +18,9 @@
 //! DELETE /api/v1/channels/{channel}/commands/{request}
 //! GET  /api/v1/dead-letters?channel=&limit=&cursor=   GET  /api/v1/dead-letters/{channel}/{number}
 //! POST /api/v1/dead-letters/{channel}/{number}/retry | drop
+//! GET  /api/v1/links?channel=&limit=&cursor=        GET  /api/v1/links/{channel}/{link}
+//! GET  /api/v1/links/{channel}/{link}/events
+//! POST /api/v1/links/{channel}/{link}/test {"dial":true} | reconnect
 //! GET  /api/v1/tags?channel=&tag=&limit=&cursor=    GET  /api/v1/tags/{channel}/{tag}
 //! POST /api/v1/tags/{channel}/{tag}/read  {"timeout_ms":5000}
 //! POST /api/v1/tags/{channel}/{tag}/write {"value":21.5,"read_back":true,"timeout_ms":5000}
@@ -42,6 +45,7 @@ mod error;
 mod filter;
 mod guard;
 mod health;
+mod links;
 mod past;
 mod patience;
 mod server;
@@ -127,6 +131,11 @@ impl App {
                 "/dead-letters/{channel}/{number}/drop",
                 post(dead_letters::discard),
             )
+            .route("/links", get(links::list))
+            .route("/links/{channel}/{link}", get(links::show))
+            .route("/links/{channel}/{link}/events", get(links::events))
+            .route("/links/{channel}/{link}/test", post(links::test))
+            .route("/links/{channel}/{link}/reconnect", post(links::reconnect))
             .route("/tags", get(tags::list))
             .route("/tags/read", post(tags::read_many))
             .route("/tags/{channel}/{tag}", get(tags::show))

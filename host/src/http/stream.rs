@@ -1,6 +1,7 @@
 //! `GET /stream`: samples and events as they come, as server-sent events.
 //!
 //! Each event has a name (`sample`, `state`, `exit`, `link`, `device`, `alarm`, `warning`, `dropped`, `gap`, `end`) and one JSON object.
+//! `link-event` comes only where it is asked for with `kind=link-event`: all that the histories of links hold, as it happens.
 //! With `snapshot=true` the last known value of every tag that is meant comes first, as `snapshot` events.
 //!
 //! A reader that is slower than the channels misses messages: a `gap` event says how many, before what comes next. A
@@ -35,9 +36,12 @@ pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Tags of a snapshot that are sent at once.
 const SNAPSHOT_PIECE: u32 = 512;
 
+/// Those that are sent where none are asked for.
 const KINDS: [&str; 8] = [
     "sample", "state", "exit", "link", "device", "alarm", "warning", "dropped",
 ];
+/// What stands in the histories of links, and says more of them than `link`.
+const LINK_EVENT: &str = "link-event";
 
 pub(super) async fn open(
     State(app): State<App>,
@@ -112,12 +116,14 @@ fn kinds(parameters: &Parameters) -> Result<Vec<&'static str>, ApiError> {
     if given.is_empty() {
         return Ok(KINDS.to_vec());
     }
-    let known = |given: &str| KINDS.into_iter().find(|kind| *kind == given);
+    let mut all = KINDS.to_vec();
+    all.push(LINK_EVENT);
+    let known = |given: &str| all.iter().copied().find(|kind| *kind == given);
     given
         .into_iter()
         .map(|kind| {
             let shown: String = kind.chars().take(40).collect();
-            let remedy = format!("use {}", KINDS.join(", "));
+            let remedy = format!("use {}", all.join(", "));
             known(kind)
                 .ok_or_else(|| ApiError::bad_request(format!("there is no kind `{shown}`"), remedy))
         })
@@ -264,6 +270,20 @@ fn wire_happened(what: &Happened, instance: &InstanceId) -> (&'static str, wire:
                 link: link.clone(),
                 up: *up,
                 detail: detail.clone(),
+            },
+        ),
+        Happened::LinkEvent {
+            link,
+            connection,
+            event,
+            cause,
+        } => (
+            LINK_EVENT,
+            wire::Happened::LinkEvent {
+                link: link.clone(),
+                connection: *connection,
+                event: (*event).to_owned(),
+                cause: cause.clone(),
             },
         ),
         Happened::Device {

@@ -11,6 +11,7 @@ use tracing::Instrument;
 
 use super::desk::{Desk, Press, Told, Wish};
 use super::grant::NotSent;
+use super::journal::Journal;
 use super::listen::CallerIds;
 use super::mail::{LinkMail, StreamId};
 use super::rate::DialRate;
@@ -48,6 +49,8 @@ pub struct OpenOptions {
     pub room: Room,
     /// Where devices that call in get their numbers.
     pub callers: CallerIds,
+    /// To which is told what happens on it.
+    pub journal: Arc<Journal>,
     /// When a redial may begin.
     pub dials: DialRate,
 }
@@ -221,10 +224,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         desk: Arc<Desk>,
         peer: &str,
     ) -> (Connection, Self, CancellationToken) {
-        let (publish, state) = watch::channel(LinkState::Connected {
-            peer: peer.to_owned(),
-            since: self.options.clock.monotonic(),
-        });
+        let (publish, state) = watch::channel(LinkState::Connecting);
         let end = CancellationToken::new();
         let options = OpenOptions {
             id,
@@ -232,6 +232,11 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         };
         let (mailbox, tracker) = (self.mailbox.clone(), self.tracker.clone());
         let task = Task::new(options, Arc::clone(&desk), mailbox, publish, tracker);
+        let connected = LinkState::Connected {
+            peer: peer.to_owned(),
+            since: self.options.clock.monotonic(),
+        };
+        task.show(connected, &format!("{peer} called in"));
         let connection = Connection {
             desk,
             state,

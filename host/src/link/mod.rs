@@ -38,6 +38,7 @@ mod connection;
 mod desk;
 mod error;
 mod grant;
+mod journal;
 mod listen;
 mod mail;
 mod pump;
@@ -50,6 +51,7 @@ mod task;
 mod tcp;
 mod tls;
 mod transport;
+mod trial;
 mod udp;
 mod unix;
 mod window;
@@ -59,10 +61,15 @@ mod tests;
 
 pub use connection::{Connection, DEFAULT_SEND_WINDOW, OpenOptions, Survivor};
 pub use grant::NotSent;
+pub use journal::{
+    ConnectionStatus, EventKind, Journal, Keeper, LinkHistory, LinkPast, LinkReport,
+    LinkStatistics, MAX_EVENTS, Probes,
+};
 pub use listen::CallerIds;
 pub use mail::{Accepted, CloseReason, LinkEvent, LinkMail, StreamId};
 pub use rate::DialRate;
 pub use room::{Held, Room};
 pub use state::LinkState;
 pub use tls::{TlsFault, check_tls};
+pub use trial::{Trial, TrialStep, test};
 pub use window::WindowExceeded;

@@ -15,6 +15,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::timeout;
 
 use super::desk::Desk;
+use super::journal::Journal;
 use super::mail::{LinkEvent, LinkMail, StreamId};
 use super::room::{Held, Room};
 use super::transport::{Reader, Writer};
@@ -45,6 +46,7 @@ pub(super) struct Pumps<'a, M> {
     pub(super) connection: ConnectionId,
     pub(super) stream: StreamId,
     pub(super) room: &'a Room,
+    pub(super) journal: &'a Journal,
 }
 
 impl<M: From<LinkMail>> Pumps<'_, M> {
@@ -76,6 +78,7 @@ impl<M: From<LinkMail>> Pumps<'_, M> {
         event: impl FnOnce(StreamId, Vec<u8>) -> LinkEvent,
     ) -> Result<(), Stopped> {
         let (at, reader_of) = (self.clock.monotonic(), self.desk.incarnation());
+        self.journal.received(bytes.len(), at);
         let held = self.room.take(bytes.len()).await;
         let Ok(place) = self.mailbox.reserve().await else {
             return Err(Stopped::MailboxGone);
@@ -108,6 +111,7 @@ impl<M: From<LinkMail>> Pumps<'_, M> {
                 }
                 rest = &rest[written..];
                 self.desk.wrote(written);
+                self.journal.sent(written);
             }
             writer.flush().await?;
         }
@@ -217,6 +221,7 @@ mod tests {
                     connection: ConnectionId(5),
                     stream: STREAM,
                     room: &room,
+                    journal: &super::super::tests::journal(),
                 };
                 pumps.read(&mut (Box::new(reader) as Reader)).await
             });

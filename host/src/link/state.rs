@@ -35,6 +35,16 @@ pub enum LinkState {
 }
 
 impl LinkState {
+    /// Why it is down, where it is.
+    pub fn reason(&self) -> Option<CloseReason> {
+        match self {
+            LinkState::Connecting | LinkState::Connected { .. } => None,
+            LinkState::Reconnecting { reason, .. }
+            | LinkState::Failed { reason }
+            | LinkState::Disconnected(reason) => Some(*reason),
+        }
+    }
+
     /// The state without what belongs to it.
     pub fn kind(&self) -> State {
         match self {

@@ -26,6 +26,7 @@ use super::connection::OpenOptions;
 use super::desk::{Desk, Press, Told, Wish};
 use super::error::{DialError, broken_reason};
 use super::grant::{self, Recipients};
+use super::journal::Line;
 use super::mail::{CloseReason, LinkEvent, LinkMail, StreamId};
 use super::pump::{Pumps, Stopped, drain};
 use super::room::Held;
@@ -34,7 +35,7 @@ use super::tls::{self, explained};
 use super::transport::{self, Dialled, Stream};
 use crate::config::Connect;
 use crate::event::MonotonicNs;
-use crate::reconnection::{Effect, Event, Machine, Step};
+use crate::reconnection::{Effect, Event, Machine, State, Step};
 
 /// How long `close` waits for the bytes that are queued.
 pub(super) const FLUSH_LIMIT: Duration = Duration::from_secs(2);
@@ -91,6 +92,7 @@ pub(super) struct Task<M> {
     told_reason: Option<CloseReason>,
     /// Whether the next dial is one of those that the host spreads.
     spread: bool,
+    _line: Line,
 }
 
 impl<M: From<LinkMail> + Send + 'static> Task<M> {
@@ -106,6 +108,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             _ => 0,
         };
         Self {
+            _line: Line::new(&options.journal, options.id, &desk),
             tracker,
             places: Arc::new(Semaphore::new(places)),
             machine: Machine::new(options.link.redial),
@@ -142,8 +145,13 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             };
             step = match news {
                 News::Due => self.step(Event::Due),
-                News::Wished(Wish::Press(Press::PathBack)) => self.step(Event::PathBack),
-                News::Wished(Wish::Press(Press::Reconnect)) => self.step(Event::Reconnect),
+                News::Wished(Wish::Press(Press::PathBack)) => self.hurried(
+                    Event::PathBack,
+                    "this machine got an address or an interface",
+                ),
+                News::Wished(Wish::Press(Press::Reconnect)) => {
+                    self.hurried(Event::Reconnect, "asked for by the operator")
+                }
                 News::Wished(Wish::Press(Press::PathGone)) => self.step(Event::PathGone),
                 News::Wished(Wish::Reset | Wish::StartTls) => self.step(Event::Reset),
                 News::Wished(Wish::Close) => self.step(Event::Close),
@@ -158,7 +166,8 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
                     self.desk.note_trouble(Some(error.to_string()));
                     let step = self.step(Event::DialFailed);
                     self.log_failed(&error, &step);
-                    self.down(reason, &step).await?;
+                    self.options.journal.unanswered();
+                    self.down(reason, &error.to_string(), &step).await?;
                     step
                 }
                 News::Up(dialled) => {
@@ -189,15 +198,40 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
                         }
                         End::MailboxGone => return Err(MailboxGone),
                     };
-                    self.desk
-                        .note_trouble(cause.as_ref().map(ToString::to_string));
+                    let why = cause.as_ref().map(ToString::to_string);
+                    let told = match &why {
+                        Some(why) => format!("{} ({why})", reason.sentence()),
+                        None => reason.sentence().to_owned(),
+                    };
+                    self.desk.note_trouble(why);
                     let step = self.step(event);
                     self.log_lost(reason, cause, &step);
-                    self.down(reason, &step).await?;
+                    self.down(reason, &told, &step).await?;
                     step
                 }
             };
         }
+    }
+
+    /// Lets it be known how the connection stands, and why.
+    pub(super) fn show(&self, state: LinkState, cause: &str) {
+        self.state.send_replace(state.clone());
+        self.options.journal.changed(&self.desk, state, cause);
+    }
+
+    /// Somebody did not wait for the delay, or asked where none would have followed.
+    fn hurried(&mut self, event: Event, cause: &str) -> Step {
+        let step = self.step(event);
+        if step.before == State::Failed && step.next == State::Reconnecting {
+            let reason = self.told_reason.unwrap_or(CloseReason::Unreachable);
+            let state = LinkState::Reconnecting {
+                attempt: self.machine.attempts(),
+                until: self.options.clock.monotonic(),
+                reason,
+            };
+            self.show(state, cause);
+        }
+        step
     }
 
     fn step(&mut self, event: Event) -> Step {
@@ -238,9 +272,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
                 () = sleep_until(self.options.clock.instant(turn)) => {}
             }
         }
-        if self.machine.state() == crate::reconnection::State::Connecting {
-            self.state.send_replace(LinkState::Connecting);
-        }
+        self.options.journal.dialled();
         tokio::select! {
             biased;
             wish = self.desk.pressed() => News::Wished(wish),
@@ -258,7 +290,10 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         } = &self.options;
         let deadline = Instant::now() + link.connect_timeout;
         let permit = grant::permit(channel, link, target.as_deref(), deadline).await?;
-        transport::dial(permit, link.heartbeat, deadline).await
+        let began = Instant::now();
+        let dialled = transport::dial(permit, link.heartbeat, deadline).await?;
+        self.options.journal.answered(began.elapsed());
+        Ok(dialled)
     }
 
     async fn wait(&self, delay: Duration) -> News {
@@ -280,10 +315,11 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         self.up_since = since;
         self.streams += 1;
         let id = StreamId(self.streams);
-        self.state.send_replace(LinkState::Connected {
+        let state = LinkState::Connected {
             peer: peer.clone(),
             since,
-        });
+        };
+        self.show(state, &format!("with {peer}"));
         if self.flaps < FLAPS_LOGGED {
             tracing::info!(%peer, stream = %id, "connected");
         } else {
@@ -410,6 +446,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             connection: self.options.id,
             stream,
             room: &self.options.room,
+            journal: &self.options.journal,
         }
     }
 
@@ -448,16 +485,22 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
 
     /// Lets it be known that the connection is down, the driver unless it knows that, for the same reason. That the attempts are
     /// spent is news in any case.
-    async fn down(&mut self, reason: CloseReason, step: &Step) -> Result<(), MailboxGone> {
+    async fn down(
+        &mut self,
+        reason: CloseReason,
+        cause: &str,
+        step: &Step,
+    ) -> Result<(), MailboxGone> {
         let gave_up = step.effect == Effect::GiveUp;
-        self.state.send_replace(match gave_up {
+        let state = match gave_up {
             true => LinkState::Failed { reason },
             false => LinkState::Reconnecting {
                 attempt: self.machine.attempts(),
                 until: self.options.clock.monotonic().after(step.delay),
                 reason,
             },
-        });
+        };
+        self.show(state, cause);
         if self.told_reason == Some(reason) && !gave_up {
             return Ok(());
         }
@@ -467,7 +510,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
 
     /// The end for good.
     pub(super) async fn finish(&self, reason: CloseReason) -> Result<(), MailboxGone> {
-        self.state.send_replace(LinkState::Disconnected(reason));
+        self.show(LinkState::Disconnected(reason), reason.sentence());
         tracing::info!(%reason, "closed");
         self.tell_closed(reason, false).await
     }

@@ -57,8 +57,16 @@ pub(super) fn link_to(host: &str, port: u16) -> Link {
     }
 }
 
+/// A journal that keeps nothing.
+pub(super) fn journal() -> Arc<Journal> {
+    let channel = ChannelId::new("press-3").unwrap();
+    let link = Arc::new(link_to("127.0.0.1", 1));
+    Journal::open(channel, link, Clock::start(), None)
+}
+
 pub(super) fn options(link: Link) -> OpenOptions {
     OpenOptions {
+        journal: journal(),
         channel: ChannelId::new("press-3").unwrap(),
         id: ConnectionId(5),
         link: Arc::new(link),

@@ -12,8 +12,8 @@
 
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
+use super::owner::Owner;
 use super::record::{self, Place};
-use crate::ids::ChannelId;
 
 /// A kind of record of which each owner has one at most.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,9 +43,9 @@ pub struct List {
 #[derive(Clone, Debug)]
 pub enum Keep {
     /// Put into a slot, in place of what was there.
-    Slot(&'static Slot, ChannelId, Vec<u8>),
+    Slot(&'static Slot, Owner, Vec<u8>),
     /// Append to a list.
-    List(&'static List, ChannelId, Vec<u8>),
+    List(&'static List, Owner, Vec<u8>),
 }
 
 /// Whoever has something to keep for which nobody waits; see [`super::Store::ask`].
@@ -82,7 +82,7 @@ impl Keep {
     }
 }
 
-pub(super) fn slot_place<'a>(slot: &'a Slot, owner: &'a ChannelId) -> Place<'a> {
+pub(super) fn slot_place<'a>(slot: &'a Slot, owner: &'a Owner) -> Place<'a> {
     Place {
         kind: slot.table,
         owner: owner.as_str(),
@@ -93,7 +93,7 @@ pub(super) fn slot_place<'a>(slot: &'a Slot, owner: &'a ChannelId) -> Place<'a> 
 pub(super) fn put(
     transaction: &WriteTransaction,
     slot: &Slot,
-    owner: &ChannelId,
+    owner: &Owner,
     payload: &[u8],
 ) -> Result<(), redb::Error> {
     let sealed = record::seal(slot_place(slot, owner), slot.version, payload);
@@ -105,7 +105,7 @@ pub(super) fn put(
 pub(super) fn clear(
     transaction: &WriteTransaction,
     slot: &Slot,
-    owner: &ChannelId,
+    owner: &Owner,
 ) -> Result<bool, redb::Error> {
     let mut table = transaction.open_table(slot_table(slot))?;
     let was = table.remove(owner.as_str())?.is_some();
@@ -124,7 +124,7 @@ impl Head {
     fn read(
         table: &impl ReadableTable<(&'static str, &'static str), (u64, u64, u64)>,
         list: &List,
-        owner: &ChannelId,
+        owner: &Owner,
     ) -> Result<Self, redb::Error> {
         let head = table.get((list.table, owner.as_str()))?;
         Ok(head.map_or_else(Self::default, |head| {
@@ -140,7 +140,7 @@ impl Head {
     pub(super) fn of(
         transaction: &redb::ReadTransaction,
         list: &List,
-        owner: &ChannelId,
+        owner: &Owner,
     ) -> Result<Self, redb::Error> {
         match transaction.open_table(HEADS) {
             Ok(table) => Self::read(&table, list, owner),
@@ -153,7 +153,7 @@ impl Head {
 pub(super) fn append(
     transaction: &WriteTransaction,
     list: &List,
-    owner: &ChannelId,
+    owner: &Owner,
     payload: &[u8],
 ) -> Result<u64, redb::Error> {
     let mut heads = transaction.open_table(HEADS)?;
@@ -189,7 +189,7 @@ pub(super) fn append(
 pub(super) fn remove(
     transaction: &WriteTransaction,
     list: &List,
-    owner: &ChannelId,
+    owner: &Owner,
     number: u64,
 ) -> Result<bool, redb::Error> {
     let mut table = transaction.open_table(list_table(list))?;
@@ -206,8 +206,8 @@ pub(super) fn remove(
 /// What is to be set aside: a record that somebody could not read.
 #[derive(Clone, Debug)]
 pub(super) enum Unreadable {
-    Slot(&'static Slot, ChannelId),
-    List(&'static List, ChannelId, u64),
+    Slot(&'static Slot, Owner),
+    List(&'static List, Owner, u64),
 }
 
 impl Unreadable {

@@ -16,6 +16,7 @@ mod error;
 mod keep;
 mod lock;
 mod numbers;
+mod owner;
 mod record;
 mod writer;
 
@@ -34,6 +35,7 @@ use writer::{Refused, Writer};
 
 pub use error::StoreError;
 pub use keep::{Keep, Ledger, List, Slot};
+pub use owner::Owner;
 
 /// The largest saved state, in bytes.
 pub const MAX_STATE_BYTES: usize = crate::limits::STATE_BYTES;
@@ -132,24 +134,29 @@ impl Store {
     pub async fn put(
         &self,
         slot: &'static Slot,
-        owner: &ChannelId,
+        owner: impl Into<Owner>,
         payload: Vec<u8>,
     ) -> Result<(), StoreError> {
         self.fits(slot.table, payload.len(), slot.max_bytes)?;
-        let owner = owner.clone();
+        let owner = owner.into();
         self.write(move |transaction| keep::put(transaction, slot, &owner, &payload))
             .await
     }
 
     /// Empties a slot; says whether there was something. Durable when this is done.
-    pub async fn clear(&self, slot: &'static Slot, owner: &ChannelId) -> Result<bool, StoreError> {
-        let owner = owner.clone();
+    pub async fn clear(
+        &self,
+        slot: &'static Slot,
+        owner: impl Into<Owner>,
+    ) -> Result<bool, StoreError> {
+        let owner = owner.into();
         self.write(move |transaction| keep::clear(transaction, slot, &owner))
             .await
     }
 
     /// What is in a slot. Something that is damaged is set aside.
-    pub fn slot(&self, slot: &'static Slot, owner: &ChannelId) -> Result<Found, StoreError> {
+    pub fn slot(&self, slot: &'static Slot, owner: impl Into<Owner>) -> Result<Found, StoreError> {
+        let owner = &owner.into();
         let found = self.read(|transaction| {
             let Some(table) = existing(transaction.open_table(keep::slot_table(slot)))? else {
                 return Ok(Found::Nothing);
@@ -174,11 +181,11 @@ impl Store {
     pub async fn append(
         &self,
         list: &'static List,
-        owner: &ChannelId,
+        owner: impl Into<Owner>,
         payload: Vec<u8>,
     ) -> Result<u64, StoreError> {
         self.fits(list.table, payload.len(), list.max_bytes)?;
-        let owner = owner.clone();
+        let owner = owner.into();
         self.write(move |transaction| keep::append(transaction, list, &owner, &payload))
             .await
     }
@@ -187,16 +194,17 @@ impl Store {
     pub async fn remove(
         &self,
         list: &'static List,
-        owner: &ChannelId,
+        owner: impl Into<Owner>,
         number: u64,
     ) -> Result<bool, StoreError> {
-        let owner = owner.clone();
+        let owner = owner.into();
         self.write(move |transaction| keep::remove(transaction, list, &owner, number))
             .await
     }
 
     /// The whole list of one owner. Records that are damaged are set aside.
-    pub fn list(&self, list: &'static List, owner: &ChannelId) -> Result<Listed, StoreError> {
+    pub fn list(&self, list: &'static List, owner: impl Into<Owner>) -> Result<Listed, StoreError> {
+        let owner = &owner.into();
         let mut damaged = Vec::new();
         let listed = self.read(|transaction| {
             let mut listed = Listed {
@@ -227,9 +235,10 @@ impl Store {
     pub fn entry(
         &self,
         list: &'static List,
-        owner: &ChannelId,
+        owner: impl Into<Owner>,
         number: u64,
     ) -> Result<Option<Vec<u8>>, StoreError> {
+        let owner = &owner.into();
         let found = self.read(|transaction| {
             let Some(table) = existing(transaction.open_table(keep::list_table(list)))? else {
                 return Ok(None);
@@ -299,7 +308,7 @@ impl Store {
         Err(StoreError::TooLarge { kind, bytes, most })
     }
 
-    fn damaged_entry(&self, list: &'static List, owner: &ChannelId, number: u64, damage: &str) {
+    fn damaged_entry(&self, list: &'static List, owner: &Owner, number: u64, damage: &str) {
         tracing::warn!(channel = %owner, kind = list.table, number, damage, "a damaged record was set aside");
         self.move_aside(Unreadable::List(list, owner.clone(), number));
     }
@@ -354,7 +363,7 @@ fn existing<T>(table: Result<T, TableError>) -> Result<Option<T>, redb::Error> {
     }
 }
 
-fn unsealed(list: &List, owner: &ChannelId, number: u64, sealed: &[u8]) -> Result<Vec<u8>, String> {
+fn unsealed(list: &List, owner: &Owner, number: u64, sealed: &[u8]) -> Result<Vec<u8>, String> {
     let place = Place {
         kind: list.table,
         owner: owner.as_str(),

@@ -359,9 +359,9 @@ static TOO_WIDE: Slot = Slot {
 impl Ledger for Counting {
     fn take(&self) -> Vec<Keep> {
         let number = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let mut keep = vec![Keep::List(&THINGS, id("a"), vec![number])];
+        let mut keep = vec![Keep::List(&THINGS, (&id("a")).into(), vec![number])];
         if number == 1 || number == 2 {
-            keep.push(Keep::Slot(&TOO_WIDE, id("a"), Vec::new()));
+            keep.push(Keep::Slot(&TOO_WIDE, (&id("a")).into(), Vec::new()));
         }
         keep
     }

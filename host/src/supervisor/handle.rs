@@ -20,6 +20,7 @@ use crate::event::{MonotonicNs, Sample, Value};
 use crate::history::{History, Statistics};
 use crate::ids::{ChannelId, RequestId, TagId};
 use crate::lifecycle::{self, Denied, Order};
+use crate::link::{Journal, LinkHistory};
 use crate::store::StoreError;
 use crate::tags::{self, TagTable};
 
@@ -138,6 +139,27 @@ impl ChannelHandle {
         let durable = matches!(flushed, Ok(Ok(())));
         let chronicle = self.shared.chronicle().clone();
         let history = tokio::task::spawn_blocking(move || chronicle.history()).await;
+        let history = history.map_err(|error| StoreError::Task {
+            reason: error.to_string(),
+        })??;
+        Ok((history, durable))
+    }
+
+    /// What its links do and have gone through, in the configuration's order.
+    pub fn journals(&self) -> &[Arc<Journal>] {
+        self.shared.journals()
+    }
+
+    /// What has happened to one of its links, and whether all of that is on the disk.
+    pub async fn link_history(
+        &self,
+        journal: &Arc<Journal>,
+    ) -> Result<(LinkHistory, bool), StoreError> {
+        journal.ask();
+        let flushed = tokio::time::timeout(FLUSH, self.shared.store().flush()).await;
+        let durable = matches!(flushed, Ok(Ok(())));
+        let journal = journal.clone();
+        let history = tokio::task::spawn_blocking(move || journal.history()).await;
         let history = history.map_err(|error| StoreError::Task {
             reason: error.to_string(),
         })??;

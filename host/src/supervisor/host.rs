@@ -23,7 +23,7 @@ use crate::engine::{Compiler, EngineError};
 use crate::event::WallNs;
 use crate::history::Chronicle;
 use crate::lifecycle::{Machine, Order};
-use crate::link::DialRate;
+use crate::link::{DialRate, Journal, Keeper};
 use crate::recorder::{Archive, Recorder};
 use crate::restart::Limiter;
 use crate::store::{Store, StoreError};
@@ -149,14 +149,14 @@ impl Host {
         let watched = inner.channels.iter();
         let watched = watched.map(|channel| Arc::downgrade(&channel.shared));
         inner._watchdog = Some(Watchdog::start(watched.collect()));
-        let chronicles: Vec<_> = inner
+        let watched: Vec<_> = inner
             .channels
             .iter()
-            .map(|channel| channel.shared.chronicle().clone())
+            .map(|channel| channel.shared.clone())
             .collect();
         let stopping = inner.stopping.clone();
         inner.lives.spawn(async move {
-            let keeping = keep_statistics(&chronicles);
+            let keeping = keep_statistics(&watched);
             stopping.run_until_cancelled(keeping).await;
         });
         Ok(Self {
@@ -230,7 +230,7 @@ impl Host {
             );
         }
         for channel in &self.inner.channels {
-            channel.shared.chronicle().ask();
+            keep_now(&channel.shared);
         }
         if let Err(error) = self.inner.store.settle().await {
             tracing::error!(%error, "the store could not be settled");
@@ -250,11 +250,26 @@ impl Inner {
         let config = Arc::new(channel);
         let (mail, mailbox) = mailbox(config.limits.mailbox);
         let (commands, orders) = mpsc::channel(COMMANDS);
+        let chronicle = Chronicle::open(config.id.clone(), self.store.clone(), self.clock);
+        let keeper = Keeper {
+            store: self.store.clone(),
+            bus: self.bus.clone(),
+            chronicle: chronicle.clone(),
+        };
+        let journals: Arc<[_]> = config
+            .links
+            .iter()
+            .map(|link| {
+                let link = Arc::new(link.clone());
+                Journal::open(config.id.clone(), link, self.clock, Some(keeper.clone()))
+            })
+            .collect();
         let connections = Connections::new(
             &config,
             self.clock,
             mail.clone(),
             self.dials.clone(),
+            journals.clone(),
             self.links.clone(),
         );
         let shared = Arc::new(Shared::new(SharedParts {
@@ -263,7 +278,8 @@ impl Inner {
             bus: self.bus.clone(),
             clock: self.clock,
             store: self.store.clone(),
-            chronicle: Chronicle::open(config.id.clone(), self.store.clone(), self.clock),
+            chronicle,
+            journals,
         }));
         if let Some(aside) = self.store.set_aside() {
             let sentence = format!(
@@ -301,11 +317,18 @@ impl Inner {
 }
 
 /// Has the store take the statistics of all channels, now and then.
-async fn keep_statistics(chronicles: &[Arc<Chronicle>]) {
+async fn keep_statistics(channels: &[Arc<Shared>]) {
     loop {
         tokio::time::sleep(KEEP_STATISTICS).await;
-        for chronicle in chronicles {
-            chronicle.ask();
+        for channel in channels {
+            keep_now(channel);
         }
+    }
+}
+
+fn keep_now(channel: &Shared) {
+    channel.chronicle().ask();
+    for journal in channel.journals() {
+        journal.ask();
     }
 }

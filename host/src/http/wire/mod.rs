@@ -2,12 +2,17 @@
 //!
 //! Times come twice, as `sink::record` says. Fields may be added later; readers skip those that they do not know.
 
+mod links;
 mod requests;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use links::{
+    LinkConnection, LinkDetail, LinkHistory, LinkPage, LinkPast, LinkPolicy, LinkReconnect,
+    LinkStatistics, LinkSummary, LinkTest, LinkTestRequest, LinkTestStep,
+};
 pub use requests::{
     Command, CommandAccepted, CommandCancelled, CommandDone, CommandProgress, CommandRequest,
     CommandUnderWay, Commands, DeadLetter, DeadLetterDetail, DeadLetterPage,
@@ -612,6 +617,18 @@ pub enum Happened {
         up: bool,
         /// The peer, or why it is down.
         detail: String,
+    },
+    /// What stands in a link's history too.
+    LinkEvent {
+        /// Its name.
+        link: String,
+        /// The connection, where it is about one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        connection: Option<u32>,
+        /// As in [`LinkPast::event`].
+        event: String,
+        /// Why.
+        cause: String,
     },
     /// The driver spoke of a device.
     Device {
