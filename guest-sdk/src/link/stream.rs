@@ -410,12 +410,22 @@ impl Stream {
         self.life.reset(&self.shared);
     }
 
-    /// Tells the host that the peer answered after `round_trip`: the driver's own heartbeat.
+    /// Tells the host that a probe was sent: the driver's own heartbeat. From the first on the host redials where none is answered
+    /// for as long as the operator allows.
+    pub fn probe_sent(&self) {
+        self.tell_probe(0);
+    }
+
+    /// Tells the host that the peer answered a probe after `round_trip`.
     pub fn probe(&self, round_trip: Duration) {
+        self.tell_probe(time::nanos(round_trip).max(1));
+    }
+
+    fn tell_probe(&self, round_trip_ns: u64) {
         if self.is_open() {
             self.shared.push(Action::Probe(Probe {
                 connection: self.life.id,
-                round_trip_ns: time::nanos(round_trip),
+                round_trip_ns,
             }));
         }
     }

@@ -73,12 +73,10 @@ impl Incarnation<'_> {
                 Action::StartTls(connection) => self.start_tls(connection, now),
                 Action::DeviceState(state) => self.device_state(state, wall),
                 Action::Alarm(alarm) => self.alarm(alarm),
-                Action::Probe(_) => {
-                    self.decline(
-                        ActionKind::Probe,
-                        "this version keeps no heartbeat statistics",
-                        now,
-                    );
+                Action::Probe(probe) => {
+                    let answered = (probe.round_trip_ns > 0)
+                        .then(|| Duration::from_nanos(probe.round_trip_ns));
+                    self.with_connection(probe.connection, |handle| handle.probe(now, answered));
                 }
                 Action::Metric(_) => {
                     self.decline(

@@ -3,6 +3,7 @@
 //! The handle writes down what is wished on the desk that it shares with the task (`task.rs`), and never waits.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -21,6 +22,7 @@ use super::task::Task;
 use super::window::WindowExceeded;
 use crate::clock::Clock;
 use crate::config::{Connect, Link, Transport};
+use crate::event::MonotonicNs;
 use crate::ids::{ChannelId, ConnectionId};
 
 /// Bytes that may be on their way at once, where nothing else is said.
@@ -60,6 +62,7 @@ pub struct OpenOptions {
 pub struct Connection {
     desk: Arc<Desk>,
     state: watch::Receiver<LinkState>,
+    journal: Arc<Journal>,
     end_with_me: DropGuard,
 }
 
@@ -101,6 +104,7 @@ impl Connection {
             link = %options.link.name,
             connection = %options.id,
         );
+        let journal = options.journal.clone();
         let task = Task::new(
             options,
             Arc::clone(&desk),
@@ -113,6 +117,7 @@ impl Connection {
         Connection {
             desk,
             state,
+            journal,
             end_with_me: end.drop_guard(),
         }
     }
@@ -151,6 +156,14 @@ impl Connection {
     /// the driver was not told of a stream, or was told that it is gone: then a dial is on its way already.
     pub fn reset(&self) {
         self.desk.wish(Wish::Reset);
+    }
+
+    /// The driver's own heartbeat: a probe was sent, or answered after so long. From the first on a stream, one on which none is
+    /// answered for `lost_after` is lost. Nothing happens where the driver was not told of a stream.
+    pub fn probe(&self, now: MonotonicNs, answered: Option<Duration>) {
+        if self.desk.probe(now, answered.is_some()) {
+            self.journal.probed(&self.desk, answered);
+        }
     }
 
     /// Drops the stream, if there is one, and dials at once, with all attempts: the operator's word.
@@ -240,6 +253,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         let connection = Connection {
             desk,
             state,
+            journal: task.options.journal.clone(),
             end_with_me: end.clone().drop_guard(),
         };
         (connection, task, end)

@@ -8,11 +8,16 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use std::time::Duration;
+
 use tokio::sync::{Notify, watch};
+use tokio::time::sleep_until;
 
 use super::grant::{NotSent, Recipient, Recipients};
 use super::mail::{CloseReason, StreamId};
 use super::window::{SendWindow, WindowExceeded};
+use crate::clock::Clock;
+use crate::event::MonotonicNs;
 
 /// Datagrams that may wait to be written; they go as fast as the system takes them.
 const MAX_DATAGRAMS: usize = 1_024;
@@ -70,6 +75,8 @@ pub(super) struct Desk {
     wished: Notify,
     /// A credit is due: wakes whoever tells of it.
     creditable: Notify,
+    /// The driver's heartbeat has begun: wakes whoever watches it.
+    probing: Notify,
     paused: watch::Sender<bool>,
 }
 
@@ -87,6 +94,8 @@ struct Inner {
     press: Option<Press>,
     /// Where datagrams are sent, rather than a stream.
     datagrams: Option<Box<Datagrams>>,
+    /// When the driver's heartbeat was answered last, or began on this stream.
+    probed: Option<MonotonicNs>,
 }
 
 /// What waits to be written, whole, and whom it may go to.
@@ -109,10 +118,12 @@ impl Desk {
                 trouble: None,
                 press: None,
                 datagrams: None,
+                probed: None,
             }),
             to_write: Notify::new(),
             wished: Notify::new(),
             creditable: Notify::new(),
+            probing: Notify::new(),
             paused: watch::Sender::new(false),
         }
     }
@@ -195,6 +206,23 @@ impl Desk {
         self.lock().trouble.clone()
     }
 
+    /// The driver's heartbeat beat: a probe was sent, or answered. Gives whether it is about a stream that is up.
+    pub(super) fn probe(&self, now: MonotonicNs, answered: bool) -> bool {
+        let mut inner = self.lock();
+        if inner.told.is_none() {
+            return false;
+        }
+        let begins = inner.probed.is_none();
+        if begins || answered {
+            inner.probed = Some(now);
+        }
+        drop(inner);
+        if begins {
+            self.probing.notify_one();
+        }
+        true
+    }
+
     pub(super) fn pause(&self, on: bool) {
         self.paused
             .send_if_modified(|paused| std::mem::replace(paused, on) != on);
@@ -248,6 +276,7 @@ impl Desk {
         inner.window = SendWindow::new(inner.window.size());
         inner.told = Some(told);
         inner.start_tls = false;
+        inner.probed = None;
         // What was pressed for is there.
         inner.press = None;
         inner.incarnation
@@ -342,6 +371,19 @@ impl Desk {
         let mut inner = self.lock();
         let credit = inner.window.credit()?;
         Some((inner.incarnation, credit))
+    }
+
+    /// Waits until no probe was answered for so long, where the driver probes. For one task at a time.
+    pub(super) async fn silent(&self, limit: Duration, clock: Clock) {
+        loop {
+            let probed = self.lock().probed;
+            match probed {
+                None => self.probing.notified().await,
+                Some(last) if clock.monotonic().since(last) >= limit => return,
+                // On the heap, so that connections without a heartbeat hold no timer.
+                Some(last) => Box::pin(sleep_until(clock.instant(last.after(limit)))).await,
+            }
+        }
     }
 
     /// Whether reading is paused, and the changes of that.

@@ -391,6 +391,10 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
                 // Before the writer: what the peer said last is heard before a failed send ends the stream.
                 stopped = pumps.read(&mut reader) => return stopped.into(),
                 stopped = pumps.credit() => return stopped.into(),
+                () = self.desk.silent(self.options.link.heartbeat.lost_after, self.options.clock) => {
+                    self.options.journal.silent(&self.desk);
+                    return End::Lost(CloseReason::HeartbeatLost, None);
+                }
                 written = &mut write => match written {
                     Ok(()) => (self.desk.wish_made().await, Some(())),
                     Err(cause) => return broken(cause),

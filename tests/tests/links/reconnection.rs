@@ -16,6 +16,11 @@ pub(crate) fn opener(link: &str) -> String {
         name = "journal"
         address = "journal"
         type = "string"
+        [[channel.tag]]
+        name = "strings"
+        address = "strings"
+        type = "string"
+        access = "w"
         "#
     )
 }

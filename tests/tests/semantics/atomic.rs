@@ -72,7 +72,6 @@ async fn an_action_that_this_host_does_not_support_is_declined_by_name_and_the_r
     let publish = json!({ "tag": stage.tag("level"), "value": { "int": 9 }, "id": 4 });
     for (number, (step, action, remedy)) in [
         (json!({ "start-tls": 0 }), "StartTls", "`start_tls = true`"),
-        (json!({ "probe": 0 }), "Probe", "heartbeat"),
         (json!({ "metric": "speed" }), "Metric", "metrics"),
         (json!({ "publish": publish }), "Publish", "without an id"),
     ]
@@ -87,7 +86,7 @@ async fn an_action_that_this_host_does_not_support_is_declined_by_name_and_the_r
         assert!(why.contains(remedy), "{declined}");
     }
     stage.catch_up().await;
-    assert_eq!(stage.levels(Quality::Good), [0, 1, 2, 9, 3]);
+    assert_eq!(stage.levels(Quality::Good), [0, 1, 9, 2]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -372,6 +372,35 @@ impl Journal {
         self.ask();
     }
 
+    /// The driver's heartbeat: a probe was sent, or answered after so long.
+    pub(super) fn probed(self: &Arc<Self>, desk: &Arc<Desk>, answered: Option<Duration>) {
+        let mut rest = self.rest();
+        rest.changed = true;
+        let Some(round_trip) = answered else {
+            rest.statistics.probes.sent += 1;
+            return;
+        };
+        rest.statistics.probes.answered(round_trip);
+        if rest.healthy != Some(true) {
+            rest.healthy = Some(true);
+            let on = (desk.incarnation(), rest.id(desk));
+            let told = format!("the peer answers the driver's probes, after {round_trip:.1?}");
+            self.add(&mut rest, on, EventKind::HealthCheck, &told);
+            drop(rest);
+            self.ask();
+        }
+    }
+
+    /// No probe was answered for too long. That the stream is lost follows.
+    pub(super) fn silent(&self, desk: &Arc<Desk>) {
+        let mut rest = self.rest();
+        rest.healthy = Some(false);
+        let on = (desk.incarnation(), rest.id(desk));
+        let limit = humantime::format_duration(self.link.heartbeat.lost_after);
+        let told = format!("no probe of the driver was answered for {limit}");
+        self.add(&mut rest, on, EventKind::HealthCheck, &told);
+    }
+
     /// A connection is no more: its task has ended or was dropped with its driver.
     fn gone(self: &Arc<Self>, desk: &Arc<Desk>) {
         let incarnation = desk.incarnation();
@@ -468,6 +497,11 @@ impl Journal {
 impl Rest {
     fn state(&self) -> State {
         State::of_all(self.lines.iter().map(|line| line.state.kind()))
+    }
+
+    fn id(&self, desk: &Arc<Desk>) -> Option<u32> {
+        let known = self.lines.iter().find(|line| Arc::ptr_eq(&line.desk, desk));
+        known.map(|line| line.id.0)
     }
 
     fn bound(&mut self) {

@@ -54,6 +54,8 @@ impl Probes {
     /// One was answered.
     pub(super) fn answered(&mut self, round_trip: Duration) {
         self.answered += 1;
+        // A driver that tells of answers only has asked for each.
+        self.sent = self.sent.max(self.answered);
         self.round_trip = Some(round_trip);
         self.mean = Some(match self.mean {
             None => round_trip,

@@ -1,0 +1,73 @@
+//! The heartbeat of drivers: what probes tell, and what their silence does.
+
+use anyhow::{Result, ensure};
+use bulkhead_tests::{Bulkhead, Calls};
+use serde_json::{Value, json};
+
+use super::reconnection::opener;
+
+const LINK: &str = "/api/v1/links/press/plc";
+
+/// Has the driver do this.
+fn pull(host: &Bulkhead, steps: &Value) -> Result<()> {
+    let body = json!({ "value": steps.to_string() });
+    let reply = host.post("/api/v1/tags/press/strings/write", &body)?;
+    ensure!(reply.status == 200, "{reply:?}");
+    Ok(())
+}
+
+#[test]
+fn a_driver_whose_probes_are_no_more_answered_loses_its_stream_and_gets_another() -> Result<()> {
+    let calls = Calls::listen()?;
+    let host = Bulkhead::start(&opener(&format!(
+        r#"connect = "tcp://{}", base_delay = "10ms", max_delay = "20ms", heartbeat = {{ interval = "1s", lost_after = "2s" }}"#,
+        calls.address
+    )))?;
+    let _first = calls.accept()?;
+    host.get_until(LINK, |link| (link["state"] == "connected").then_some(()))?;
+    let link = host.get(LINK)?.body;
+    assert!(
+        link["statistics"]["healthy"].is_null(),
+        "nobody probes: {link:#}"
+    );
+    pull(&host, &json!([{ "probe": 0 }, { "probe": 0 }]))?;
+    let healthy = host.get_until(LINK, |link| {
+        (link["statistics"]["healthy"] == true).then(|| link["statistics"].clone())
+    })?;
+    assert_eq!(
+        (&healthy["probes_sent"], &healthy["probes_answered"]),
+        (&json!(2), &json!(2))
+    );
+    assert_eq!(healthy["round_trip_ns"], 1, "as the driver said");
+
+    // The peer is still there, but no probe is answered: the stream is lost and dialled again.
+    let _second = calls.accept()?;
+    host.get_until(LINK, |link| {
+        (link["statistics"]["streams"] == 2).then_some(())
+    })?;
+    let history = host.get(&format!("{LINK}/events"))?.body;
+    let told: Vec<(&str, &str)> = history["events"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|event| Some((event["event"].as_str()?, event["cause"].as_str()?)))
+        .collect();
+    let kinds: Vec<&str> = told.iter().map(|(kind, _)| *kind).collect();
+    let expected = [
+        "connected",
+        "health-check",
+        "health-check",
+        "disconnected",
+        "reconnecting",
+        "reconnected",
+    ];
+    assert_eq!(kinds, expected, "{told:?}");
+    assert_eq!(told[2].1, "no probe of the driver was answered for 2s");
+    assert_eq!(told[3].1, "the peer stopped answering the heartbeat");
+    let link = host.get(LINK)?.body;
+    assert!(
+        link["statistics"]["healthy"].is_null(),
+        "a new stream is not probed yet: {link:#}"
+    );
+    Ok(())
+}
