@@ -183,7 +183,8 @@ pub struct Poll {
     pub cycle: u64,
     /// When it was due.
     pub scheduled: Instant,
-    /// Devices to leave out this time.
+    /// Devices to leave out this time: no request to them, and no sample of their tags. They keep silent, or an operator has locked
+    /// them. A device that [`Context::device_state`] says is down is left out more and more, and probed now and then.
     pub skip: Vec<DeviceId>,
 }
 

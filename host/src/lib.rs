@@ -6,6 +6,7 @@
 // 0, pure: no tokio, no wasmtime, no sockets.
 pub mod backoff;
 pub mod config;
+pub mod demotion;
 pub mod event;
 pub mod exit;
 pub mod ids;

@@ -66,11 +66,11 @@ pub enum Happened {
         /// Why, in one sentence.
         cause: String,
     },
-    /// The driver spoke of a device.
+    /// The driver spoke of a device, or it is polled less, or an operator took it out of service.
     Device {
         /// The device's name.
         device: String,
-        /// `up`, `down` or `unknown`.
+        /// `up`, `down` or `unknown`; `demoted`; `locked` or `unlocked`.
         condition: &'static str,
         /// Why, in the driver's words.
         why: String,

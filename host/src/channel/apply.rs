@@ -41,7 +41,7 @@ impl Incarnation<'_> {
                         self.decline(ActionKind::Publish, why, now);
                     }
                 }
-                Action::PollDone(done) => self.poll_done(&done),
+                Action::PollDone(done) => self.poll_done(&done, now),
                 Action::Send(send) => self.send(send, now)?,
                 Action::SetTimer(timer) => {
                     self.timers.set(
@@ -116,8 +116,9 @@ impl Incarnation<'_> {
         self.shared.publish(&self.id, samples, wall);
     }
 
-    fn poll_done(&mut self, done: &PollDone) {
+    fn poll_done(&mut self, done: &PollDone, now: MonotonicNs) {
         self.polls.done(GroupId(done.group));
+        self.polled(GroupId(done.group), now);
         raise(
             &self.shared.counters.poll_requests,
             u64::from(done.requests),
@@ -264,6 +265,10 @@ impl Incarnation<'_> {
                 device_name = Some(device.name.clone());
             }
         });
+        self.heard_of(
+            DeviceId(state.device),
+            state.condition == DeviceCondition::Down,
+        );
         let Some(device) = device_name else { return };
         let down: Option<Arc<str>> = (state.condition == DeviceCondition::Down)
             .then(|| format!("device {device} is down: {why}").into());

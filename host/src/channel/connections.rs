@@ -272,9 +272,11 @@ impl Connections {
 
     /// Whether anything gets through a link.
     pub(super) fn way(&self, link: LinkId) -> Way {
+        let listens = self.listens(link);
         let mut way = Way::Unused;
-        for opened in self.opened.values().filter(|opened| opened.link == link) {
-            if opened.stream.is_some() {
+        for (id, opened) in self.opened.iter().filter(|(_, opened)| opened.link == link) {
+            // That it listens brings no device nearer.
+            if opened.stream.is_some() && (*id >= FIRST_CALLER || !listens) {
                 return Way::Open;
             }
             way = Way::Dialled;
@@ -288,7 +290,7 @@ impl Connections {
 pub(super) enum Way {
     /// The driver has no connection over it.
     Unused,
-    /// It has, and none is up: the host dials.
+    /// It has, and none is up: the host dials, or waits for a call.
     Dialled,
     /// One is up, or several.
     Open,

@@ -18,6 +18,7 @@ use tokio::time::{Sleep, sleep_until, timeout_at};
 use super::alarms::Alarms;
 use super::allowance::Allowance;
 use super::connections::Connections;
+use super::devices::Devices;
 use super::health::HealthChecks;
 use super::intake::Lost;
 use super::mailbox::{Mail, Mailbox};
@@ -105,6 +106,7 @@ pub(crate) struct Incarnation<'a> {
     pub(super) stop_told: bool,
     /// Why each link is down, where it is wanted and down.
     pub(super) links_down: Vec<Option<Arc<str>>>,
+    pub(super) devices: Devices,
     /// Why each device is down, where the driver has said so.
     pub(super) devices_down: Vec<Option<Arc<str>>>,
     pub(super) alarms: Alarms,
@@ -283,6 +285,7 @@ impl<'a> Incarnation<'a> {
             stopping: None,
             stop_told: false,
             links_down: vec![None; shared.config().links.len()],
+            devices: Devices::default(),
             devices_down: vec![None; shared.config().devices.len()],
             alarms: Alarms::default(),
             just_lost: Vec::new(),
@@ -297,6 +300,7 @@ impl<'a> Incarnation<'a> {
             connections,
             required,
         };
+        this.follow_locks(begun);
         let connections = survivors
             .into_iter()
             .map(|survivor| events::Connection {

@@ -52,6 +52,7 @@ impl Incarnation<'_> {
         if self.suspect.is_some() {
             return;
         }
+        self.follow_locks(now);
         if let (Some(deadline), false) = (self.stopping, self.stop_told) {
             self.stop_told = true;
             self.push(now, now, Happening::Stop(deadline.0));
@@ -119,6 +120,8 @@ impl Incarnation<'_> {
             match mail {
                 Mail::Link(mail) => self.take_link_mail(mail, now),
                 Mail::Request(request) => self.take_request(request, now),
+                // It only wakes: the locks are looked at before each turn.
+                Mail::Locks => self.follow_locks(now),
                 Mail::Cancel(request) => {
                     if self.shared.waiting().withdraw(request).is_none()
                         && self.pending.cancel(request)
@@ -149,10 +152,17 @@ impl Incarnation<'_> {
                 scheduled_ns: due.scheduled.0,
                 skip: Vec::new(),
             };
-            let what = Happening::Poll(poll);
+            let mut what = Happening::Poll(poll);
             if let Some(letter) = self.kept_away(&what) {
                 self.leave_out(due.group, &letter);
                 continue;
+            }
+            match (&mut what, self.left_out_of(due.group, now)) {
+                (Happening::Poll(poll), Some(skip)) => poll.skip = skip,
+                _ => {
+                    self.polls.done(due.group);
+                    continue;
+                }
             }
             raise(&self.shared.counters.polls, 1);
             self.push(now, now, what);
@@ -194,6 +204,10 @@ impl Incarnation<'_> {
             request.answer(Err(RequestError::Busy {
                 channel: self.shared.id().to_string(),
             }));
+            return;
+        }
+        if let Some(refusal) = self.barred(&request.ask) {
+            request.answer(Err(refusal));
             return;
         }
         let Request {
@@ -242,6 +256,7 @@ impl Incarnation<'_> {
                     );
                 } else {
                     self.note_link(link, None, &peer);
+                    self.forgive_devices(link);
                     self.poll_soon(link, now);
                 }
                 Happening::Opened(events::Opened {
@@ -261,6 +276,7 @@ impl Incarnation<'_> {
                 } = *accepted;
                 self.connections.accept(connection, link, handle, stream);
                 self.note_link(link, None, &peer);
+                self.forgive_devices(link);
                 self.poll_soon(link, now);
                 Happening::Accepted(events::Accepted {
                     listener: id.0,
@@ -461,7 +477,10 @@ impl Incarnation<'_> {
     pub(super) fn mark_lost_links(&mut self, wall: WallNs) {
         for Lost { devices, why } in std::mem::take(&mut self.just_lost) {
             let changes = self.shared.tags().mark(
-                |tag| devices.get(tag.device.index()) == Some(&true),
+                |tag| {
+                    devices.get(tag.device.index()) == Some(&true)
+                        && self.devices.locked(tag.device).is_none()
+                },
                 Quality::BadNotConnected,
                 &why,
                 wall,
@@ -567,10 +586,14 @@ impl Gate for Reach<'_, '_> {
             .iter()
             .chain(&at.devices_down)
             .all(Option::is_none)
+            && at.devices.none_locked()
     }
 
     fn blocks(&self, device: DeviceId) -> Option<(Quality, Arc<str>)> {
         let at = self.incarnation;
+        if let Some(why) = at.devices.locked(device) {
+            return Some((Quality::BadOutOfService, why.clone()));
+        }
         if let Some(why) = at.link_down(device) {
             return Some((Quality::BadNotConnected, why));
         }

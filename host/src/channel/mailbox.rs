@@ -18,6 +18,8 @@ pub enum Mail {
     Link(LinkMail),
     /// From a door.
     Request(Request),
+    /// The locks of devices have changed.
+    Locks,
     /// Whoever gave this command does not wait any more.
     Cancel(RequestId),
 }
@@ -187,6 +189,16 @@ pub enum RequestError {
         /// For the driver's author.
         trace: Option<String>,
     },
+    /// An operator has taken the device out of service.
+    #[error("{why}; `bulkhead device unlock {channel}/{device}` puts it into service again")]
+    DeviceLocked {
+        /// The channel.
+        channel: String,
+        /// The device.
+        device: String,
+        /// That it is locked, and why.
+        why: String,
+    },
     /// The link that leads there is down. Nothing was sent to the device.
     #[error("{why}, and {stayed}")]
     LinkDown {
@@ -257,6 +269,7 @@ impl RequestError {
             RequestError::NotSupported { .. } => "not-supported",
             RequestError::BadValue(_) => "bad-value",
             RequestError::Failed { .. } => "failed",
+            RequestError::DeviceLocked { .. } => "device-locked",
             RequestError::LinkDown { .. } => "link-down",
             RequestError::TimedOut { .. } => "timed-out",
             RequestError::Restarted => "restarted",

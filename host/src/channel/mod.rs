@@ -17,6 +17,7 @@
 //! - `connections`, `polls`, `timers`, `pending`, `alarms`, `allowance`, `health`: what one incarnation has under way, each
 //!   in its own file; `ledger`: all of it, where it is told by events and actions alone (a replay).
 //! - `waiting`: requests whose link is down, until it is up again; `recovery` is how an incarnation does it.
+//! - `devices`: which devices are left out of polls, since they keep silent or were locked; `locks` is the list of the latter.
 //! - `pulse`: whether the task makes progress, for the watchdog.
 //!
 //! - `quarantine`: events that end the driver each time are kept away from it, as dead letters; `culprit` is how an incarnation does it.
@@ -29,10 +30,12 @@ mod allowance;
 mod apply;
 mod connections;
 mod culprit;
+mod devices;
 mod health;
 mod incarnation;
 mod intake;
 mod ledger;
+mod locks;
 mod mailbox;
 mod pending;
 mod polls;
@@ -47,10 +50,13 @@ mod waiting;
 mod witness;
 
 pub use ledger::{Ledger, LedgerParts};
+pub use locks::{Lock, Locks, MAX_REASON};
 pub use mailbox::{Answer, Ask, Mail, Mailbox, Progress, Request, RequestError, Stayed, mailbox};
 pub use pulse::Pulse;
 pub use quarantine::{Letter, MAX_LETTER_BYTES, MAX_LETTERS, Quarantine};
-pub use shared::{ChannelStatus, Counters, DeviceStatus, LinkStatus, Shared, SharedParts};
+pub use shared::{
+    ChannelStatus, Counters, DeviceStanding, DeviceStatus, LinkStatus, Shared, SharedParts,
+};
 pub use validate::Refusal;
 pub use waiting::Waiting;
 

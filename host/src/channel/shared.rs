@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use super::locks::{Lock, Locks};
+use super::mailbox::RequestError;
 use super::pulse::Pulse;
 use super::quarantine::Quarantine;
 use super::waiting::Waiting;
@@ -72,6 +74,33 @@ pub struct DeviceStatus {
     pub condition: &'static str,
     /// In the driver's words.
     pub why: String,
+    /// Whether it is polled.
+    pub standing: DeviceStanding,
+}
+
+/// Whether a device is polled with the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceStanding {
+    /// It is.
+    Polled,
+    /// It keeps silent, and is polled less.
+    Demoted {
+        /// From when on the next poll asks it; `None` while one does.
+        next: Option<WallNs>,
+    },
+    /// An operator has taken it out of service.
+    Locked(Lock),
+}
+
+impl DeviceStanding {
+    /// As the API writes it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            DeviceStanding::Polled => "polled",
+            DeviceStanding::Demoted { .. } => "demoted",
+            DeviceStanding::Locked(_) => "locked",
+        }
+    }
 }
 
 macro_rules! counters {
@@ -153,6 +182,7 @@ pub struct Shared {
     journals: Arc<[Arc<Journal>]>,
     quarantine: Quarantine,
     waiting: Waiting,
+    locks: Locks,
     pub(super) counters: CounterCells,
     pulse: Pulse,
 }
@@ -199,10 +229,14 @@ impl Shared {
             wanted: false,
             detail: "not opened by the driver".into(),
         });
+        let locks = Locks::open(&parts.config.id, &parts.store);
         let devices = parts.config.devices.iter().map(|device| DeviceStatus {
             name: device.name.clone(),
             condition: "unknown",
             why: String::new(),
+            standing: locks
+                .of(&device.name)
+                .map_or(DeviceStanding::Polled, DeviceStanding::Locked),
         });
         let status = ChannelStatus {
             generation: 0,
@@ -218,6 +252,7 @@ impl Shared {
             counters: Counters::default(),
         };
         Self {
+            locks,
             index: parts.index,
             quarantine: Quarantine::open(&parts.config.id, &parts.store),
             tags: TagTable::new(parts.config.tags.clone().into()),
@@ -289,6 +324,38 @@ impl Shared {
     /// The requests that wait for a link.
     pub fn waiting(&self) -> &Waiting {
         &self.waiting
+    }
+
+    /// The devices that an operator has taken out of service.
+    pub fn locks(&self) -> &Locks {
+        &self.locks
+    }
+
+    /// The refusal of what is asked of a device that is locked; `None` if it is not.
+    pub fn refusal_of_locked(&self, device: DeviceId) -> Option<RequestError> {
+        let device = self.config.devices.get(device.index())?;
+        let lock = self.locks.of(&device.name)?;
+        Some(RequestError::DeviceLocked {
+            channel: self.id().to_string(),
+            why: lock.sentence(&device.name),
+            device: device.name.clone(),
+        })
+    }
+
+    /// Puts into the status whether a device is polled.
+    pub(crate) fn set_standing(&self, device: DeviceId, standing: DeviceStanding) {
+        self.update(|status| {
+            if let Some(device) = status.devices.get_mut(device.index()) {
+                device.standing = standing;
+            }
+        });
+    }
+
+    /// When a moment is, on the clock on the wall.
+    pub(super) fn wall_of(&self, moment: MonotonicNs) -> WallNs {
+        let wait = moment.since(self.clock.monotonic()).as_nanos();
+        let wait = u64::try_from(wait).unwrap_or(u64::MAX);
+        WallNs(self.clock.wall().0.saturating_add(wait))
     }
 
     /// How the channel is.
@@ -508,6 +575,14 @@ impl Shared {
                 "device {} is {}: {why}",
                 device.name, device.condition
             ));
+            match &device.standing {
+                DeviceStanding::Polled => {}
+                DeviceStanding::Demoted { .. } => chain.push(format!(
+                    "device {} keeps silent, and is polled less",
+                    device.name
+                )),
+                DeviceStanding::Locked(lock) => chain.push(lock.sentence(&device.name)),
+            }
         }
         chain.push(match &state.reason {
             Some(reason) => format!("tag {} is {}: {reason}", config.name, state.quality),

@@ -44,6 +44,8 @@ pub(super) enum Command {
     Channel(Channel),
     /// List, show, read, write or watch the tags of a running host
     Tag(Tag),
+    /// List the devices of a channel, take them out of service, or put them into service again
+    Device(Device),
     /// List, show, retry or drop the events that are kept away from their drivers
     DeadLetter(DeadLetter),
     /// Links: how they are, what happened to them, test, reconnect
@@ -65,6 +67,7 @@ impl Command {
             Command::Status(arguments) => arguments.api.json,
             Command::Channel(arguments) => arguments.command.api().json,
             Command::Tag(arguments) => arguments.command.api().json,
+            Command::Device(arguments) => arguments.command.api().json,
             Command::DeadLetter(arguments) => arguments.command.api().json,
             Command::Link(arguments) => arguments.command.api().json,
         }
@@ -247,6 +250,53 @@ pub(super) struct GiveCommand {
     pub(super) timeout: Duration,
     #[command(flatten)]
     pub(super) api: Api,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A device that keeps silent is polled less by itself (demoted), and comes back by itself. A locked device is not polled, its tags
+are bad and say why, and nothing is read from it or written to it, also after a restart of the host, until it is unlocked.")]
+pub(super) struct Device {
+    #[command(subcommand)]
+    pub(super) command: DeviceCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DeviceCommand {
+    /// List the devices of a channel, and how each stands
+    List(NamedChannel),
+    /// Take a device out of service
+    Lock(LockDevice),
+    /// Put a device into service again
+    Unlock(NamedDevice),
+}
+
+impl DeviceCommand {
+    pub(super) fn api(&self) -> &Api {
+        match self {
+            DeviceCommand::List(named) => &named.api,
+            DeviceCommand::Lock(lock) => &lock.named.api,
+            DeviceCommand::Unlock(named) => &named.api,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NamedDevice {
+    /// The device, as `channel/device`
+    #[arg(value_name = "CHANNEL/DEVICE")]
+    pub(super) device: String,
+    #[command(flatten)]
+    pub(super) api: Api,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LockDevice {
+    #[command(flatten)]
+    pub(super) named: NamedDevice,
+    /// Why, for those who come later
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(super) why: String,
 }
 
 #[derive(Debug, Args)]

@@ -177,8 +177,12 @@ fn print(named: &NamedChannel, detail: &wire::ChannelDetail) -> Result<(), Failu
         } else {
             format!(": {}", plain(&device.why))
         };
+        let standing = match device.standing.as_str() {
+            "polled" => String::new(),
+            _ => format!(", {}", super::device::said(device)),
+        };
         out.line(&format!(
-            "device    {}{address} {}{why}",
+            "device    {}{address} {}{standing}{why}",
             plain(&device.name),
             device.condition
         ))?;

@@ -19,6 +19,7 @@ mod check;
 mod client;
 mod command;
 mod dead_letter;
+mod device;
 mod failure;
 mod inspect;
 mod link;
@@ -82,6 +83,7 @@ fn dispatch(command: Command, began: Instant) -> Result<(), Failure> {
         Command::Tag(arguments) => tag::tag(arguments.command),
         Command::Link(arguments) => link::link(&arguments.command),
         Command::DeadLetter(arguments) => dead_letter::dead_letter(&arguments.command),
+        Command::Device(arguments) => device::device(&arguments.command),
         // No runtime: the process must limit itself before it starts threads.
         Command::CompileComponent(arguments) => {
             crate::engine::run_child(&arguments.order()).map_err(Failure::from)

@@ -8,7 +8,7 @@ use super::fault::quoted;
 use super::names::{Names, called, required_name};
 use super::resolve::required_path;
 use super::section::{Keys, Section};
-use super::{link, recorder, requests, tag};
+use super::{demotion, link, recorder, requests, tag};
 use crate::ids::{ChannelId, LinkId};
 use crate::limits::{
     BATCH, HEALTH_FAILURES, HEALTH_TIMEOUT, MAILBOX, MEMORY, SAMPLES, TURN_FUEL, TURN_TIME,
@@ -22,7 +22,7 @@ pub(super) const MAX_ADDRESS_CHARS: usize = 1_024;
 pub(super) const CHANNEL: Keys = Keys {
     known: &[
         "id", "driver", "sha256", "enabled", "settings", "limits", "restart", "health", "recorder",
-        "requests", "links", "device", "group", "tag",
+        "requests", "demotion", "links", "device", "group", "tag",
     ],
     later: &[
         (
@@ -93,6 +93,7 @@ pub(super) fn channel<'r>(
         health: health(section),
         recorder: recorder::recorder(section),
         requests: requests::requests(section),
+        demotion: demotion::demotion(section),
         links,
         devices,
         groups,

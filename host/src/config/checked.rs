@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::address::{Connect, Tls};
 use super::dial::DialRange;
 use crate::backoff::Redial;
+use crate::demotion;
 use crate::event::DataType;
 use crate::ids::{ChannelId, DeviceId, LinkId, TagId};
 use crate::limits;
@@ -92,6 +93,8 @@ pub struct Channel {
     pub recorder: Recorder,
     /// What becomes of requests whose link is down.
     pub requests: Requests,
+    /// When a device that keeps silent is polled less; `None` if never (`enabled = false`).
+    pub demotion: Option<demotion::Policy>,
     /// Where [`LinkId`]s point.
     pub links: Vec<Link>,
     /// Where [`DeviceId`]s point. At least one: named after the channel where the file gives none.

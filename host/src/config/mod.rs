@@ -18,6 +18,7 @@
 mod address;
 mod channel;
 mod checked;
+mod demotion;
 mod dial;
 mod document;
 mod fault;

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 
 use super::filter::Parameters;
-use super::{ApiError, App, past, wire};
+use super::{ApiError, App, devices, past, wire};
 use crate::channel::{ChannelStatus, Counters};
 use crate::exit::Exit;
 use crate::ids::InstanceId;
@@ -145,7 +145,7 @@ fn summary(channel: &ChannelHandle, status: ChannelStatus) -> wire::Channel {
 fn detail(channel: &ChannelHandle) -> wire::ChannelDetail {
     let mut status = channel.status();
     let config = channel.config();
-    let devices = std::mem::take(&mut status.devices)
+    let known = std::mem::take(&mut status.devices)
         .into_iter()
         .zip(&config.devices);
     let last_exit = status
@@ -167,13 +167,8 @@ fn detail(channel: &ChannelHandle) -> wire::ChannelDetail {
         statistics: past::statistics(&channel.statistics(), status.counters.fuel_last),
         counters: counters(&status.counters),
         last_exit,
-        devices: devices
-            .map(|(device, config)| wire::Device {
-                name: device.name,
-                address: config.address.clone(),
-                condition: device.condition.to_owned(),
-                why: device.why,
-            })
+        devices: known
+            .map(|(device, config)| devices::shown(device, config))
             .collect(),
         groups: config
             .groups

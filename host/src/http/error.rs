@@ -102,6 +102,7 @@ impl From<RequestError> for ApiError {
                 StatusCode::BAD_GATEWAY,
                 "see what the device or its driver says; the tag's address may be wrong",
             ),
+            RequestError::DeviceLocked { .. } => (StatusCode::CONFLICT, OWN),
             RequestError::LinkDown { .. } => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "see to the device and its link, then ask again: nothing was sent to it",

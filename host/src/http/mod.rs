@@ -2,7 +2,7 @@
 //!
 //! - `server`: connections: how many, how slow, how they end. `patience`: a peer that does not read is given up.
 //! - `guard`: who may ask at all.
-//! - `health`, `status`, `channels`, `past`, `commands`, `dead_letters`, `links`, `tags`, `stream`: the answers. `filter`: which tags are
+//! - `health`, `status`, `channels`, `past`, `commands`, `dead_letters`, `devices`, `links`, `tags`, `stream`: the answers. `filter`: which tags are
 //!   meant.
 //! - `wire`: the shapes of the answers, one to one with JSON; `value`: a JSON value as one that a tag takes.
 //! - `error`: what a refusal looks like.
@@ -16,6 +16,9 @@
 //! GET  /api/v1/channels/{channel}/commands
 //! POST /api/v1/channels/{channel}/commands/{name}   {"payload":{"slot":2},"timeout_ms":30000}   (or server-sent events)
 //! DELETE /api/v1/channels/{channel}/commands/{request}
+//! GET  /api/v1/channels/{channel}/devices
+//! POST /api/v1/channels/{channel}/devices/{device}/lock   {"why":"being mended"}
+//! POST /api/v1/channels/{channel}/devices/{device}/unlock
 //! GET  /api/v1/dead-letters?channel=&limit=&cursor=   GET  /api/v1/dead-letters/{channel}/{number}
 //! POST /api/v1/dead-letters/{channel}/{number}/retry | drop
 //! GET  /api/v1/links?channel=&limit=&cursor=        GET  /api/v1/links/{channel}/{link}
@@ -41,6 +44,7 @@
 mod channels;
 mod commands;
 mod dead_letters;
+mod devices;
 mod error;
 mod filter;
 mod guard;
@@ -120,6 +124,15 @@ impl App {
             .route(
                 "/channels/{channel}/commands/{command}",
                 post(commands::give).delete(commands::cancel),
+            )
+            .route("/channels/{channel}/devices", get(devices::list))
+            .route(
+                "/channels/{channel}/devices/{device}/lock",
+                post(devices::lock),
+            )
+            .route(
+                "/channels/{channel}/devices/{device}/unlock",
+                post(devices::unlock),
             )
             .route("/dead-letters", get(dead_letters::list))
             .route("/dead-letters/{channel}/{number}", get(dead_letters::show))

@@ -246,7 +246,11 @@ fn readable<'a>(app: &'a App, reference: &str) -> Result<(&'a ChannelHandle, Tag
             tag: config.name.clone(),
         }
         .into()),
-        _ => Ok((channel, id)),
+        // One by one, so that it does not fail the others of its channel.
+        _ => match channel.refusal_of_locked(id) {
+            Some(refusal) => Err(refusal.into()),
+            None => Ok((channel, id)),
+        },
     }
 }
 

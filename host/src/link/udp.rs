@@ -96,6 +96,10 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             stopped = pumps.read_datagrams(socket) => return stopped.into(),
             cause = socket.broken() => return broken(cause),
             stopped = pumps.credit() => return stopped.into(),
+            () = self.desk.silent(self.options.link.heartbeat.lost_after, self.options.clock) => {
+                self.options.journal.silent(&self.desk);
+                return End::Lost(CloseReason::HeartbeatLost, None);
+            }
             written = &mut write => return written.map_or_else(broken, |()| End::Closed(CloseReason::Requested)),
         };
         match wish {
@@ -156,7 +160,7 @@ impl<M: From<LinkMail>> Pumps<'_, M> {
                 Some(address) => socket.socket.send_to(&bytes, address).await,
             };
             match sent {
-                Ok(_) => {}
+                Ok(_) => self.journal.sent(bytes.len()),
                 // One peer that cannot be reached is no fault of the others' socket; one datagram that is too long for the
                 // way there is none of the next.
                 Err(cause) if recipient.address().is_some() || is_too_long(&cause) => {

@@ -12,17 +12,19 @@ use super::commands::{Desk, MAX_UNDER_WAY, Opening, RunningCommand, UnderWay};
 use super::life::Command;
 use crate::bus::Happened;
 use crate::channel::{
-    Answer, Ask, ChannelStatus, DEAD_LETTERS_ALARM, Letter, Mail, Request, RequestError, Shared,
+    Answer, Ask, ChannelStatus, DEAD_LETTERS_ALARM, DeviceStanding, Letter, MAX_REASON, Mail,
+    Request, RequestError, Shared,
 };
 use crate::config;
 use crate::driver::CommandInfo;
-use crate::event::{MonotonicNs, Sample, Value};
+use crate::event::{MonotonicNs, Sample, Value, WallNs};
 use crate::history::{History, Statistics};
-use crate::ids::{ChannelId, RequestId, TagId};
+use crate::ids::{ChannelId, DeviceId, RequestId, TagId};
 use crate::lifecycle::{self, Denied, Order};
 use crate::link::{Journal, LinkHistory};
 use crate::store::StoreError;
 use crate::tags::{self, TagTable};
+use crate::text::shown;
 
 /// The longest that a request may wait.
 const MAX_TIMEOUT: Duration = crate::limits::COMMAND_TIME.most;
@@ -221,6 +223,9 @@ impl ChannelHandle {
                     tag: config.name.clone(),
                 });
             }
+            if let Some(refusal) = self.refusal_of_locked(*tag) {
+                return Err(refusal);
+            }
             if !unique.contains(tag) {
                 unique.push(*tag);
             }
@@ -250,6 +255,9 @@ impl ChannelHandle {
             return Err(RequestError::NotWritable {
                 tag: config.name.clone(),
             });
+        }
+        if let Some(refusal) = self.refusal_of_locked(tag) {
+            return Err(refusal);
         }
         let value = tags::to_device(config, value)?;
         match self
@@ -355,6 +363,67 @@ impl ChannelHandle {
             });
         }
         Ok(Some(letter))
+    }
+
+    /// Takes a device out of service: it is not polled, its tags are bad, nothing is written to it. It is on the disk when this is done.
+    /// Gives whether there is such a device.
+    pub async fn lock_device(&self, device: &str, why: &str) -> Result<bool, StoreError> {
+        let why = shown(why, MAX_REASON);
+        let now = self.shared.clock().wall();
+        self.set_lock(device, Some((now, &why))).await
+    }
+
+    /// Puts a device into service again. Gives whether there is such a device.
+    pub async fn unlock_device(&self, device: &str) -> Result<bool, StoreError> {
+        self.set_lock(device, None).await
+    }
+
+    async fn set_lock(
+        &self,
+        device: &str,
+        lock: Option<(WallNs, &str)>,
+    ) -> Result<bool, StoreError> {
+        let devices = &self.shared.config().devices;
+        let Some(place) = devices.iter().position(|known| known.name == device) else {
+            return Ok(false);
+        };
+        let (shared, id) = (
+            &self.shared,
+            DeviceId(u32::try_from(place).unwrap_or(u32::MAX)),
+        );
+        let keeper = (shared.id(), shared.store());
+        shared.locks().set(keeper, device, lock).await?;
+        match lock {
+            Some((_, why)) => {
+                tracing::warn!(channel = %self.id(), device, why, "a device was locked by an operator");
+            }
+            None => {
+                tracing::info!(channel = %self.id(), device, "a device was unlocked by an operator")
+            }
+        }
+        let standing = shared.locks().of(device);
+        let standing = standing.map_or(DeviceStanding::Polled, DeviceStanding::Locked);
+        shared.set_standing(id, standing);
+        let (condition, why) = match lock {
+            Some((_, why)) => ("locked", why.to_owned()),
+            None => ("unlocked", String::new()),
+        };
+        shared.announce(Happened::Device {
+            device: device.to_owned(),
+            condition,
+            why,
+        });
+        // It only wakes a driver's task: one that is awake looks for itself.
+        if let Err(error) = self.mailbox.try_send(Mail::Locks) {
+            tracing::debug!(channel = %self.id(), %error, "the channel is awake, or has no task");
+        }
+        Ok(true)
+    }
+
+    /// The refusal of what is asked of a tag whose device is locked.
+    pub fn refusal_of_locked(&self, tag: TagId) -> Option<RequestError> {
+        let tag = self.shared.tags().tags().get(tag.index())?;
+        self.shared.refusal_of_locked(tag.device)
     }
 
     fn tag(&self, tag: TagId) -> Result<&config::Tag, RequestError> {

@@ -20,7 +20,9 @@ use super::flight::Flight;
 use super::prepare::{Prepared, start_budget};
 use crate::bindings::events::StartReason;
 use crate::bus::Happened;
-use crate::channel::{Connections, Incarnation, Mail, Mailbox, Parts, RequestError, Shared};
+use crate::channel::{
+    Connections, DeviceStanding, Incarnation, Mail, Mailbox, Parts, RequestError, Shared,
+};
 use crate::config::Restart;
 use crate::event::{MonotonicNs, Quality};
 use crate::exit::{During, Exit, ExitKind};
@@ -293,6 +295,9 @@ impl Life {
             for device in &mut status.devices {
                 device.condition = "unknown";
                 device.why.clear();
+                if let DeviceStanding::Demoted { .. } = device.standing {
+                    device.standing = DeviceStanding::Polled;
+                }
             }
         });
     }

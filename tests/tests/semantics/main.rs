@@ -10,6 +10,7 @@
 mod atomic;
 mod batches;
 mod connections;
+mod devices;
 mod lives;
 mod peer;
 mod polls;

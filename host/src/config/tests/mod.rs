@@ -126,6 +126,13 @@ fn what_the_file_leaves_out_has_its_default() {
                 while_down: Wait,
                 waiting: 256,
             },
+            demotion: Some(
+                Policy {
+                    after: 3,
+                    delay: 1s,
+                    max_delay: 30s,
+                },
+            ),
             links: [],
             devices: [
                 Device {
@@ -167,6 +174,7 @@ fn what_the_file_says_is_what_the_host_sees() {
         health = {{ interval = "never" }}
         recorder = {{ size = "64KiB", recycle = true }}
         requests = {{ while_down = "refuse", waiting = 7 }}
+        demotion = {{ enabled = false }}
         settings = {{ unit_id = 1, big = 18446744073709551615, deep = {{ list = [1.5, true, "x", 2026-01-01] }} }}
         [[channel.device]]
         name = "one"
@@ -273,6 +281,7 @@ fn what_the_file_says_is_what_the_host_sees() {
                         while_down: Refuse,
                         waiting: 7,
                     },
+                    demotion: None,
                     links: [
                         Link {
                             name: "plc",

@@ -1,13 +1,15 @@
 //! `docs/CONFIG.md` is complete, and its example is in order.
 
-use super::super::{channel, link, recorder, redial, requests, resolve, section::Keys, sink, tag};
+use super::super::{
+    channel, demotion, link, recorder, redial, requests, resolve, section::Keys, sink, tag,
+};
 use super::good;
 
 const REFERENCE: &str = include_str!("../../../../docs/CONFIG.md");
 
 #[test]
 fn the_reference_lists_every_key_and_no_other() {
-    let chapters: [(&str, &[&Keys]); 16] = [
+    let chapters: [(&str, &[&Keys]); 17] = [
         ("## `[host]`", &[&resolve::HOST]),
         ("### `compile", &[&resolve::COMPILE]),
         ("### `recorder` of the host", &[&recorder::HOST_RECORDER]),
@@ -18,6 +20,7 @@ fn the_reference_lists_every_key_and_no_other() {
         ("### `health", &[&channel::HEALTH]),
         ("### `recorder = ", &[&recorder::RECORDER]),
         ("### `requests", &[&requests::REQUESTS]),
+        ("### `demotion", &[&demotion::DEMOTION]),
         ("### `links", &[&link::LINK]),
         ("### `heartbeat", &[&redial::HEARTBEAT]),
         ("### `[[channel.device]]`", &[&channel::DEVICE]),

@@ -2,6 +2,7 @@
 //!
 //! Times come twice, as `sink::record` says. Fields may be added later; readers skip those that they do not know.
 
+mod devices;
 mod links;
 mod requests;
 
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use devices::{Device, DeviceLock, Devices};
 pub use links::{
     LinkConnection, LinkDetail, LinkHistory, LinkPage, LinkPast, LinkPolicy, LinkReconnect,
     LinkStatistics, LinkSummary, LinkTest, LinkTestRequest, LinkTestStep,
@@ -325,19 +327,6 @@ pub struct Link {
     pub detail: String,
 }
 
-/// A device of a channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Device {
-    /// Its name.
-    pub name: String,
-    /// In the protocol's own terms.
-    pub address: String,
-    /// `up`, `down` or `unknown`.
-    pub condition: String,
-    /// In the driver's words.
-    pub why: String,
-}
-
 /// A poll group of a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
@@ -630,13 +619,13 @@ pub enum Happened {
         /// Why.
         cause: String,
     },
-    /// The driver spoke of a device.
+    /// The driver spoke of a device, or it is polled less, or an operator took it out of service.
     Device {
         /// Its name.
         device: String,
-        /// `up`, `down` or `unknown`.
+        /// `up`, `down` or `unknown`; `demoted`; `locked` or `unlocked`.
         condition: String,
-        /// In the driver's words.
+        /// In the driver's words, or the operator's.
         why: String,
     },
     /// The driver raised or cleared an alarm.

@@ -97,6 +97,7 @@ fn details(what: &Happening) -> Value {
             "group": poll.group,
             "cycle": poll.cycle,
             "scheduled": poll.scheduled_ns,
+            "skip": poll.skip,
         }),
         Happening::Read(read) => json!({ "request": read.request, "tags": read.tags }),
         Happening::Write(write) => json!({
