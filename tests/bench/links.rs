@@ -101,7 +101,9 @@ fn strike(network: &Network, number: u8, fault: Fault) -> Result<Figures> {
     )?;
     let seen = plant.record()?;
     let traffic = plant.traffic(PATIENT);
-    let bare = Bare::start(plant.target.clone(), timeout);
+    let bare = fault
+        .is_over_tcp()
+        .then(|| Bare::start(plant.target.clone(), timeout));
     let mut random = fastrand::Rng::with_seed(number.into());
     let mut figures = Figures {
         fault,
@@ -113,13 +115,17 @@ fn strike(network: &Network, number: u8, fault: Fault) -> Result<Figures> {
         wrong: 0,
     };
     for _ in 0..ROUNDS {
-        bare.wait(plant::now_ns()?, true)?;
+        if let Some(bare) = &bare {
+            bare.wait(plant::now_ns()?, true)?;
+        }
         let injected = plant.inject()?;
         if fault.is_outage() {
             let bad = first(&seen, injected, false)?;
             figures.detection.push(ms(injected, bad));
-            let bad = bare.wait(injected, false)?;
-            figures.detection_bare.push(ms(injected, bad));
+            if let Some(bare) = &bare {
+                let bad = bare.wait(injected, false)?;
+                figures.detection_bare.push(ms(injected, bad));
+            }
         }
         let lasts = LASTS + Duration::from_millis(random.u64(..LONGER_MS));
         let so_far = Duration::from_nanos(plant::now_ns()?.saturating_sub(injected));
@@ -127,8 +133,10 @@ fn strike(network: &Network, number: u8, fault: Fault) -> Result<Figures> {
         let lifted = plant.lift()?;
         let good = first(&seen, lifted, true)?;
         figures.recovery.push(ms(lifted, good));
-        let good = bare.wait(lifted, true)?;
-        figures.recovery_bare.push(ms(lifted, good));
+        if let Some(bare) = &bare {
+            let good = bare.wait(lifted, true)?;
+            figures.recovery_bare.push(ms(lifted, good));
+        }
     }
     let account = traffic.stop()?;
     figures.unanswered = account.unanswered.len();

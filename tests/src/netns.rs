@@ -126,6 +126,8 @@ pub struct Network(());
 pub struct Remote {
     // It does nothing but be there; it ends with its input, so also where the test is killed.
     holder: Running,
+    /// The number of the wire.
+    pub number: u8,
     /// What the wire is called at our end.
     pub wire: String,
     /// Our address on the wire.
@@ -200,6 +202,7 @@ impl Network {
         holder.out().wait_for(0, ready)?;
         let machine = Remote {
             holder,
+            number,
             wire: format!("wire{number}"),
             near: format!("10.77.{number}.1"),
             far: format!("10.77.{number}.2"),

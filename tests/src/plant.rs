@@ -4,15 +4,18 @@
 //! the unit's number, one follows from its address, and one is what was written last. [`Values::check`] reads a whole recording with that.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
+use crate::certificates::{Authority, Certificate};
 use crate::firewall::Firewall as _;
 use crate::netns::{Network, Remote};
 use crate::proxy::{Manner, Proxy};
-use crate::{Bulkhead, NameServer, Peer, Recorder, Recording, Traffic};
+use crate::{Bulkhead, Folder, NameServer, Peer, Recorder, Recording, Running, Traffic};
 
 /// The port of every device.
 pub const PORT: u16 = 502;
@@ -20,6 +23,10 @@ pub const PORT: u16 = 502;
 pub const PERIOD: Duration = Duration::from_millis(100);
 /// The name of the device, where it is called by its name.
 const NAME: &str = "plc.example";
+/// Who signs its certificates, and for what; TLS has a port of its own.
+const AUTHORITY: &str = "authority";
+const TLS_NAME: &str = "IP:127.0.0.1";
+const TLS_PORT: u16 = 802;
 /// Where the name server listens.
 const NAME_SERVER: &str = "127.0.0.9";
 /// What unit 1 holds in its register 300, of its own accord.
@@ -48,11 +55,15 @@ pub enum Fault {
     NameMoved,
     /// The host loses its address on the wire.
     AddressRemoved,
+    /// The device shows a certificate that has expired, and then a new one. By TLS.
+    CertificateExpired,
+    /// The serial line is pulled out of the machine. A pseudo-terminal, by RTU.
+    TerminalPulled,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Refused,
         Self::Reset,
         Self::BlackHole,
@@ -62,6 +73,8 @@ impl Fault {
         Self::PeerRestart,
         Self::NameMoved,
         Self::AddressRemoved,
+        Self::CertificateExpired,
+        Self::TerminalPulled,
     ];
 
     /// In words.
@@ -77,6 +90,8 @@ impl Fault {
             Self::PeerRestart => "peer restarts",
             Self::NameMoved => "DNS change",
             Self::AddressRemoved => "address removed",
+            Self::CertificateExpired => "certificate expired",
+            Self::TerminalPulled => "pseudo-terminal pulled",
         }
     }
 
@@ -86,11 +101,10 @@ impl Fault {
         !matches!(self, Self::Loss | Self::Delay | Self::OneByte)
     }
 
-    const fn is_in_the_proxy(self) -> bool {
-        matches!(
-            self,
-            Self::Refused | Self::Reset | Self::Delay | Self::OneByte
-        )
+    /// Whether the link is plain TCP, so that anybody can dial what it leads to.
+    #[must_use]
+    pub const fn is_over_tcp(self) -> bool {
+        !matches!(self, Self::CertificateExpired | Self::TerminalPulled)
     }
 }
 
@@ -118,13 +132,25 @@ pub struct Plant<'n> {
     pub device: Option<Peer>,
     /// How often the device began to count anew.
     pub restarts: usize,
-    /// Where the link leads.
+    /// Where the link leads, as the host dials it.
     pub target: String,
     remote: Remote,
-    /// Where it moves to.
-    elsewhere: Option<Remote>,
-    proxy: Option<Proxy>,
-    names: Option<NameServer>,
+    way: Way,
+}
+
+/// What lies between host and device.
+#[derive(Debug)]
+enum Way {
+    /// The wire.
+    Wire,
+    /// A proxy at the host's end of it.
+    Proxy(Proxy),
+    /// A name, and the machine that the device will move to.
+    Name(NameServer, Remote),
+    /// The proxy, and at the device's end what shows a certificate.
+    Tls(Proxy, Authority, Option<Running>),
+    /// A pseudo-terminal at this path; `None` while it is pulled.
+    Terminal(PathBuf, Option<Running>),
 }
 
 impl<'n> Plant<'n> {
@@ -140,32 +166,29 @@ impl<'n> Plant<'n> {
             link,
             timeout,
         } = options;
+        let folder = Folder::new()?;
         let remote = network.machine(number)?;
-        let device = Peer::simulated_in(&remote, PORT, &["--units", "1-2"])?;
-        let (mut elsewhere, mut proxy, mut names) = (None, None, None);
-        let target = if fault.is_in_the_proxy() {
-            let there = SocketAddr::new(remote.far.parse()?, PORT);
-            proxy
-                .insert(Proxy::start("127.0.0.1:0", there)?)
-                .address
-                .to_string()
-        } else if fault == Fault::NameMoved {
-            elsewhere = Some(network.machine(number + 128)?);
-            let server = names.insert(NameServer::start(&format!("{NAME_SERVER}:53"))?);
-            network.name_server(NAME_SERVER)?;
-            server.set(NAME, &[remote.far.parse()?]);
-            format!("{NAME}:{PORT}")
-        } else {
-            device.address()
+        let device = device(&remote, fault)?;
+        let way = Way::new(network, &remote, &folder, fault)?;
+        let target = match &way {
+            Way::Wire => device.address(),
+            Way::Proxy(proxy) | Way::Tls(proxy, ..) => proxy.address.to_string(),
+            Way::Name(..) => format!("{NAME}:{PORT}"),
+            Way::Terminal(path, _) => path.display().to_string(),
+        };
+        let connect = match &way {
+            Way::Tls(..) => format!(r#""tls://{target}", ca = "{AUTHORITY}.crt""#),
+            Way::Terminal(..) => format!(r#""serial://{target}""#),
+            _ => format!(r#""tcp://{target}""#),
         };
         let period = PERIOD.as_millis();
         let timeout = timeout.as_millis();
-        let host = Bulkhead::start(&format!(
+        let toml = format!(
             r#"
             [[channel]]
             id = "plant"
             driver = "$DRIVERS/modbus.wasm"
-            links.plc = {{ connect = "tcp://{target}"{link} }}
+            links.plc = {{ connect = {connect}{link} }}
             settings = {{ timeout_ms = {timeout}, max_gap_registers = 125 }}
             [[channel.group]]
             name = "all"
@@ -177,7 +200,8 @@ impl<'n> Plant<'n> {
                 {{ name = "written", address = "holding:210", type = "uint16", access = "rw" }},
             ]
             "#
-        ))?;
+        );
+        let host = Bulkhead::start_in(folder, &toml, &[])?;
         host.get_until("/api/v1/status", |status| {
             (status["tags"]["good"] == 4).then_some(())
         })?;
@@ -189,9 +213,7 @@ impl<'n> Plant<'n> {
             restarts: 0,
             target,
             remote,
-            elsewhere,
-            proxy,
-            names,
+            way,
         })
     }
 
@@ -218,28 +240,34 @@ impl<'n> Plant<'n> {
     ///
     /// Where it cannot be made.
     pub fn inject(&mut self) -> Result<u64> {
-        match self.fault {
-            Fault::Refused => self.proxy()?.refuse()?,
-            Fault::Reset => self.proxy()?.reset_all()?,
-            Fault::BlackHole => self.remote.black_hole()?,
-            Fault::Loss => self.remote.lose(30)?,
-            Fault::Delay => self.proxy()?.set(Manner {
+        match (self.fault, &mut self.way) {
+            (Fault::Refused, Way::Proxy(proxy)) => proxy.refuse()?,
+            (Fault::Reset, Way::Proxy(proxy)) => proxy.reset_all()?,
+            (Fault::Delay, Way::Proxy(proxy)) => proxy.set(Manner {
                 delay: Duration::from_millis(500),
                 ..Manner::default()
             })?,
-            Fault::OneByte => self.proxy()?.set(Manner {
+            (Fault::OneByte, Way::Proxy(proxy)) => proxy.set(Manner {
                 one_byte: true,
                 ..Manner::default()
             })?,
-            Fault::PeerRestart => drop(self.device.take()),
-            Fault::NameMoved => {
-                let elsewhere = self.elsewhere.as_ref().context("it has where to go")?;
+            (Fault::BlackHole, _) => self.remote.black_hole()?,
+            (Fault::Loss, _) => self.remote.lose(30)?,
+            (Fault::PeerRestart, _) => drop(self.device.take()),
+            (Fault::AddressRemoved, _) => self.remote.remove_address(self.network)?,
+            (_, Way::Name(_, elsewhere)) => {
                 drop(self.device.take());
-                let options = ["--units", "1-2"];
-                self.device = Some(Peer::simulated_in(elsewhere, PORT, &options)?);
+                self.device = Some(device(elsewhere, self.fault)?);
                 self.restarts += 1;
             }
-            Fault::AddressRemoved => self.remote.remove_address(self.network)?,
+            (_, Way::Tls(proxy, authority, shown)) => {
+                let expired = authority.sign("expired", TLS_NAME, -1)?;
+                show_instead(shown, &self.remote, &expired)?;
+                // A certificate is looked at when a connection begins.
+                proxy.cut()?;
+            }
+            (_, Way::Terminal(_, terminal)) => drop(terminal.take()),
+            (fault, way) => bail!("{} cannot happen on {way:?}", fault.name()),
         }
         now_ns()
     }
@@ -250,44 +278,117 @@ impl<'n> Plant<'n> {
     ///
     /// Where it is not there.
     pub fn lift(&mut self) -> Result<u64> {
-        match self.fault {
-            Fault::Refused | Fault::Reset => self.proxy()?.admit()?,
-            Fault::Delay | Fault::OneByte => self.proxy()?.set(Manner::default())?,
-            Fault::BlackHole | Fault::Loss => {
+        match (self.fault, &mut self.way) {
+            (Fault::Refused | Fault::Reset, Way::Proxy(proxy)) => proxy.admit()?,
+            (_, Way::Proxy(proxy)) => proxy.set(Manner::default())?,
+            (Fault::BlackHole | Fault::Loss, _) => {
                 let dropped = self.remote.heal()?;
                 ensure!(dropped > 0, "no packet came into the fault's way");
             }
-            Fault::PeerRestart => {
-                let options = ["--units", "1-2"];
-                self.device = Some(Peer::simulated_in(&self.remote, PORT, &options)?);
+            (Fault::PeerRestart, _) => {
+                self.device = Some(device(&self.remote, self.fault)?);
                 self.restarts += 1;
             }
-            Fault::NameMoved => {
-                let (Some(names), Some(elsewhere)) = (&self.names, &mut self.elsewhere) else {
-                    anyhow::bail!("it has no name")
-                };
+            (Fault::AddressRemoved, _) => self.remote.restore_address(self.network)?,
+            (_, Way::Name(names, elsewhere)) => {
                 names.set(NAME, &[elsewhere.far.parse::<Ipv4Addr>()?]);
                 // So that it can move again.
                 std::mem::swap(elsewhere, &mut self.remote);
             }
-            Fault::AddressRemoved => self.remote.restore_address(self.network)?,
+            (_, Way::Tls(_, authority, shown)) => {
+                let renewed = authority.sign("renewed", TLS_NAME, 30)?;
+                show_instead(shown, &self.remote, &renewed)?;
+            }
+            (_, Way::Terminal(path, terminal)) => *terminal = Some(plug(path, &self.remote)?),
+            (fault, way) => bail!("{} cannot happen on {way:?}", fault.name()),
         }
         now_ns()
     }
+}
 
-    /// Where the device is now, past any proxy.
-    ///
-    /// # Errors
-    ///
-    /// Where it is killed.
-    pub fn device_address(&self) -> Result<SocketAddr> {
-        let device = self.device.as_ref().context("the device is killed")?;
-        Ok(device.address().parse()?)
+impl Way {
+    fn new(network: &Network, remote: &Remote, folder: &Folder, fault: Fault) -> Result<Self> {
+        let proxy = |port| -> Result<Proxy> {
+            let there = SocketAddr::new(remote.far.parse()?, port);
+            Proxy::start("127.0.0.1:0", there)
+        };
+        Ok(match fault {
+            Fault::Refused | Fault::Reset | Fault::Delay | Fault::OneByte => {
+                Self::Proxy(proxy(PORT)?)
+            }
+            Fault::BlackHole | Fault::Loss | Fault::PeerRestart | Fault::AddressRemoved => {
+                Self::Wire
+            }
+            Fault::NameMoved => {
+                let server = NameServer::start(&format!("{NAME_SERVER}:53"))?;
+                network.name_server(NAME_SERVER)?;
+                server.set(NAME, &[remote.far.parse()?]);
+                Self::Name(server, network.machine(remote.number + 128)?)
+            }
+            Fault::CertificateExpired => {
+                let authority = Authority::new(folder.path(), AUTHORITY)?;
+                let first = authority.sign("first", TLS_NAME, 30)?;
+                let shown = show(remote, &first)?;
+                Self::Tls(proxy(TLS_PORT)?, authority, Some(shown))
+            }
+            Fault::TerminalPulled => {
+                let path = folder.path().join("tty");
+                let terminal = plug(&path, remote)?;
+                Self::Terminal(path, Some(terminal))
+            }
+        })
     }
+}
 
-    fn proxy(&mut self) -> Result<&mut Proxy> {
-        self.proxy.as_mut().context("this fault has a proxy")
-    }
+fn device(remote: &Remote, fault: Fault) -> Result<Peer> {
+    let framing = match fault {
+        Fault::TerminalPulled => "rtu",
+        _ => "tcp",
+    };
+    let options = ["--units", "1-2", "--framing", framing];
+    Peer::simulated_in(remote, PORT, &options)
+}
+
+/// Speaks TLS at the machine, with this certificate, and hands on what it hears to the device there.
+fn show(remote: &Remote, certificate: &Certificate) -> Result<Running> {
+    let listen = format!(
+        "OPENSSL-LISTEN:{TLS_PORT},bind={},reuseaddr,fork,verify=0,cert={},key={}",
+        remote.far,
+        certificate.cert.display(),
+        certificate.key.display()
+    );
+    let device = format!("TCP:{}:{PORT}", remote.far);
+    ready(
+        remote.start("socat", &["-dd", &listen, &device])?,
+        "listening on",
+    )
+}
+
+/// The same in place of another; connections to that one go on.
+fn show_instead(
+    shown: &mut Option<Running>,
+    remote: &Remote,
+    certificate: &Certificate,
+) -> Result<()> {
+    // The port is free only once it is gone.
+    drop(shown.take());
+    *shown = Some(show(remote, certificate)?);
+    Ok(())
+}
+
+/// Makes a pseudo-terminal of the device's line: the device file is there, and goes with the process.
+fn plug(path: &Path, remote: &Remote) -> Result<Running> {
+    let terminal = format!("PTY,link={},rawer", path.display());
+    let device = format!("TCP:{}:{PORT}", remote.far);
+    let mut socat = Command::new("socat");
+    let socat = Running::start(socat.args(["-dd", &terminal, &device]))?;
+    ready(socat, "starting data transfer loop")
+}
+
+fn ready(running: Running, said: &str) -> Result<Running> {
+    let ready = |line: &str| line.contains(said).then_some(());
+    running.err().wait_for(0, ready)?;
+    Ok(running)
 }
 
 /// The wall clock, as samples carry it.

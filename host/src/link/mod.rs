@@ -54,6 +54,7 @@ mod transport;
 mod trial;
 mod udp;
 mod unix;
+mod unsent;
 mod window;
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::error::DialError;
 use super::grant::TcpPermit;
 use super::transport::Stream;
+use super::unsent::TakesBack;
 use crate::config::Heartbeat;
 
 /// How often a peer that is silent is asked for a sign of life before it is lost.
@@ -30,7 +31,7 @@ pub(super) fn into_stream(stream: TcpStream, peer: SocketAddr) -> Stream {
     let (reader, writer) = stream.into_split();
     Stream {
         reader: Box::new(reader),
-        writer: Box::new(writer),
+        writer: Box::new(TakesBack::new(writer)),
         peer: peer.to_string(),
     }
 }

@@ -24,6 +24,7 @@ use super::error::DialError;
 use super::grant::{self, TlsPermit};
 use super::tcp;
 use super::transport::Stream;
+use super::unsent::TakesBack;
 use crate::config::{Heartbeat, Identity, Link, Tls};
 
 /// The most bytes of one file of certificates.
@@ -100,7 +101,14 @@ pub(super) async fn dial(
     let config = load(tls).await?;
     let name = server_name(&name).map_err(DialError::TlsSetUp)?;
     let (stream, address) = tcp::connect_any(&permit, heartbeat, deadline).await?;
-    shake_hands(config, name, stream, address.to_string(), deadline).await
+    shake_hands(
+        config,
+        name,
+        TakesBack::new(stream),
+        address.to_string(),
+        deadline,
+    )
+    .await
 }
 
 /// Begins TLS on a stream that is up, as the link's keys say.

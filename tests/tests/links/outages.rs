@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use bulkhead_tests::netns::{Network, apart};
 use bulkhead_tests::plant::{Fault, Options, Plant, Values, is_sample};
-use bulkhead_tests::{Recorder, Recording};
+use bulkhead_tests::{PATIENCE, Recorder, Recording};
 use serde_json::Value;
 
 /// So that a test need not wait for a redial as long as a plant does.
@@ -47,6 +47,22 @@ fn good(seen: &Recorder, from: usize, count: usize) -> Result<()> {
     })
 }
 
+/// Waits until nothing of an earlier connection can come any more: no socket of ours that was closed still has bytes to send
+/// (`FIN_WAIT1` or `LAST_ACK`, proc(5)).
+fn settled() -> Result<()> {
+    const STEP: Duration = Duration::from_millis(10);
+    for _ in 0..PATIENCE.as_millis() / STEP.as_millis() {
+        let sockets = std::fs::read_to_string("/proc/self/net/tcp")?;
+        let state = |line: &str| line.split_whitespace().nth(3).map(str::to_owned);
+        let mut states = sockets.lines().filter_map(state);
+        if !states.any(|state| state == "04" || state == "09") {
+            return Ok(());
+        }
+        std::thread::sleep(STEP);
+    }
+    bail!("closed sockets go on sending")
+}
+
 /// One fault, twice: an outage shows as one of these qualities first, and what is no outage shows as nothing.
 fn endure(network: &Network, fault: Fault, timeout: Duration, first: &[&str]) -> Result<()> {
     // What is only slow takes long enough once.
@@ -79,6 +95,12 @@ fn endure(network: &Network, fault: Fault, timeout: Duration, first: &[&str]) ->
                 let bad = bad.context("it is bad")?.as_str();
                 assert!(first.contains(&bad), "{tag}: {between:?}");
             }
+            if fault == Fault::CertificateExpired {
+                plant.host.get_until("/api/v1/channels/plant", |channel| {
+                    let said = channel["links"][0]["detail"].as_str()?;
+                    said.contains("certificate expired on").then_some(())
+                })?;
+            }
         } else {
             good(&seen, from, 3)?;
             traffic.wait_for_more(1)?;
@@ -88,6 +110,7 @@ fn endure(network: &Network, fault: Fault, timeout: Duration, first: &[&str]) ->
         good(&seen, from, 3)?;
         traffic.wait_for_more(3)?;
     }
+    settled()?;
     let account = traffic.stop()?;
     assert_eq!(account.unanswered, [""; 0], "left without an answer");
     assert_eq!(account.answered(), account.asked, "{account:?}");
@@ -173,4 +196,14 @@ fn the_device_moves_and_its_name_follows() -> Result<()> {
 #[test]
 fn the_host_loses_its_address() -> Result<()> {
     apart(|network| endure(network, Fault::AddressRemoved, SHORT, SILENT))
+}
+
+#[test]
+fn a_certificate_expires_and_is_renewed() -> Result<()> {
+    apart(|network| endure(network, Fault::CertificateExpired, SHORT, AWAY))
+}
+
+#[test]
+fn a_serial_line_is_pulled_and_plugged_in_again() -> Result<()> {
+    apart(|network| endure(network, Fault::TerminalPulled, SHORT, AWAY))
 }
