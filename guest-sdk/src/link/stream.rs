@@ -173,7 +173,12 @@ impl Life {
         let told = self.pause_told.get();
         let full = unread > if told { MAX_READ / 2 } else { MAX_READ };
         let datagrams = self.datagrams.borrow().len();
-        let crowded = datagrams >= if told { MAX_DATAGRAMS / 2 } else { MAX_DATAGRAMS };
+        let crowded = datagrams
+            >= if told {
+                MAX_DATAGRAMS / 2
+            } else {
+                MAX_DATAGRAMS
+            };
         let wanted = self.paused.get() || full || crowded;
         if wanted != told {
             self.pause_told.set(wanted);
@@ -381,7 +386,9 @@ impl Stream {
             Poll::Pending
         })
         .await?;
-        self.life.credit.set(self.life.credit.get() - bytes.len() as u32);
+        self.life
+            .credit
+            .set(self.life.credit.get() - bytes.len() as u32);
         self.shared.executor.commit_current();
         self.shared.push(Action::Send(Send {
             connection: self.life.id,

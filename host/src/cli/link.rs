@@ -56,7 +56,11 @@ fn row(link: &wire::LinkSummary) -> Vec<Cell> {
     vec![
         format!("{}/{}", link.channel, link.link).into(),
         Cell::toned(tone(&link.state), link.state.as_str()),
-        link.since.as_deref().map(short_time).unwrap_or_default().into(),
+        link.since
+            .as_deref()
+            .map(short_time)
+            .unwrap_or_default()
+            .into(),
         link.connect.as_str().into(),
         attempts(link).into(),
         link.reason.clone().unwrap_or_default().into(),

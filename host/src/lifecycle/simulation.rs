@@ -10,7 +10,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::*;
-use crate::config::{Restart, RestartMode, Rate};
+use crate::config::{Rate, Restart, RestartMode};
 use crate::event::MonotonicNs;
 use crate::restart::{Decision, ExitClass, Limiter};
 

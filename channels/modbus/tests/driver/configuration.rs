@@ -120,16 +120,22 @@ fn greetings_tell_callers_apart() {
     ] {
         setup = device(setup, name, settings);
     }
-    check(setup, expect![[r#"
+    check(
+        setup,
+        expect![[r#"
         device b.settings.greeting: it begins like the greeting of another device, so that they cannot be told apart
         device d.settings.greeting: a greeting has 1 to 256 bytes: text, or pairs of hexadecimal digits after `hex:`
         device e.settings.greeting: a greeting has 1 to 256 bytes: text, or pairs of hexadecimal digits after `hex:`
         device f.settings.greeting: a unit is known by what its caller says of itself; give the device a greeting
-    "#]]);
+    "#]],
+    );
     let setup = Setup::new().listening_link("plc", "tcp");
-    check(device(setup, "a", r#"{ "greeting": "x" }"#), expect![[r#"
+    check(
+        device(setup, "a", r#"{ "greeting": "x" }"#),
+        expect![[r#"
         device a.settings.greeting: nobody greets here; leave this out, or let units call in on a link that listens, with callers = "greeting"
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -77,7 +77,9 @@ impl Guest for Puppet {
     fn describe() -> DriverInfo {
         let link = |name: &str| LinkWish {
             name: name.to_owned(),
-            kinds: ["tcp", "tls", "udp", "unix", "serial"].map(str::to_owned).to_vec(),
+            kinds: ["tcp", "tls", "udp", "unix", "serial"]
+                .map(str::to_owned)
+                .to_vec(),
             required: false,
         };
         DriverInfo {
