@@ -292,7 +292,7 @@ fn pymodbus_calls_in() -> Result<()> {
         check_read(&host, &[1, 2, 3])?;
         check_written(&host, &mut peer, 2)?;
         drop(first);
-        read_until(&host, 1, "bad-not-connected")?;
+        polled_until(&host, 1, "bad-not-connected")?;
         let _second = Caller::call(port, b"", &peer)?;
         read_until(&host, 1, "good")?;
         check_read(&host, &[1, 2, 3])?;
@@ -381,6 +381,17 @@ fn read_until(host: &Bulkhead, unit: u8, quality: &str) -> Result<()> {
         }
     }
     anyhow::bail!("unit {unit} is never {quality}: {found:?}")
+}
+
+/// Waits until what is polled of a unit is of this quality. (A read on request would wait for the link.)
+fn polled_until(host: &Bulkhead, unit: u8, quality: &str) -> Result<()> {
+    let (address, kind, _) = KNOWN[0];
+    let name = format!("u{unit} {address} {kind}");
+    host.get_until("/api/v1/tags?limit=10000", |page| {
+        let mut tags = page["tags"].as_array()?.iter();
+        let found = tags.find(|found| found["tag"] == name.as_str())?;
+        (found["quality"] == quality).then_some(())
+    })
 }
 
 /// Each is a process of its own, so this takes far longer than any redial.

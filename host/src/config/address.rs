@@ -145,6 +145,15 @@ impl Connect {
         }
     }
 
+    /// The key of the configuration that it is written with.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Connect::Within(_) => "dial",
+            Connect::Listen(_) => "listen",
+            _ => "connect",
+        }
+    }
+
     /// Whether devices call in, rather than being called.
     pub fn listens(&self) -> bool {
         matches!(self, Connect::Listen(_))

@@ -21,6 +21,9 @@ impl DialRange {
         let network = match network.strip_prefix('[') {
             Some(rest) => {
                 let (address, prefix) = rest.split_once(']').ok_or(wrong)?;
+                if !(prefix.is_empty() || prefix.starts_with('/')) {
+                    return Err(wrong.to_owned());
+                }
                 format!("{address}{prefix}")
             }
             None if network.contains(':') => return Err(wrong.to_owned()),

@@ -549,6 +549,75 @@ mod tests {
         assert!(look_up("notlocalhost", &["127.0.0.1"]).is_err());
     }
 
+    fn range(written: &str) -> DialRange {
+        let toml = format!(
+            "[[channel]]\nid = \"a\"\ndriver = \"a.wasm\"\nlinks.plc.dial = [\"{written}\"]\n"
+        );
+        let origin = crate::config::Origin {
+            name: "test".to_owned(),
+            folder: PathBuf::new(),
+        };
+        let host = crate::config::parse(&toml, &origin).unwrap();
+        host.value.channels[0].links[0].dial[0].clone()
+    }
+
+    #[test]
+    fn datagrams_go_to_whom_is_granted_and_come_from_there() {
+        let at = |text: &str| -> SocketAddr { text.parse().unwrap() };
+        let permit = UdpPermit {
+            at: at("0.0.0.0:0"),
+            only: None,
+            default: Some(at("10.0.0.9:47808")),
+            ranges: vec![range("10.1.0.0/24:47808")],
+            from: None,
+        };
+        let recipients = permit.recipients(false);
+        let to = |peer: Option<&str>| {
+            let found = recipients.check(peer);
+            found.map(|recipient| recipient.address().unwrap().to_string())
+        };
+        assert_eq!(to(None).unwrap(), "10.0.0.9:47808");
+        for peer in ["10.0.0.9:47808", "10.1.0.255:47808"] {
+            assert_eq!(to(Some(peer)).unwrap(), peer);
+            assert!(permit.hears(at(peer)));
+        }
+        assert_eq!(
+            to(Some("[::ffff:10.1.0.7]:47808")).unwrap(),
+            "10.1.0.7:47808"
+        );
+        for peer in ["10.0.0.9:47809", "10.1.1.0:47808", "[fd00::1]:47808"] {
+            assert!(matches!(to(Some(peer)), Err(NotSent::NotGranted { .. })));
+            assert!(!permit.hears(at(peer)));
+        }
+        let over_ipv6 = permit.recipients(true).check(Some("10.1.0.7:47808"));
+        assert_eq!(
+            over_ipv6.unwrap().address().unwrap(),
+            at("[::ffff:10.1.0.7]:47808")
+        );
+    }
+
+    #[test]
+    fn of_those_who_spoke_the_oldest_are_forgotten() {
+        let permit = UdpPermit {
+            at: "0.0.0.0:0".parse().unwrap(),
+            only: None,
+            default: None,
+            ranges: Vec::new(),
+            from: Some(Vec::new()),
+        };
+        let mut recipients = permit.recipients(false);
+        let peer = |number: usize| format!("10.0.{}.{}:9", number / 256, number % 256);
+        for number in 0..=MAX_HEARD {
+            recipients.heard(peer(number).parse().unwrap());
+            recipients.heard(peer(number).parse().unwrap());
+        }
+        assert!(recipients.check(Some(&peer(0))).is_err());
+        for number in 1..=MAX_HEARD {
+            assert!(recipients.check(Some(&peer(number))).is_ok(), "{number}");
+        }
+        assert!(matches!(recipients.check(None), Err(NotSent::Nobody)));
+    }
+
     #[tokio::test]
     async fn a_denial_names_the_channel_the_place_and_the_remedy() {
         let channel = ChannelId::new("press-3").unwrap();

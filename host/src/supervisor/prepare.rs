@@ -394,10 +394,11 @@ fn check_links(channel: &Channel, info: &DriverInfo) -> Vec<(String, String)> {
             Some(link) if !wish.kinds.iter().any(|kind| kind == link.connect.kind()) => faults.push((
                 format!("link {}", link.name),
                 format!(
-                    "the driver {} takes {} here, not {}; change `connect`",
+                    "the driver {} takes {} here, not {}; change `{}`",
                     info.name,
                     wish.kinds.join(" or "),
-                    link.connect.kind()
+                    link.connect.kind(),
+                    link.connect.key()
                 ),
             )),
             None | Some(_) => {}

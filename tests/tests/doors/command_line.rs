@@ -93,7 +93,7 @@ fn drivers_and_files_are_described_for_programs() -> Result<()> {
         [&found["name"], &found["links"]],
         [
             &json!("modbus"),
-            &json!([{ "name": "plc", "kinds": ["tcp"], "required": true }])
+            &json!([{ "name": "plc", "kinds": ["tcp", "tls", "unix", "serial"], "required": true }])
         ]
     );
     assert!(

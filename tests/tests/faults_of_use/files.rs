@@ -97,7 +97,7 @@ kind = "kafka"
 [[channel]]
 id = "press 3"
 drvier = "modbus.wasm"
-links.plc = { connect = "tls://10.0.0.9:802" }
+links.plc = { connect = "ssh://10.0.0.9:22" }
 [[channel.group]]
 name = "fast"
 period = "100"
@@ -112,7 +112,7 @@ tags = [
             (5, "`driver`", "add one"),
             (6, "`press 3`", "letters"),
             (7, "`drvier`", "`driver`"),
-            (8, "tls://10.0.0.9:802", "tcp://"),
+            (8, "ssh://10.0.0.9:22", "tcp://"),
             (11, "`100`", "\"100ms\""),
             (13, "`address`", "40001"),
             (14, "`temp`", "another name"),

@@ -1,6 +1,7 @@
 //! Links against a whole host and real peers: `docs/LINKS.md` says what they do.
 
 mod fleet;
+mod given_up;
 mod heartbeat;
 mod journals;
 mod outages;

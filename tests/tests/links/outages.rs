@@ -11,7 +11,8 @@ use bulkhead_tests::{PATIENCE, Recorder, Recording};
 use serde_json::Value;
 
 /// So that a test need not wait for a redial as long as a plant does.
-const QUICK: &str = r#", connect_timeout = "500ms", base_delay = "100ms", max_delay = "500ms""#;
+pub(crate) const QUICK: &str =
+    r#", connect_timeout = "500ms", base_delay = "100ms", max_delay = "500ms""#;
 /// How long people wait for the answer to a read or a write.
 const PATIENT_FOR: Duration = Duration::from_secs(1);
 /// What people may be told instead of an answer.
@@ -24,7 +25,7 @@ const REFUSALS: [&str; 5] = [
 ];
 
 /// What was seen of one tag from some moment on.
-fn qualities(seen: &Recording, tag: &str, from: usize) -> Vec<String> {
+pub(crate) fn qualities(seen: &Recording, tag: &str, from: usize) -> Vec<String> {
     let samples = seen.iter().skip(from).filter(|event| is_sample(event, tag));
     let mut qualities: Vec<String> = samples
         .filter_map(|(_, sample)| Some(sample["quality"].as_str()?.to_owned()))
@@ -49,7 +50,7 @@ fn good(seen: &Recorder, from: usize, count: usize) -> Result<()> {
 
 /// Waits until nothing of an earlier connection can come any more: no socket of ours that was closed still has bytes to send
 /// (`FIN_WAIT1` or `LAST_ACK`, proc(5)).
-fn settled() -> Result<()> {
+pub(crate) fn settled() -> Result<()> {
     const STEP: Duration = Duration::from_millis(10);
     for _ in 0..PATIENCE.as_millis() / STEP.as_millis() {
         let sockets = std::fs::read_to_string("/proc/self/net/tcp")?;

@@ -13,17 +13,20 @@ fn a_link_of_a_kind_that_the_driver_does_not_wish_for_is_refused_with_those_that
         let ended = folder.run(&["check", Folder::CONFIG]).unwrap();
         (ended.code(), format!("{ended:?}"))
     };
-    for (keys, kind) in [
-        (r#"connect = "udp://10.0.0.9:502""#, "udp"),
-        (r#"dial = ["udp://10.0.0.0/24:502"]"#, "udp"),
-        (r#"connect = "unix:///run/plc.sock""#, "unix"),
+    for (keys, key) in [
+        (r#"connect = "udp://10.0.0.9:502""#, "connect"),
+        (r#"dial = ["udp://10.0.0.0/24:502"]"#, "dial"),
+        (
+            r#"listen = "udp://127.0.0.1:502", from = ["127.0.0.1"]"#,
+            "listen",
+        ),
     ] {
         let (code, said) = check(keys);
         assert_eq!(code, Some(1), "{said}");
         assert!(
             said.contains("link plc")
-                && said.contains("the driver modbus takes tcp or ")
-                && said.contains(&format!(" here, not {kind}; change `connect`")),
+                && said.contains("the driver modbus takes tcp or tls or unix or serial here")
+                && said.contains(&format!(" here, not udp; change `{key}`")),
             "{said}"
         );
     }

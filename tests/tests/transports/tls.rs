@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use bulkhead_tests::{Authority, Certificate, Folder, TlsServer};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use tokio::task::JoinSet;
 
+use crate::stage::{Seen, Stage};
 use crate::{detail, received, send, stage};
 
 /// A folder with an authority in it.
@@ -56,18 +57,21 @@ async fn a_name_is_checked_and_may_be_written() {
     stage.event("opened").await;
 }
 
+/// Waits until TLS has failed; before that, the server may not have been there yet.
+async fn failed(stage: &mut Stage) -> Json {
+    stage
+        .wait(|seen| match seen {
+            Seen::Told { event, .. } if event["reason"] == "TlsFailed" => Some(event.clone()),
+            _ => None,
+        })
+        .await
+}
+
 /// Shows such a certificate to a host that believes `ca`, and checks what the driver and the operator are told.
 async fn refused(shown: &Certificate, options: &[&str], ca: &Path, more: &str, why: &[&str]) {
     let server = TlsServer::start(shown, options).unwrap();
     let mut stage = stage(&keys(server.port, ca, more)).await;
-    let closed = stage
-        .wait(|seen| match seen {
-            crate::stage::Seen::Told { event, .. } if event["reason"] == "TlsFailed" => {
-                Some(event.clone())
-            }
-            _ => None,
-        })
-        .await;
+    let closed = failed(&mut stage).await;
     assert_eq!(
         closed["retrying"],
         json!(true),
@@ -139,14 +143,7 @@ async fn without_ca_only_the_authorities_of_the_system_are_believed() {
     let own = authority.sign("server", "IP:127.0.0.1", 1).unwrap();
     let server = TlsServer::start(&own, &[]).unwrap();
     let mut stage = stage(&format!(r#"connect = "tls://127.0.0.1:{}""#, server.port)).await;
-    let closed = stage
-        .wait(|seen| match seen {
-            crate::stage::Seen::Told { event, .. } if event["reason"] == "TlsFailed" => {
-                Some(event.clone())
-            }
-            _ => None,
-        })
-        .await;
+    let closed = failed(&mut stage).await;
     assert_eq!(closed["connection"], 0);
 }
 
@@ -226,7 +223,7 @@ async fn a_renewed_certificate_holds_from_the_next_dial_on() {
     let server = TlsServer::start(&old, &[]).unwrap();
     let port = server.port;
     let mut stage = stage(&keys(port, &authority.ca(), "")).await;
-    assert_eq!(stage.event("closed").await["reason"], "TlsFailed");
+    failed(&mut stage).await;
     drop(server);
     let new = authority.sign("new", "IP:127.0.0.1", 1).unwrap();
     let _server = TlsServer::start_at(port, &new, &[]).unwrap();
