@@ -112,7 +112,8 @@ impl Connection {
             publish,
             tracker.clone(),
         );
-        let life = end.clone().run_until_cancelled_owned(task.run());
+        // On the heap: each future around it would hold it twice, until it is first polled and from then on.
+        let life = end.clone().run_until_cancelled_owned(Box::pin(task.run()));
         tracker.spawn(life.instrument(span));
         Connection {
             desk,

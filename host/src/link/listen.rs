@@ -194,8 +194,8 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             link = %self.options.link.name,
             connection = %id,
         );
-        let life = end
-            .run_until_cancelled_owned(caller.serve_caller(tcp::into_stream(stream, peer), place));
+        let served = Box::pin(caller.serve_caller(tcp::into_stream(stream, peer), place));
+        let life = end.run_until_cancelled_owned(served);
         self.tracker.spawn(life.instrument(span));
         Ok(())
     }
