@@ -24,6 +24,7 @@ pub mod bus;
 pub mod clock;
 pub mod engine;
 pub mod history;
+pub mod network;
 pub mod recorder;
 pub mod store;
 pub mod tags;

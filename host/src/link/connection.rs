@@ -172,17 +172,6 @@ impl Connection {
         self.desk.wish(Wish::Press(Press::Reconnect));
     }
 
-    /// The machine lost the address or the interface that the stream goes through: drops it and dials. Nothing happens where
-    /// the driver was not told of a stream.
-    pub fn path_gone(&self) {
-        self.desk.wish(Wish::Press(Press::PathGone));
-    }
-
-    /// The machine got an address or an interface: what is down is dialled, by and by with all others.
-    pub fn path_back(&self) {
-        self.desk.wish(Wish::Press(Press::PathBack));
-    }
-
     /// Begins TLS on the stream that is up, after what is queued has left: it ends, without a word, and `Opened` tells of
     /// the one under TLS. Nothing happens where the driver was not told of a stream.
     pub fn start_tls(&self) {
@@ -221,7 +210,7 @@ impl Connection {
     /// free, and receiving is not paused. `None`, and then it is to be dropped, if it is down at this moment,
     /// about to end, or stalled (more than half a window of the old incarnation's bytes waits to be written).
     pub fn survive(&self, incarnation: u64) -> Option<Survivor> {
-        let (Told { stream, peer }, send_window) = self.desk.survive(incarnation)?;
+        let (Told { stream, peer, .. }, send_window) = self.desk.survive(incarnation)?;
         Some(Survivor {
             peer,
             stream,

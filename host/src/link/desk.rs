@@ -5,7 +5,7 @@
 //! cross: one of them is first, and the other sees it.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use std::time::Duration;
@@ -18,6 +18,7 @@ use super::mail::{CloseReason, StreamId};
 use super::window::{SendWindow, WindowExceeded};
 use crate::clock::Clock;
 use crate::event::MonotonicNs;
+use crate::network::Change;
 
 /// Datagrams that may wait to be written; they go as fast as the system takes them.
 const MAX_DATAGRAMS: usize = 1_024;
@@ -53,6 +54,8 @@ pub(super) enum Press {
 pub(super) struct Told {
     pub(super) stream: StreamId,
     pub(super) peer: String,
+    /// The address of this machine that it goes through, where it goes through one.
+    pub(super) local: Option<IpAddr>,
 }
 
 impl Press {
@@ -200,6 +203,18 @@ impl Desk {
         drop(inner);
         self.wished.notify_one();
         self.to_write.notify_one();
+    }
+
+    /// This machine's network has changed: a stream that went through what is gone is dropped, and what is down is dialled where
+    /// there is something new.
+    pub(super) fn network_changed(&self, change: &Change) {
+        let gone = |told: &Told| told.local.is_some_and(|local| change.gone.contains(&local));
+        let told = self.lock().told.clone();
+        match told {
+            Some(told) if gone(&told) => self.wish(Wish::Press(Press::PathGone)),
+            None if !change.new.is_empty() => self.wish(Wish::Press(Press::PathBack)),
+            Some(_) | None => {}
+        }
     }
 
     pub(super) fn trouble(&self) -> Option<Arc<str>> {

@@ -55,6 +55,7 @@ pub(super) async fn dial(permit: SerialPermit, deadline: Instant) -> Result<Stre
             draining: None,
         }),
         peer: path.display().to_string(),
+        local: None,
     })
 }
 

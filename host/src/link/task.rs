@@ -13,6 +13,7 @@
 //! dropped before that, and redialled after.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,7 +173,9 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
                 }
                 News::Up(dialled) => {
                     self.step(Event::Up);
-                    let id = self.opened(dialled.peer(), dialled.recipients()).await?;
+                    let id = self
+                        .opened((dialled.peer(), dialled.local()), dialled.recipients())
+                        .await?;
                     let end = match dialled {
                         Dialled::Stream(stream) => match self.serve(id, stream).await {
                             End::StartTls(stream) => self.go_on_under_tls(stream).await?,
@@ -308,7 +311,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
     /// Tells of a stream that is up.
     async fn opened(
         &mut self,
-        peer: String,
+        (peer, local): (String, Option<IpAddr>),
         recipients: Option<Recipients>,
     ) -> Result<StreamId, MailboxGone> {
         let since = self.options.clock.monotonic();
@@ -333,6 +336,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         let told = Told {
             stream: id,
             peer: peer.clone(),
+            local,
         };
         let incarnation = self.desk.opened_for(told, recipients);
         self.told_reason = None;
@@ -360,7 +364,9 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         };
         match begun {
             Ok(stream) => {
-                let id = self.opened(stream.peer.clone(), None).await?;
+                let id = self
+                    .opened((stream.peer.clone(), stream.local), None)
+                    .await?;
                 Ok(match self.serve(id, stream).await {
                     // Not twice: it is what it was.
                     End::StartTls(_) => End::Lost(CloseReason::TlsFailed, None),
@@ -380,6 +386,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             mut reader,
             mut writer,
             peer,
+            local,
         } = stream;
         let pumps = self.pumps(id);
         let deadline;
@@ -417,6 +424,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
                     reader,
                     writer,
                     peer,
+                    local,
                 }),
                 Ok(Err(cause)) => broken(cause),
                 Err(_elapsed) => End::Lost(CloseReason::TimedOut, None),

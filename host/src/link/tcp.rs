@@ -1,7 +1,7 @@
 //! `tcp://host:port`.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -28,12 +28,19 @@ pub(super) async fn dial(
 
 /// A socket as a stream.
 pub(super) fn into_stream(stream: TcpStream, peer: SocketAddr) -> Stream {
+    let local = local(&stream);
     let (reader, writer) = stream.into_split();
     Stream {
         reader: Box::new(reader),
         writer: Box::new(TakesBack::new(writer)),
         peer: peer.to_string(),
+        local,
     }
+}
+
+/// The address of this machine that a socket goes through, as its interface has it.
+pub(super) fn local(stream: &TcpStream) -> Option<IpAddr> {
+    Some(stream.local_addr().ok()?.ip().to_canonical())
 }
 
 /// Tries the addresses one after the other, each for its even share of what is left until the deadline, so that a

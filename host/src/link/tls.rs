@@ -101,14 +101,8 @@ pub(super) async fn dial(
     let config = load(tls).await?;
     let name = server_name(&name).map_err(DialError::TlsSetUp)?;
     let (stream, address) = tcp::connect_any(&permit, heartbeat, deadline).await?;
-    shake_hands(
-        config,
-        name,
-        TakesBack::new(stream),
-        address.to_string(),
-        deadline,
-    )
-    .await
+    let ends = (address.to_string(), tcp::local(&stream));
+    shake_hands(config, name, TakesBack::new(stream), ends, deadline).await
 }
 
 /// Begins TLS on a stream that is up, as the link's keys say.
@@ -123,18 +117,13 @@ pub(super) async fn begin(
         reader,
         writer,
         peer,
+        local,
     } = stream;
     let (tls, name) = permit;
     let config = load(tls).await?;
     let name = server_name(&name).map_err(DialError::TlsSetUp)?;
-    shake_hands(
-        config,
-        name,
-        tokio::io::join(reader, writer),
-        peer,
-        deadline,
-    )
-    .await
+    let stream = tokio::io::join(reader, writer);
+    shake_hands(config, name, stream, (peer, local), deadline).await
 }
 
 async fn load(tls: Tls) -> Result<Arc<ClientConfig>, DialError> {
@@ -155,7 +144,7 @@ async fn shake_hands<S>(
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
     stream: S,
-    peer: String,
+    (peer, local): (String, Option<IpAddr>),
     deadline: Instant,
 ) -> Result<Stream, DialError>
 where
@@ -170,6 +159,7 @@ where
                 reader: Box::new(reader),
                 writer: Box::new(writer),
                 peer,
+                local,
             })
         }
         Ok(Err(cause)) => Err(match fault_of(&cause) {

@@ -4,6 +4,8 @@
 //! [`Permit`], and a line in [`dial`]. Streams are trait objects in two halves, so that the rest
 //! of the room knows no transport; the price is one indirect call for each read and write, next to a system call.
 
+use std::net::IpAddr;
+
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
@@ -25,6 +27,8 @@ pub(super) struct Stream {
     pub(super) writer: Writer,
     /// Who is at the other end, in words.
     pub(super) peer: String,
+    /// The address of this machine that it goes through, where it goes through one.
+    pub(super) local: Option<IpAddr>,
 }
 
 impl std::fmt::Debug for Stream {
@@ -51,6 +55,15 @@ impl Dialled {
             Dialled::Stream(stream) => stream.peer.clone(),
             Dialled::Datagrams(socket) => socket.peer().to_owned(),
             Dialled::Listener(listener) => listener.at().to_string(),
+        }
+    }
+
+    /// The address of this machine that it goes through. A door stays where it is.
+    pub(super) fn local(&self) -> Option<IpAddr> {
+        match self {
+            Dialled::Stream(stream) => stream.local,
+            Dialled::Datagrams(socket) => socket.local(),
+            Dialled::Listener(_) => None,
         }
     }
 

@@ -9,7 +9,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::task::{Poll, ready};
 
@@ -36,6 +36,12 @@ impl Socket {
     /// Who is at the other end; where it listens, if it has no single one.
     pub(super) fn peer(&self) -> &str {
         &self.peer
+    }
+
+    /// The address of this machine that datagrams go through, where it is always the same.
+    pub(super) fn local(&self) -> Option<IpAddr> {
+        let local = self.socket.local_addr().ok()?.ip().to_canonical();
+        (!local.is_unspecified()).then_some(local)
     }
 
     /// Whom the driver may write to.

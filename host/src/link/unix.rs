@@ -25,5 +25,6 @@ pub(super) async fn dial(permit: &UnixPermit, deadline: Instant) -> Result<Strea
         reader: Box::new(reader),
         writer: Box::new(writer),
         peer: path.display().to_string(),
+        local: None,
     })
 }

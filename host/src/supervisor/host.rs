@@ -24,6 +24,7 @@ use crate::event::WallNs;
 use crate::history::Chronicle;
 use crate::lifecycle::{Machine, Order};
 use crate::link::{DialRate, Journal, Keeper};
+use crate::network;
 use crate::recorder::{Archive, Recorder};
 use crate::restart::Limiter;
 use crate::store::{Store, StoreError};
@@ -155,10 +156,25 @@ impl Host {
             .map(|channel| channel.shared.clone())
             .collect();
         let stopping = inner.stopping.clone();
+        let journals: Vec<Arc<Journal>> = watched
+            .iter()
+            .flat_map(|channel| channel.journals().iter().cloned())
+            .collect();
         inner.lives.spawn(async move {
             let keeping = keep_statistics(&watched);
             stopping.run_until_cancelled(keeping).await;
         });
+        if !journals.is_empty() {
+            let stopping = inner.stopping.clone();
+            inner.lives.spawn(async move {
+                let watching = network::watch(|change| {
+                    for journal in &journals {
+                        journal.network_changed(change);
+                    }
+                });
+                stopping.run_until_cancelled(watching).await;
+            });
+        }
         Ok(Self {
             inner: Arc::new(inner),
         })

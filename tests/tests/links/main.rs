@@ -4,5 +4,6 @@ mod fleet;
 mod given_up;
 mod heartbeat;
 mod journals;
+mod network;
 mod outages;
 mod reconnection;

@@ -26,6 +26,7 @@ use crate::config::Link;
 use crate::event::{MonotonicNs, WallNs};
 use crate::history::Chronicle;
 use crate::ids::{ChannelId, ConnectionId, InstanceId};
+use crate::network::Change;
 use crate::reconnection::State;
 use crate::store::{Found, Keep, Ledger, Owner, Store, StoreError};
 use event::OnDisk;
@@ -255,6 +256,13 @@ impl Journal {
             line.desk.wish(Wish::Press(Press::Reconnect));
         }
         rest.lines.len()
+    }
+
+    /// This machine's network has changed: each connection finds out what that means for it.
+    pub fn network_changed(&self, change: &Change) {
+        for line in &self.rest().lines {
+            line.desk.network_changed(change);
+        }
     }
 
     /// Has the store take what is new, if anything is.
