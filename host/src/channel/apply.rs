@@ -35,7 +35,7 @@ impl Incarnation<'_> {
         for action in actions {
             match action {
                 Action::Publish(publish) => {
-                    self.publish(publish.samples, wall);
+                    self.publish(publish.samples, (wall, now));
                     if publish.id.is_some() {
                         let why = "samples are not durable in this version: publish without an id";
                         self.decline(ActionKind::Publish, why, now);
@@ -95,10 +95,10 @@ impl Incarnation<'_> {
         Ok(())
     }
 
-    fn publish(&mut self, samples: Vec<types::Sample>, wall: WallNs) {
+    fn publish(&mut self, samples: Vec<types::Sample>, at: (WallNs, MonotonicNs)) {
         raise(&self.shared.counters.samples, samples.len() as u64);
         let gate = Reach { incarnation: self };
-        let handed_on = self.shared.tags().take(samples, &gate, wall);
+        let handed_on = self.shared.tags().take(samples, &gate, at);
         self.hand_on(handed_on);
     }
 

@@ -116,11 +116,19 @@ fn show(arguments: &NamedTag) -> Result<(), Failure> {
     } else {
         line("polled", "on demand only")?;
     }
-    if detail.report == "change" {
-        line(
-            "reported",
-            &format!("when it changes by more than {}", detail.deadband),
-        )?;
+    if let Some(mask) = &detail.mask {
+        line("bits", &format!("those of {}", plain(mask)))?;
+    }
+    if let Some(bit) = detail.bit {
+        line("bits", &format!("number {bit} alone"))?;
+    }
+    for (name, bounds) in [("clamp", detail.clamp), ("limits", detail.limits)] {
+        if let Some([low, high]) = bounds {
+            line(name, &format!("{low} to {high}"))?;
+        }
+    }
+    if detail.report != "always" {
+        line("reported", &reported(detail))?;
     }
     let quality = out.paint(quality_tone(&tag.quality), &tag.quality);
     out.line(&format!("{:<12} {quality}", "quality"))?;
@@ -128,6 +136,21 @@ fn show(arguments: &NamedTag) -> Result<(), Failure> {
         out.line(&format!("{:<12} - {}", "", plain(reason)))?;
     }
     Ok(())
+}
+
+/// When a tag's samples are handed on, in words.
+fn reported(detail: &wire::TagDetail) -> String {
+    let change = format!("when it changes by more than {}", detail.deadband);
+    let interval = detail.interval_ms.unwrap_or_default();
+    let mut when = match detail.report.as_str() {
+        "interval" => format!("each {interval} ms"),
+        "both" => format!("{change}, and each {interval} ms"),
+        _ => change,
+    };
+    if let Some(most) = detail.max_silence_ms {
+        when.push_str(&format!(", and after {most} ms without a report"));
+    }
+    when
 }
 
 fn read(arguments: &TagRead) -> Result<(), Failure> {

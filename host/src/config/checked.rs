@@ -310,10 +310,20 @@ pub struct Tag {
     pub scale: f64,
     /// See `scale`. Default 0.
     pub offset: f64,
+    /// Which bits of the raw value are the tag's. Whole numbers only; such a tag is only read.
+    pub part: Option<Part>,
+    /// In scaled units: what lies beyond is shown as the nearer of the two, and not written.
+    pub clamp: Option<Bounds>,
+    /// In scaled units: what lies beyond is `uncertain-out-of-range`, and not written.
+    pub limits: Option<Bounds>,
     /// What is handed on. Default `always`.
     pub report: Report,
-    /// For `report = "change"`: the smallest change that counts, in scaled units. Default 0: any change.
+    /// For reports of changes: the smallest change that counts, in scaled units. Default 0: any change.
     pub deadband: f64,
+    /// For `report = "interval"` and `"both"`: how often. Otherwise zero.
+    pub interval: Duration,
+    /// A sample is handed on, whatever it says, when nothing was for so long.
+    pub max_silence: Option<Duration>,
     /// Such as `°C`; may be empty.
     pub unit: String,
     /// For people; may be empty.
@@ -354,6 +364,63 @@ pub enum Report {
     Always,
     /// Those that differ from the last one handed on, by more than the deadband or in quality.
     Change,
+    /// The first one in each interval, and changes of quality.
+    Interval,
+    /// Both.
+    Both,
+}
+
+impl Report {
+    /// As the file writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Report::Always => "always",
+            Report::Change => "change",
+            Report::Interval => "interval",
+            Report::Both => "both",
+        }
+    }
+
+    /// Whether changes are handed on, so that a deadband matters.
+    pub fn is_by_change(self) -> bool {
+        matches!(self, Report::Change | Report::Both)
+    }
+
+    /// Whether there is an interval.
+    pub fn is_by_interval(self) -> bool {
+        matches!(self, Report::Interval | Report::Both)
+    }
+}
+
+/// Which bits of a whole number are a tag's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Those of the mask, moved down to the lowest bit. Never 0.
+    Mask(u64),
+    /// One, as a truth value; 0 is the lowest.
+    Bit(u8),
+}
+
+/// From `low` to `high`, both within; finite, and `low` is less.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bounds {
+    /// The least.
+    pub low: f64,
+    /// The most.
+    pub high: f64,
+}
+
+impl Bounds {
+    /// Whether a number is within.
+    pub fn contains(&self, number: f64) -> bool {
+        self.low <= number && number <= self.high
+    }
+}
+
+impl std::fmt::Display for Bounds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} to {}", self.low, self.high)
+    }
 }
 
 /// Where samples go.

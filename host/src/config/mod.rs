@@ -40,9 +40,9 @@ use std::path::PathBuf;
 
 pub use address::{Connect, Identity, Listen, Parity, SerialLine, Tls, Transport};
 pub use checked::{
-    Access, Channel, CompileLimits, Device, DriverPath, Group, Health, Heartbeat, Host, Http,
-    Limits, Link, OnRestart, Rate, Recorder, Report, Requests, Restart, RestartMode, Sink,
-    SinkKind, Tag, WhileDown,
+    Access, Bounds, Channel, CompileLimits, Device, DriverPath, Group, Health, Heartbeat, Host,
+    Http, Limits, Link, OnRestart, Part, Rate, Recorder, Report, Requests, Restart, RestartMode,
+    Sink, SinkKind, Tag, WhileDown,
 };
 pub use dial::DialRange;
 pub use fault::{Fault, Faults, Position};

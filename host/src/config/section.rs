@@ -236,14 +236,34 @@ impl<'r> Section<'r> {
         }
     }
 
+    /// Two finite numbers, the lower one first. `None` where they are absent or wrong, and reported only if they are wrong.
+    pub(super) fn span_of_numbers(&self, key: &str, example: &str) -> Option<(f64, f64)> {
+        let node = self.get(key)?;
+        let right = match node.get_ref() {
+            Node::Array(two) if two.len() == 2 => {
+                let number =
+                    |index: usize| two.get(index).and_then(|node| number_in(node.get_ref()));
+                number(0).zip(number(1))
+            }
+            _ => None,
+        };
+        let right = right.filter(|(low, high)| low.is_finite() && high.is_finite() && low < high);
+        if right.is_none() {
+            self.fault_at(
+                key,
+                format!("`{key}` is no pair of numbers, the lower one first; write one such as `{key} = {example}`"),
+            );
+        }
+        right
+    }
+
     /// A finite number, written as a float or as an integer.
     pub(super) fn number(&self, key: &str, default: f64) -> f64 {
         let Some(node) = self.get(key) else {
             return default;
         };
         let number = match node.get_ref() {
-            Node::Float(float) => float.as_str().parse::<f64>().ok(),
-            Node::Integer(integer) => to_i128(integer).map(|n| n as f64),
+            Node::Float(_) | Node::Integer(_) => number_in(node.get_ref()),
             Node::String(_)
             | Node::Boolean(_)
             | Node::Datetime(_)
@@ -516,6 +536,15 @@ impl<'r> Section<'r> {
 
 fn to_i128(integer: &DeInteger<'_>) -> Option<i128> {
     i128::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+/// A number, whether it is written as a float or as an integer.
+fn number_in(node: &Node<'_>) -> Option<f64> {
+    match node {
+        Node::Float(float) => float.as_str().parse::<f64>().ok(),
+        Node::Integer(integer) => to_i128(integer).map(|n| n as f64),
+        _ => None,
+    }
 }
 
 /// `` `a`, `b` or `c` ``, for a message.

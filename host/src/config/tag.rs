@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::channel::MAX_ADDRESS_CHARS;
-use super::checked::{Access, Group, Report, Tag};
+use super::checked::{Access, Bounds, Group, Part, Report, Tag};
 use super::fault::quoted;
 use super::names::{Names, called, required_name};
 use super::resolve::MAX_TAGS;
@@ -30,8 +30,14 @@ pub(super) const TAG: Keys = Keys {
         "settings",
         "scale",
         "offset",
+        "mask",
+        "bit",
+        "clamp",
+        "limits",
         "report",
         "deadband",
+        "interval",
+        "max_silence",
         "unit",
         "description",
     ],
@@ -183,19 +189,38 @@ impl<'r> Reader<'_, 'r> {
             );
         }
         let data_type = data_type(&section);
-        let (scale, offset) = scaling(&section, data_type);
-        let (report, deadband) = report(&section, data_type);
+        let access = access(&section, polled);
+        let part = part(&section, data_type, access);
+        let data_type_shown = match part {
+            Some(Part::Bit(_)) => DataType {
+                scalar: Scalar::Bool,
+                ..data_type
+            },
+            _ => data_type,
+        };
+        let (scale, offset) = scaling(&section, data_type_shown);
+        let (clamp, limits) = (
+            bounds(&section, "clamp", data_type_shown),
+            bounds(&section, "limits", data_type_shown),
+        );
+        let (report, deadband) = report(&section, data_type_shown, limits);
+        let (interval, max_silence) = rhythm(&section, report);
         self.tags.push(Tag {
             name: name.unwrap_or_default().to_owned(),
             device,
             address: address.unwrap_or_default(),
             data_type,
-            access: access(&section, polled),
+            access,
             settings: section.settings("settings"),
             scale,
             offset,
+            part,
+            clamp,
+            limits,
             report,
             deadband,
+            interval,
+            max_silence,
             unit: section.text("unit", MAX_UNIT_CHARS, "bar"),
             description: section.text(
                 "description",
@@ -285,28 +310,161 @@ fn scaling(section: &Section<'_>, data_type: DataType) -> (f64, f64) {
     (scale, section.number("offset", 0.0))
 }
 
-fn report(section: &Section<'_>, data_type: DataType) -> (Report, f64) {
-    let words = [("always", Report::Always), ("change", Report::Change)];
-    let report = section.choice("report", Report::Always, &words);
-    let deadband = section.number("deadband", 0.0);
-    if refuse_unless_numeric(section, data_type, &["deadband"]) {
-        return (report, deadband);
+/// The bits that are the tag's, where it has not all of them.
+fn part(section: &Section<'_>, data_type: DataType, access: Access) -> Option<Part> {
+    let keys: Vec<&str> = ["mask", "bit"]
+        .into_iter()
+        .filter(|key| section.has(key))
+        .collect();
+    let key = *keys.first()?;
+    if keys.len() > 1 {
+        section.fault_at("bit", "`bit` and `mask` exclude one another; remove one");
+        return None;
     }
+    let Some(bits) = data_type.scalar.bits() else {
+        section.fault_at(
+            key,
+            format!("`{key}` is for whole numbers, and the type is `{data_type}`; remove it"),
+        );
+        return None;
+    };
+    if access != Access::Read {
+        section.fault_at(
+            key,
+            format!("a tag with `{key}` can only be read: the rest of the number would have to be written with it; make it `access = \"r\"`, or address the bits themselves if the driver can"),
+        );
+    }
+    if key == "bit" {
+        let bit = section.integer("bit", 0, 0..=u64::from(bits) - 1);
+        return u8::try_from(bit).ok().map(Part::Bit);
+    }
+    let most = u64::MAX >> (64 - bits);
+    let written = section.string("mask", "0x00ff")?;
+    let digits = written.strip_prefix("0x").unwrap_or_default();
+    let mask = u64::from_str_radix(digits, 16)
+        .ok()
+        .filter(|mask| !digits.starts_with('+') && (1..=most).contains(mask));
+    if mask.is_none() {
+        section.fault_at(
+            "mask",
+            format!(
+                "`mask` is {}; use the bits of `{data_type}` as a hexadecimal number, \"0x1\" to \"{most:#x}\"",
+                quoted(written)
+            ),
+        );
+    }
+    mask.map(Part::Mask)
+}
+
+fn bounds(section: &Section<'_>, key: &str, data_type: DataType) -> Option<Bounds> {
+    if refuse_unless_numeric(section, data_type, &[key]) {
+        return None;
+    }
+    let (low, high) = section.span_of_numbers(key, "[0, 100]")?;
+    Some(Bounds { low, high })
+}
+
+const REPORTS: [(&str, Report); 4] = [
+    ("always", Report::Always),
+    ("change", Report::Change),
+    ("interval", Report::Interval),
+    ("both", Report::Both),
+];
+
+/// Whether a wrong word stands there, so that it is unknown what else was meant.
+fn is_unclear(section: &Section<'_>) -> bool {
+    section.has("report")
+        && !REPORTS
+            .iter()
+            .any(|(word, _)| section.peek("report") == Some(word))
+}
+
+fn report(section: &Section<'_>, data_type: DataType, limits: Option<Bounds>) -> (Report, f64) {
+    let report = section.choice("report", Report::Always, &REPORTS);
+    if refuse_unless_numeric(section, data_type, &["deadband"]) {
+        return (report, 0.0);
+    }
+    let deadband = match section.peek("deadband") {
+        Some(percent) => percent_of(section, percent, limits),
+        None => section.number("deadband", 0.0),
+    };
     if deadband < 0.0 {
         section.fault_at(
             "deadband",
             format!("`deadband` is {deadband}; use 0 or more"),
         );
     }
-    let reports_change = report == Report::Change
-        || section.has("report") && section.peek("report") != Some("always");
-    if section.has("deadband") && !reports_change {
+    if section.has("deadband") && !report.is_by_change() && !is_unclear(section) {
         section.fault_at(
             "deadband",
             "`deadband` has no effect as it stands; add `report = \"change\"`, or remove it",
         );
     }
     (report, deadband)
+}
+
+/// `"2%"`: of the range that the limits span, as OPC UA's PercentDeadband (OPC 10000-8, 7.2).
+fn percent_of(section: &Section<'_>, written: &str, limits: Option<Bounds>) -> f64 {
+    let percent = written.strip_suffix('%').map(str::trim_end);
+    let percent = percent.and_then(|percent| percent.parse::<f64>().ok());
+    let Some(percent) = percent.filter(|percent| (0.0..=100.0).contains(percent)) else {
+        section.fault_at(
+            "deadband",
+            format!(
+                "`deadband` is {}; use a number in the units of the tag, or \"0%\" to \"100%\" of its `limits`",
+                quoted(written)
+            ),
+        );
+        return 0.0;
+    };
+    match limits {
+        Some(limits) => percent / 100.0 * (limits.high - limits.low),
+        None => {
+            section.fault_at(
+                "deadband",
+                "a `deadband` in percent is one of the tag's `limits`; add them, such as `limits = [0, 100]`, or write a number in its units",
+            );
+            0.0
+        }
+    }
+}
+
+/// How often is reported what has not changed.
+fn rhythm(section: &Section<'_>, report: Report) -> (Duration, Option<Duration>) {
+    let (example, least) = (Duration::from_secs(10), Duration::from_millis(10));
+    let bounds = || least..=Duration::from_secs(86_400);
+    let interval = section.duration("interval", example, bounds());
+    let unclear = is_unclear(section);
+    if report.is_by_interval() && !section.has("interval") {
+        section.fault_at(
+            "report",
+            format!(
+                "`report = \"{}\"` needs an `interval`; add one such as `interval = \"10s\"`",
+                report.as_str()
+            ),
+        );
+    }
+    if section.has("interval") && !report.is_by_interval() && !unclear {
+        section.fault_at(
+            "interval",
+            "`interval` has no effect as it stands; add `report = \"interval\"` or `\"both\"`, or remove it",
+        );
+    }
+    if section.has("max_silence") && report == Report::Always && !unclear {
+        section.fault_at(
+            "max_silence",
+            "`max_silence` has no effect as it stands: every sample is reported; add `report = \"change\"`, or remove it",
+        );
+    }
+    let silence = section
+        .has("max_silence")
+        .then(|| section.duration("max_silence", example, bounds()));
+    let interval = if report.is_by_interval() {
+        interval
+    } else {
+        Duration::ZERO
+    };
+    (interval, silence)
 }
 
 /// Reports those of the keys that make sense for numbers only. Says whether there was one.

@@ -97,9 +97,9 @@ impl Scalar {
         !matches!(self, Scalar::Bool | Scalar::String | Scalar::Bytes)
     }
 
-    /// The smallest and the largest value, for the integer types.
-    pub fn integer_range(self) -> Option<(i128, i128)> {
-        let (bits, signed) = match self {
+    /// How many bits an integer type has, and whether it is signed.
+    fn integer(self) -> Option<(u32, bool)> {
+        Some(match self {
             Scalar::Int8 => (8, true),
             Scalar::Uint8 => (8, false),
             Scalar::Int16 => (16, true),
@@ -111,7 +111,17 @@ impl Scalar {
             Scalar::Bool | Scalar::Float32 | Scalar::Float64 | Scalar::String | Scalar::Bytes => {
                 return None;
             }
-        };
+        })
+    }
+
+    /// How many bits it has, for the integer types.
+    pub fn bits(self) -> Option<u32> {
+        self.integer().map(|(bits, _)| bits)
+    }
+
+    /// The smallest and the largest value, for the integer types.
+    pub fn integer_range(self) -> Option<(i128, i128)> {
+        let (bits, signed) = self.integer()?;
         Some(if signed {
             (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1)
         } else {

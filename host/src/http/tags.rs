@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use super::filter::{Parameters, TagFilter};
 use super::{ApiError, App, channels, value, wire};
 use crate::channel::RequestError;
-use crate::config::{self, Access, Report};
+use crate::config::{self, Access, Part};
 use crate::event::{Sample, Value, WallNs};
 use crate::ids::TagId;
 use crate::sink::{JsonValue, Time};
@@ -90,16 +90,29 @@ pub(super) async fn show(
         address: config.address.clone(),
         description: config.description.clone(),
         group: group.map(|group| group.name.clone()),
-        period_ms: group.map(|group| u64::try_from(group.period.as_millis()).unwrap_or(u64::MAX)),
+        period_ms: group.map(|group| ms(group.period)),
         scale: config.scale,
         offset: config.offset,
-        report: match config.report {
-            Report::Always => "always".to_owned(),
-            Report::Change => "change".to_owned(),
+        mask: match config.part {
+            Some(Part::Mask(mask)) => Some(format!("{mask:#x}")),
+            _ => None,
         },
+        bit: match config.part {
+            Some(Part::Bit(bit)) => Some(bit),
+            _ => None,
+        },
+        clamp: config.clamp.map(|clamp| [clamp.low, clamp.high]),
+        limits: config.limits.map(|limits| [limits.low, limits.high]),
+        report: config.report.as_str().to_owned(),
         deadband: config.deadband,
+        interval_ms: config.report.is_by_interval().then(|| ms(config.interval)),
+        max_silence_ms: config.max_silence.map(ms),
         reasons: channel.reasons(id),
     }))
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(super) async fn read(

@@ -9,6 +9,8 @@
 mod rule;
 mod scaling;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use rule::Rule;
 pub use scaling::{BadValue, to_device};

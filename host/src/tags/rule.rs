@@ -1,6 +1,8 @@
 //! What the way from a driver to the consumers must know of a tag, in one cache line.
 
-use crate::config::{Report, Tag};
+use std::time::Duration;
+
+use crate::config::{Bounds, Part, Report, Tag};
 use crate::event::{DataType, Scalar, Value};
 use crate::ids::DeviceId;
 
@@ -22,6 +24,32 @@ pub struct Rule {
     pub(super) device: DeviceId,
     pub(super) report: Report,
     pub(super) deadband: f64,
+    /// What few tags have; on the heap, so that the others stay in one cache line.
+    pub(super) rare: Option<Box<Rare>>,
+}
+
+/// What few tags have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Rare {
+    part: Option<Part>,
+    clamp: Option<Bounds>,
+    limits: Option<Bounds>,
+    /// Zero where there is none.
+    pub(super) interval: Duration,
+    pub(super) max_silence: Option<Duration>,
+}
+
+impl Rare {
+    fn of(tag: &Tag) -> Option<Box<Self>> {
+        let rare = Self {
+            part: tag.part,
+            clamp: tag.clamp,
+            limits: tag.limits,
+            interval: tag.interval,
+            max_silence: tag.max_silence,
+        };
+        (rare != Self::default()).then(|| Box::new(rare))
+    }
 }
 
 /// What a type is made of, as far as values tell.
@@ -73,6 +101,7 @@ impl Rule {
             device: tag.device,
             report: tag.report,
             deadband: tag.deadband,
+            rare: Rare::of(tag),
         }
     }
 
@@ -172,13 +201,27 @@ impl Rule {
         }
     }
 
-    /// From the device's terms to engineering units.
+    /// From the device's terms to engineering units: the bits that are the tag's, the scale, the clamp.
     #[inline]
     pub(super) fn in_units(&self, value: Value) -> Value {
-        match self.scale {
+        let value = match self.rare.as_ref().and_then(|rare| rare.part) {
+            Some(part) => taken(part, value),
+            None => value,
+        };
+        let value = match self.scale {
             Scale::None => value,
             Scale::Divide | Scale::Multiply => self.apply(value),
+        };
+        match self.rare.as_ref().and_then(|rare| rare.clamp) {
+            Some(clamp) => clamped(clamp, value),
+            None => value,
         }
+    }
+
+    /// The tag's limits, where the value in engineering units is not within.
+    pub(super) fn beyond(&self, value: &Value) -> Option<Bounds> {
+        let limits = self.rare.as_ref()?.limits?;
+        (!numbers(value).all(|number| limits.contains(number))).then_some(limits)
     }
 
     #[inline]
@@ -202,6 +245,77 @@ impl Rule {
             other @ (Value::Boolean(_) | Value::Text(_) | Value::Bytes(_) | Value::Booleans(_)) => {
                 other
             }
+        }
+    }
+}
+
+/// The bits of whole numbers.
+fn taken(part: Part, value: Value) -> Value {
+    // Negative numbers in two's complement; a fraction was refused before.
+    let bits = |v: f64| {
+        if v < 0.0 {
+            (v as i64).cast_unsigned()
+        } else {
+            v as u64
+        }
+    };
+    let one = |bits: u64| match part {
+        Part::Mask(mask) => Value::Uint((bits & mask) >> mask.trailing_zeros()),
+        Part::Bit(bit) => Value::Boolean(bits >> bit & 1 == 1),
+    };
+    let many = |all: Vec<u64>| match part {
+        Part::Mask(mask) => Value::Uints(
+            all.into_iter()
+                .map(|bits| (bits & mask) >> mask.trailing_zeros())
+                .collect(),
+        ),
+        Part::Bit(bit) => {
+            Value::Booleans(all.into_iter().map(|bits| bits >> bit & 1 == 1).collect())
+        }
+    };
+    match value {
+        Value::Int(v) => one(v.cast_unsigned()),
+        Value::Uint(v) => one(v),
+        Value::Float(v) => one(bits(v)),
+        Value::Ints(all) => many(all.iter().map(|v| v.cast_unsigned()).collect()),
+        Value::Uints(all) => many(all.to_vec()),
+        Value::Floats(all) => many(all.iter().map(|v| bits(*v)).collect()),
+        other @ (Value::Boolean(_) | Value::Text(_) | Value::Bytes(_) | Value::Booleans(_)) => {
+            other
+        }
+    }
+}
+
+/// What lies beyond is the nearer end. What is within stays of its own kind, and what is no number at all stays that.
+fn clamped(clamp: Bounds, value: Value) -> Value {
+    if numbers(&value).all(|number| number.is_nan() || clamp.contains(number)) {
+        return value;
+    }
+    let end = |v: f64| v.clamp(clamp.low, clamp.high);
+    match value {
+        Value::Int(v) => Value::Float(end(v as f64)),
+        Value::Uint(v) => Value::Float(end(v as f64)),
+        Value::Float(v) => Value::Float(end(v)),
+        Value::Ints(all) => Value::Floats(all.iter().map(|v| end(*v as f64)).collect()),
+        Value::Uints(all) => Value::Floats(all.iter().map(|v| end(*v as f64)).collect()),
+        Value::Floats(all) => Value::Floats(all.iter().map(|v| end(*v)).collect()),
+        other @ (Value::Boolean(_) | Value::Text(_) | Value::Bytes(_) | Value::Booleans(_)) => {
+            other
+        }
+    }
+}
+
+/// All numbers of a value; none where it has none.
+fn numbers(value: &Value) -> Box<dyn Iterator<Item = f64> + '_> {
+    match value {
+        Value::Int(v) => Box::new(std::iter::once(*v as f64)),
+        Value::Uint(v) => Box::new(std::iter::once(*v as f64)),
+        Value::Float(v) => Box::new(std::iter::once(*v)),
+        Value::Ints(all) => Box::new(all.iter().map(|v| *v as f64)),
+        Value::Uints(all) => Box::new(all.iter().map(|v| *v as f64)),
+        Value::Floats(all) => Box::new(all.iter().copied()),
+        Value::Boolean(_) | Value::Text(_) | Value::Bytes(_) | Value::Booleans(_) => {
+            Box::new(std::iter::empty())
         }
     }
 }

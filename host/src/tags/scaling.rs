@@ -1,6 +1,6 @@
 //! Engineering units back to raw values: `raw = (value - offset) / scale`. The other way is [`super::rule`].
 
-use crate::config::Tag;
+use crate::config::{Bounds, Tag};
 use crate::event::{Scalar, Value};
 
 /// Why a value cannot be written to a tag.
@@ -31,6 +31,18 @@ pub enum BadValue {
         high: f64,
         /// Mentions the scale where there is one.
         scaled: String,
+    },
+    /// The configuration does not want it there.
+    #[error("{value} is not written to tag {tag}, whose `{what}` is {bounds}")]
+    OutOfBounds {
+        /// The tag.
+        tag: String,
+        /// What was given.
+        value: f64,
+        /// The key that says so.
+        what: &'static str,
+        /// What it says.
+        bounds: Bounds,
     },
     /// It is not a number.
     #[error("tag {tag} takes finite numbers only")]
@@ -105,6 +117,16 @@ fn number(tag: &Tag, scalar: Scalar, number: Number) -> Result<Value, BadValue> 
         return Err(BadValue::NotFinite {
             tag: tag.name.clone(),
         });
+    }
+    for (what, bounds) in [("clamp", tag.clamp), ("limits", tag.limits)] {
+        if let Some(bounds) = bounds.filter(|bounds| !bounds.contains(given)) {
+            return Err(BadValue::OutOfBounds {
+                tag: tag.name.clone(),
+                value: given,
+                what,
+                bounds,
+            });
+        }
     }
     let raw = match number {
         _ if is_scaled(tag) => Number::Float((given - tag.offset) / tag.scale),
@@ -216,8 +238,13 @@ pub(in crate::tags) mod tests {
             settings: serde_json::Value::Null,
             scale,
             offset,
+            part: None,
+            clamp: None,
+            limits: None,
             report: Report::Always,
             deadband: 0.0,
+            interval: std::time::Duration::ZERO,
+            max_silence: None,
             unit: String::new(),
             description: String::new(),
         }

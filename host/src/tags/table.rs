@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::rule::Rule;
+use super::rule::{Rare, Rule};
 use crate::bindings::types;
 use crate::config::{Report, Tag};
-use crate::event::{Quality, Sample, Value, WallNs};
+use crate::event::{MonotonicNs, Quality, Sample, Value, WallNs};
 use crate::ids::{DeviceId, TagId};
 
 /// Whether samples of a device may be good at this moment.
@@ -41,7 +41,7 @@ pub struct TagTable {
 
 struct Cell {
     state: TagState,
-    /// Of tags that report changes only.
+    /// Of tags that do not report always.
     reported: Option<Box<Reported>>,
 }
 
@@ -49,14 +49,27 @@ struct Cell {
 struct Reported {
     value: Option<Value>,
     quality: Quality,
+    /// When; of tags that care.
+    at: MonotonicNs,
+    /// When their interval began.
+    interval_began: MonotonicNs,
 }
 
 impl Cell {
     fn note_report(&mut self, value: Option<Value>, quality: Quality) {
-        let reported = Reported { value, quality };
         match &mut self.reported {
-            Some(before) => **before = reported,
-            none @ None => *none = Some(Box::new(reported)),
+            Some(before) => {
+                before.value = value;
+                before.quality = quality;
+            }
+            none @ None => {
+                *none = Some(Box::new(Reported {
+                    value,
+                    quality,
+                    at: MonotonicNs(0),
+                    interval_began: MonotonicNs(0),
+                }));
+            }
         }
     }
 }
@@ -98,7 +111,7 @@ impl TagTable {
         &self,
         mut samples: Vec<types::Sample>,
         gate: &impl Gate,
-        server_time: WallNs,
+        (server_time, now): (WallNs, MonotonicNs),
     ) -> Vec<Sample> {
         let gate = (!gate.is_open()).then_some(gate);
         let mut handed_on = Vec::with_capacity(samples.len());
@@ -116,7 +129,7 @@ impl TagTable {
                     quality: sample.quality.into(),
                     source_time: sample.source_time_ns.map(WallNs),
                 };
-                take_any(rule, cell, sample, gate, server_time, &mut handed_on);
+                take_any(rule, cell, sample, gate, (server_time, now), &mut handed_on);
             }
         }
         handed_on
@@ -170,7 +183,7 @@ impl TagTable {
             }
             cell.state.quality = quality;
             cell.state.server_time = Some(server_time);
-            if rule.report == Report::Change {
+            if rule.report != Report::Always {
                 cell.note_report(cell.state.value.clone(), quality);
             }
             changes.push(Sample {
@@ -226,7 +239,7 @@ fn take_number(
     server_time: WallNs,
     handed_on: &mut Vec<Sample>,
 ) -> bool {
-    if Quality::from(sample.quality).is_bad() {
+    if rule.rare.is_some() || Quality::from(sample.quality).is_bad() {
         return false;
     }
     match sample.value {
@@ -320,7 +333,7 @@ fn take_any(
     cell: &mut Cell,
     mut sample: Sample,
     gate: Option<&impl Gate>,
-    server_time: WallNs,
+    (server_time, now): (WallNs, MonotonicNs),
     handed_on: &mut Vec<Sample>,
 ) {
     let mut reason = None;
@@ -328,7 +341,14 @@ fn take_any(
         && !sample.quality.is_bad()
     {
         if rule.fits(&value) {
-            sample.value = Some(rule.in_units(value));
+            let value = rule.in_units(value);
+            if let Some(limits) = rule.beyond(&value)
+                && sample.quality.is_good()
+            {
+                sample.quality = Quality::UncertainOutOfRange;
+                reason = Some(format!("it is outside of the tag's limits, {limits}").into());
+            }
+            sample.value = Some(value);
         } else {
             sample.quality = Quality::BadOutOfRange;
             reason = Some(unfit(&value, rule));
@@ -351,11 +371,61 @@ fn take_any(
     cell.state.quality = sample.quality;
     cell.state.reason = reason;
     cell.state.server_time = Some(server_time);
-    if rule.report == Report::Always
-        || take_change(cell, &sample.value, sample.quality, rule.deadband)
-    {
+    if is_reported(rule, cell, &sample, now) {
         handed_on.push(sample);
     }
+}
+
+/// Whether consumers want to hear of a sample, as their tag says.
+fn is_reported(rule: &Rule, cell: &mut Cell, sample: &Sample, now: MonotonicNs) -> bool {
+    if rule.report == Report::Always {
+        return true;
+    }
+    let due = rule
+        .rare
+        .as_ref()
+        .is_some_and(|rare| is_due(rare, cell, now));
+    let news = match rule.report {
+        Report::Interval => cell
+            .reported
+            .as_ref()
+            .is_none_or(|reported| reported.quality != sample.quality),
+        _ => cell.reported.as_ref().is_none_or(|reported| {
+            reported.quality != sample.quality
+                || differs(&reported.value, &sample.value, rule.deadband)
+        }),
+    };
+    if !news && !due {
+        return false;
+    }
+    cell.note_report(sample.value.clone(), sample.quality);
+    if let Some(reported) = &mut cell.reported {
+        reported.at = now;
+    }
+    true
+}
+
+/// Whether a sample is wanted whatever it says: the first one of an interval, or after too long a silence. Intervals follow one
+/// another without gaps from the first sample on, so that a late sample does not shift those after it.
+fn is_due(rare: &Rare, cell: &mut Cell, now: MonotonicNs) -> bool {
+    let Some(reported) = &mut cell.reported else {
+        cell.note_report(None, Quality::BadWaitingForInitialData);
+        if let Some(first) = &mut cell.reported {
+            first.interval_began = now;
+        }
+        return true;
+    };
+    let silent = rare
+        .max_silence
+        .is_some_and(|most| now.since(reported.at) >= most);
+    let begun = now.since(reported.interval_began);
+    let next = !rare.interval.is_zero() && begun >= rare.interval;
+    if next {
+        let (begun, interval) = (begun.as_nanos(), rare.interval.as_nanos());
+        let over = u64::try_from(begun % interval).unwrap_or(0);
+        reported.interval_began = MonotonicNs(now.0.saturating_sub(over));
+    }
+    silent || next
 }
 
 /// Why a value that its type cannot hold is not good.
@@ -446,7 +516,7 @@ mod tests {
             quality,
             source_time_ns: sample.source_time.map(|time| time.0),
         };
-        table.take(vec![sample], gate, WallNs(at))
+        table.take(vec![sample], gate, (WallNs(at), MonotonicNs(at)))
     }
 
     fn sample(value: Option<Value>, quality: Quality) -> Sample {

@@ -167,7 +167,12 @@ fn parts(setup: &VirtualSetup) -> Result<LedgerParts, BadType> {
             scale: 1.0,
             offset: 0.0,
             report: config::Report::Always,
+            part: None,
+            clamp: None,
+            limits: None,
             deadband: 0.0,
+            interval: std::time::Duration::ZERO,
+            max_silence: None,
             unit: String::new(),
             description: String::new(),
         })

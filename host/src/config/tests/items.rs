@@ -158,6 +158,63 @@ fn tags() {
 }
 
 #[test]
+fn reports_bits_and_bounds() {
+    check(
+        &tag(
+            "report = \"both\"\ninterval = \"10s\"\nmax_silence = \"1m\"\nlimits = [0, 50.5]\ndeadband = \"2%\"\nclamp = [-1, 100]",
+        ),
+        expect![[""]],
+    );
+    check(&tag("mask = \"0xff00\""), expect![[""]]);
+    check(&tag("bit = 15"), expect![[""]]);
+    check(&tag("bit = 16"), expect![[""]]);
+    check(&tag("bit = 1\nmask = \"0x2\""), expect![[""]]);
+    check(&tag("bit = 1\nscale = 2\nlimits = [0, 1]"), expect![[""]]);
+    check(&tag("bit = 1\naccess = \"rw\""), expect![[""]]);
+    check(&tag("mask = \"0x0\""), expect![[""]]);
+    check(&tag("mask = \"0x10000\""), expect![[""]]);
+    check(&tag("mask = \"ff\""), expect![[""]]);
+    check(&tag("mask = \"0x+1\""), expect![[""]]);
+    check(&tag("mask = \"0xg\""), expect![[""]]);
+    check(
+        &tag("mask = \"0x1\"").replace("int16", "float32"),
+        expect![[""]],
+    );
+    check(&tag(r#"limits = [1]"#), expect![[""]]);
+    check(&tag(r#"limits = [1, 1]"#), expect![[""]]);
+    check(&tag(r#"limits = [2, 1]"#), expect![[""]]);
+    check(&tag(r#"limits = [0, inf]"#), expect![[""]]);
+    check(&tag(r#"limits = ["0", 1]"#), expect![[""]]);
+    check(&tag(r#"limits = 1"#), expect![[""]]);
+    check(&tag(r#"limits = [0, 1, 2]"#), expect![[""]]);
+    check(&tag("report = \"interval\""), expect![[""]]);
+    check(
+        &tag("interval = \"1s\"\nmax_silence = \"1s\""),
+        expect![[""]],
+    );
+    check(
+        &tag("report = \"change\"\ndeadband = \"2%\""),
+        expect![[""]],
+    );
+    check(
+        &tag("report = \"change\"\nlimits = [0, 1]\ndeadband = \"2\""),
+        expect![[""]],
+    );
+    check(
+        &tag("report = \"change\"\nlimits = [0, 1]\ndeadband = \"101%\""),
+        expect![[""]],
+    );
+    check(
+        &tag("report = \"change\"\nlimits = [0, 1]\ndeadband = \"-1%\""),
+        expect![[""]],
+    );
+    check(
+        &tag("report = \"change\"\nlimits = [0, 1]\ndeadband = \"x%\""),
+        expect![[""]],
+    );
+}
+
+#[test]
 fn names() {
     for (name, expected) in [
         (

@@ -466,10 +466,28 @@ pub struct TagDetail {
     pub scale: f64,
     /// See `scale`.
     pub offset: f64,
-    /// `always` or `change`.
+    /// Which bits of the raw value are the tag's, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<String>,
+    /// Which one bit is, from 0 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bit: Option<u8>,
+    /// What lies beyond is shown as the nearer of the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clamp: Option<[f64; 2]>,
+    /// What lies beyond is uncertain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<[f64; 2]>,
+    /// `always`, `change`, `interval` or `both`.
     pub report: String,
     /// The smallest change that counts.
     pub deadband: f64,
+    /// How often it is reported whether or not it has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_ms: Option<u64>,
+    /// After how long without a report the next sample is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_silence_ms: Option<u64>,
     /// Why the tag is as it is: from the host down to the tag.
     pub reasons: Vec<String>,
 }
