@@ -132,6 +132,11 @@ impl Backoff {
         moment.since(now)
     }
 
+    /// The connection is no longer up, and is dialled at once: that is no failed attempt.
+    pub fn ended(&mut self, now: MonotonicNs) {
+        self.settle(now);
+    }
+
     /// The connection is no longer up; if it held, earlier failures are forgotten.
     fn settle(&mut self, now: MonotonicNs) {
         if self

@@ -21,6 +21,7 @@ use crate::event::{MonotonicNs, Quality, Sample, Value, WallNs};
 use crate::exit::{During, Exit, ExitKind};
 use crate::ids::{ConnectionId, DeviceId, GroupId, LinkId, RequestId, TimerId};
 use crate::limits::TEXT_BYTES;
+use crate::link::{Connection, StreamId};
 use crate::store::SAVED_STATE;
 use crate::text::{shown, shown_lines};
 
@@ -52,7 +53,7 @@ impl Incarnation<'_> {
                 }
                 Action::CancelTimer(timer) => self.timers.cancel(TimerId(timer)),
                 Action::WriteDone(done) => self.write_done(done),
-                Action::ReadDone(done) => self.read_done(done, wall),
+                Action::ReadDone(done) => self.read_done(done, (wall, now)),
                 Action::Open(open) => {
                     self.connections.open(
                         ConnectionId(open.connection),
@@ -65,7 +66,7 @@ impl Incarnation<'_> {
                     self.with_connection(connection, |handle| handle.close())
                 }
                 Action::Reset(connection) => {
-                    self.with_connection(connection, |handle| handle.reset())
+                    self.with_stream(connection, |handle, stream| handle.reset(stream))
                 }
                 Action::Pause(pause) => {
                     self.with_connection(pause.connection, |handle| handle.pause(pause.on))
@@ -76,7 +77,9 @@ impl Incarnation<'_> {
                 Action::Probe(probe) => {
                     let answered = (probe.round_trip_ns > 0)
                         .then(|| Duration::from_nanos(probe.round_trip_ns));
-                    self.with_connection(probe.connection, |handle| handle.probe(now, answered));
+                    self.with_stream(probe.connection, |handle, stream| {
+                        handle.probe(stream, now, answered)
+                    });
                 }
                 Action::Metric(_) => {
                     self.decline(
@@ -161,7 +164,9 @@ impl Incarnation<'_> {
         };
         let link = opened.link;
         if self.connections.may_start_tls(link) && connection < FIRST_CALLER {
-            opened.handle.start_tls();
+            if let Some(stream) = opened.stream {
+                opened.handle.start_tls(stream);
+            }
             return;
         }
         let name = self.shared.config().links.get(link.index());
@@ -172,7 +177,16 @@ impl Incarnation<'_> {
         self.decline(ActionKind::StartTls, why, now);
     }
 
-    fn with_connection(&self, connection: u32, act: impl FnOnce(&crate::link::Connection)) {
+    /// What is about a stream that is down is about nothing: the driver has been told, or is about to be.
+    fn with_stream(&self, connection: u32, act: impl FnOnce(&Connection, StreamId)) {
+        if let Some(opened) = self.connections.get(ConnectionId(connection))
+            && let Some(stream) = opened.stream
+        {
+            act(&opened.handle, stream);
+        }
+    }
+
+    fn with_connection(&self, connection: u32, act: impl FnOnce(&Connection)) {
         if let Some(opened) = self.connections.get(ConnectionId(connection)) {
             act(&opened.handle);
         }
@@ -192,14 +206,14 @@ impl Incarnation<'_> {
         self.answer(owed, answer);
     }
 
-    fn read_done(&mut self, done: ReadDone, wall: WallNs) {
+    fn read_done(&mut self, done: ReadDone, (wall, now): (WallNs, MonotonicNs)) {
         let Some(owed) = self.pending.remove(RequestId(done.request)) else {
             return;
         };
         let answer = match done.answer {
             Ok(samples) => {
                 let tags: Vec<_> = samples.iter().map(|sample| sample.tag).collect();
-                self.publish(samples, wall);
+                self.publish(samples, (wall, now));
                 let states = tags.into_iter().filter_map(|tag| {
                     let tag = crate::ids::TagId(tag);
                     let state = self.shared.tags().state(tag)?;

@@ -336,8 +336,10 @@ impl Incarnation<'_> {
         };
         if let Some(letter) = self.kept_away(&what) {
             tracing::warn!(instance = %self.id, letter = letter.number, connection = id.0, "bytes are kept away from the driver, and the connection is reset");
-            if let Some(opened) = self.connections.get(id) {
-                opened.handle.reset();
+            if let Some(opened) = self.connections.get(id)
+                && let Some(stream) = opened.stream
+            {
+                opened.handle.reset(stream);
             }
             return;
         }
@@ -389,6 +391,9 @@ impl Incarnation<'_> {
             detail += GAVE_UP;
         }
         self.note_link(link, Some(why.clone()), &detail);
+        if then == GAVE_UP {
+            self.shared.waiting().give_up(link);
+        }
         // Looked up now: before the driver's turn the link may be up again, and nothing has been read over it yet.
         let config = self.shared.config();
         let lost: Box<[bool]> = (0u32..)

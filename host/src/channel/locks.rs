@@ -57,22 +57,25 @@ pub struct Locks {
 
 impl Locks {
     /// Those that are on the disk.
-    pub(super) fn open(channel: &ChannelId, store: &Store) -> Self {
+    ///
+    /// Where they cannot be read, none is locked, and the second says why.
+    pub(super) fn open(channel: &ChannelId, store: &Store) -> (Self, Option<String>) {
         let found = match store.slot(&LOCKS, channel) {
             Ok(Found::Whole(record)) => serde_json::from_slice(&record).map_err(|e| e.to_string()),
             Ok(Found::Nothing) => Ok(BTreeMap::new()),
             Ok(Found::SetAside(damage)) => Err(damage),
             Err(error) => Err(error.to_string()),
         };
-        let locks: BTreeMap<String, Lock> = found.unwrap_or_else(|error| {
-            tracing::error!(%channel, error, "the locks of devices could not be read: none is locked");
-            BTreeMap::new()
-        });
-        Self {
+        let (locks, unread): (BTreeMap<String, Lock>, _) = match found {
+            Ok(locks) => (locks, None),
+            Err(error) => (BTreeMap::new(), Some(error)),
+        };
+        let locks = Self {
             generation: AtomicU64::new(u64::from(!locks.is_empty())),
             inner: Mutex::new(locks),
             change: tokio::sync::Mutex::default(),
-        }
+        };
+        (locks, unread)
     }
 
     /// Raised with each change; 0 while there were none.
@@ -132,7 +135,7 @@ mod tests {
         drop(std::fs::remove_dir_all(&folder));
         let channel = ChannelId::new("a").unwrap();
         let store = Store::open(&folder).unwrap();
-        let locks = Locks::open(&channel, &store);
+        let (locks, _) = Locks::open(&channel, &store);
         assert_eq!((locks.generation(), locks.of("pump")), (0, None));
         let long = "ü".repeat(MAX_REASON);
         let at = WallNs(7);
@@ -144,7 +147,7 @@ mod tests {
         drop((locks, store));
 
         let store = Store::open(&folder).unwrap();
-        let locks = Locks::open(&channel, &store);
+        let (locks, _) = Locks::open(&channel, &store);
         let lock = locks.of("pump").unwrap();
         assert_eq!((lock.since(), lock.why.as_str()), (at, "being mended"));
         let sentence = "device pump is locked by an operator: being mended";
@@ -154,7 +157,7 @@ mod tests {
         assert_eq!(locks.of("pump"), None);
         assert!(locks.generation() > before && locks.of("valve").is_some());
         let other = ChannelId::new("b").unwrap();
-        assert_eq!(Locks::open(&other, &store).of("valve"), None);
+        assert_eq!(Locks::open(&other, &store).0.of("valve"), None);
         drop((locks, store));
         std::fs::remove_dir_all(&folder).unwrap();
     }

@@ -252,6 +252,9 @@ pub enum Stayed {
         /// How many.
         waiting: usize,
     },
+    /// Nobody dials it any more.
+    #[error("its attempts are spent; `bulkhead link reconnect` asks for another")]
+    GaveUp,
     /// The operator lets none wait.
     #[error("requests do not wait for it here (`requests.while_down`)")]
     Refused,

@@ -30,6 +30,9 @@ impl Incarnation<'_> {
             why: self.why_down(link),
         };
         match requests.while_down {
+            WhileDown::Wait if self.connections.gave_up(link) => {
+                request.answer(Err(obstacle().refusal(Stayed::GaveUp)));
+            }
             WhileDown::Pass => return Some(request),
             WhileDown::Refuse => request.answer(Err(obstacle().refusal(Stayed::Refused))),
             WhileDown::Wait => {

@@ -229,7 +229,14 @@ impl Shared {
             wanted: false,
             detail: "not opened by the driver".into(),
         });
-        let locks = Locks::open(&parts.config.id, &parts.store);
+        let (locks, unread) = Locks::open(&parts.config.id, &parts.store);
+        if let Some(why) = unread {
+            let sentence = format!(
+                "which devices are locked could not be read, so none is; lock them again with `bulkhead device lock` ({why})"
+            );
+            tracing::error!(channel = %parts.config.id, "{sentence}");
+            parts.chronicle.warned(parts.clock.wall(), 0, &sentence);
+        }
         let devices = parts.config.devices.iter().map(|device| DeviceStatus {
             name: device.name.clone(),
             condition: "unknown",

@@ -198,6 +198,28 @@ impl Waiting {
         }
     }
 
+    /// Answers those that wait for a link that nobody dials any more.
+    pub(super) fn give_up(&self, link: LinkId) {
+        if self.is_empty() {
+            return;
+        }
+        let mut queue = self.lock();
+        let entries = queue.entries.iter();
+        let vain: Vec<_> = entries
+            .filter(|(_, entry)| entry.obstacle.link == link)
+            .map(|(place, _)| *place)
+            .collect();
+        for place in vain {
+            if let Some(Entry {
+                request, obstacle, ..
+            }) = queue.take(place)
+            {
+                request.answer(Err(obstacle.refusal(Stayed::GaveUp)));
+            }
+        }
+        self.note(&queue);
+    }
+
     /// Answers all of them: there is no driver to wait for.
     pub(crate) fn turn_away(&self, say: impl Fn() -> RequestError) {
         if self.is_empty() {

@@ -128,7 +128,7 @@ fn show(arguments: &NamedTag) -> Result<(), Failure> {
         }
     }
     if detail.report != "always" {
-        line("reported", &reported(detail))?;
+        line("reported", &reported(&detail))?;
     }
     let quality = out.paint(quality_tone(&tag.quality), &tag.quality);
     out.line(&format!("{:<12} {quality}", "quality"))?;

@@ -111,6 +111,7 @@ impl Connection {
             mailbox,
             publish,
             tracker.clone(),
+            &end,
         );
         // On the heap: each future around it would hold it twice, until it is first polled and from then on.
         let life = end.clone().run_until_cancelled_owned(Box::pin(task.run()));
@@ -155,14 +156,14 @@ impl Connection {
 
     /// Drops the stream with all that is on its way, and dials at once, at most once a second. Nothing happens where
     /// the driver was not told of a stream, or was told that it is gone: then a dial is on its way already.
-    pub fn reset(&self) {
-        self.desk.wish(Wish::Reset);
+    pub fn reset(&self, stream: StreamId) {
+        self.desk.wish_of(stream, Wish::Reset);
     }
 
     /// The driver's own heartbeat: a probe was sent, or answered after so long. From the first on a stream, one on which none is
     /// answered for `lost_after` is lost. Nothing happens where the driver was not told of a stream.
-    pub fn probe(&self, now: MonotonicNs, answered: Option<Duration>) {
-        if self.desk.probe(now, answered.is_some()) {
+    pub fn probe(&self, stream: StreamId, now: MonotonicNs, answered: Option<Duration>) {
+        if self.desk.probe(stream, now, answered.is_some()) {
             self.journal.probed(&self.desk, answered);
         }
     }
@@ -174,8 +175,8 @@ impl Connection {
 
     /// Begins TLS on the stream that is up, after what is queued has left: it ends, without a word, and `Opened` tells of
     /// the one under TLS. Nothing happens where the driver was not told of a stream.
-    pub fn start_tls(&self) {
-        self.desk.wish(Wish::StartTls);
+    pub fn start_tls(&self, stream: StreamId) {
+        self.desk.wish_of(stream, Wish::StartTls);
     }
 
     /// Ends the connection for good, after what is queued has left (at most 2 s): `Closed` without `retrying`, with
@@ -234,7 +235,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             ..self.options.clone()
         };
         let (mailbox, tracker) = (self.mailbox.clone(), self.tracker.clone());
-        let task = Task::new(options, Arc::clone(&desk), mailbox, publish, tracker);
+        let task = Task::new(options, Arc::clone(&desk), mailbox, publish, tracker, &end);
         let connected = LinkState::Connected {
             peer: peer.to_owned(),
             since: self.options.clock.monotonic(),

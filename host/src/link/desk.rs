@@ -54,8 +54,6 @@ pub(super) enum Press {
 pub(super) struct Told {
     pub(super) stream: StreamId,
     pub(super) peer: String,
-    /// The address of this machine that it goes through, where it goes through one.
-    pub(super) local: Option<IpAddr>,
 }
 
 impl Press {
@@ -87,6 +85,8 @@ pub(super) struct Desk {
 struct Inner {
     incarnation: u64,
     told: Option<Told>,
+    /// The stream that there is, which the driver may not have been told of yet; what goes may not have been told either.
+    stream: Option<Through>,
     window: SendWindow,
     reset: bool,
     close: bool,
@@ -99,6 +99,13 @@ struct Inner {
     datagrams: Option<Box<Datagrams>>,
     /// When the driver's heartbeat was answered last, or began on this stream.
     probed: Option<MonotonicNs>,
+}
+
+/// What a stream goes through.
+#[derive(Clone, Copy, Debug)]
+struct Through {
+    /// The address of this machine, where it goes through one.
+    local: Option<IpAddr>,
 }
 
 /// What waits to be written, whole, and whom it may go to.
@@ -114,6 +121,7 @@ impl Desk {
             inner: Mutex::new(Inner {
                 incarnation,
                 told: None,
+                stream: None,
                 window: SendWindow::new(send_window),
                 reset: false,
                 close: false,
@@ -187,17 +195,25 @@ impl Desk {
         }
     }
 
+    /// The driver wants this of a stream that it was told of; by now it may have another.
+    pub(super) fn wish_of(&self, stream: StreamId, wish: Wish) {
+        let is_another = !self.lock().is_for(stream);
+        if !is_another {
+            self.wish(wish);
+        }
+    }
+
     pub(super) fn wish(&self, wish: Wish) {
         let mut inner = self.lock();
         match wish {
             // What is down is being dialled already, at the operator's pace.
             Wish::Reset => inner.reset |= inner.told.is_some(),
-            Wish::Close => inner.close = true,
             Wish::StartTls => inner.start_tls |= inner.told.is_some(),
+            Wish::Close => inner.close = true,
             Wish::Press(Press::Reconnect) => inner.press = Some(Press::Reconnect),
             // An operator's word stands before what the machine's network makes of it.
-            Wish::Press(Press::PathGone) if inner.told.is_none() => {}
-            Wish::Press(Press::PathBack) if inner.told.is_some() => {}
+            Wish::Press(Press::PathGone) if inner.stream.is_none() => {}
+            Wish::Press(Press::PathBack) if inner.stream.is_some() => {}
             Wish::Press(press) => inner.press = inner.press.or(Some(press)),
         }
         drop(inner);
@@ -208,10 +224,14 @@ impl Desk {
     /// This machine's network has changed: a stream that went through what is gone is dropped, and what is down is dialled where
     /// there is something new.
     pub(super) fn network_changed(&self, change: &Change) {
-        let gone = |told: &Told| told.local.is_some_and(|local| change.gone.contains(&local));
-        let told = self.lock().told.clone();
-        match told {
-            Some(told) if gone(&told) => self.wish(Wish::Press(Press::PathGone)),
+        let gone = |through: &Through| {
+            through
+                .local
+                .is_some_and(|local| change.gone.contains(&local))
+        };
+        let stream = self.lock().stream;
+        match stream {
+            Some(through) if gone(&through) => self.wish(Wish::Press(Press::PathGone)),
             None if !change.new.is_empty() => self.wish(Wish::Press(Press::PathBack)),
             Some(_) | None => {}
         }
@@ -222,9 +242,9 @@ impl Desk {
     }
 
     /// The driver's heartbeat beat: a probe was sent, or answered. Gives whether it is about a stream that is up.
-    pub(super) fn probe(&self, now: MonotonicNs, answered: bool) -> bool {
+    pub(super) fn probe(&self, stream: StreamId, now: MonotonicNs, answered: bool) -> bool {
         let mut inner = self.lock();
-        if inner.told.is_none() {
+        if !inner.is_for(stream) {
             return false;
         }
         let begins = inner.probed.is_none();
@@ -254,6 +274,8 @@ impl Desk {
             return None;
         }
         inner.incarnation = incarnation;
+        // The new life's heartbeat is its own.
+        inner.probed = None;
         self.pause(false);
         Some((told, inner.window.size()))
     }
@@ -274,6 +296,25 @@ impl Desk {
         self.lock().trouble = why.map(Arc::from);
     }
 
+    /// There is a stream, through this address of this machine. What was pressed for is there.
+    pub(super) fn arrived(&self, local: Option<IpAddr>) {
+        let mut inner = self.lock();
+        inner.stream = Some(Through { local });
+        inner.press = None;
+    }
+
+    /// There is none any more. What was pressed for while it was up has been heeded.
+    pub(super) fn ended(&self) {
+        let mut inner = self.lock();
+        inner.stream = None;
+        inner.press = None;
+    }
+
+    /// Whether its end was asked for.
+    pub(super) fn is_closing(&self) -> bool {
+        self.lock().close
+    }
+
     /// From now on the driver counts this stream as up. Gives the stamp for the mail that says so.
     pub(super) fn opened(&self, told: Told) -> u64 {
         self.opened_for(told, None)
@@ -292,8 +333,6 @@ impl Desk {
         inner.told = Some(told);
         inner.start_tls = false;
         inner.probed = None;
-        // What was pressed for is there.
-        inner.press = None;
         inner.incarnation
     }
 
@@ -305,8 +344,6 @@ impl Desk {
         inner.datagrams = None;
         inner.reset = false;
         inner.start_tls = false;
-        // What was pressed for while it was up has been heeded.
-        inner.press = None;
         inner.incarnation
     }
 
@@ -325,6 +362,21 @@ impl Desk {
         loop {
             if let Some(wish) = self.lock().take_press() {
                 return wish;
+            }
+            self.wished.notified().await;
+        }
+    }
+
+    /// As [`Desk::pressed`], while a dial is on its way: that there is a path again is heeded after it, if it fails.
+    pub(super) async fn pressed_while_dialling(&self) -> Wish {
+        loop {
+            {
+                let mut inner = self.lock();
+                if inner.close || inner.press.is_some_and(|press| press != Press::PathBack) {
+                    if let Some(wish) = inner.take_press() {
+                        return wish;
+                    }
+                }
             }
             self.wished.notified().await;
         }

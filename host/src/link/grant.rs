@@ -16,6 +16,7 @@ use super::resolve::resolve;
 use super::tls::name_for;
 use crate::config::{Connect, DialRange, Link, Listen, Network, SerialLine, Tls, Transport};
 use crate::ids::ChannelId;
+use crate::network;
 
 /// Leave to dial once. One variant per transport.
 #[derive(Debug)]
@@ -424,7 +425,7 @@ fn not_astray(host: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Dia
     }
 }
 
-/// Whether a name is leave enough for this address. Loopback is for `localhost` (RFC 6761, 6.3) and link-local for
+/// Whether a name is leave enough for this address. This machine's own are not, but by name of `localhost`. Loopback is for `localhost` (RFC 6761, 6.3) and link-local for
 /// `.local` (RFC 6762, 3); no device has an address that is nobody's or everybody's.
 fn may_lead_to(host: &str, address: IpAddr) -> bool {
     let name = host.trim_end_matches('.').to_ascii_lowercase();
@@ -438,7 +439,10 @@ fn may_lead_to(host: &str, address: IpAddr) -> bool {
     } else if is_link_local {
         name.ends_with(".local")
     } else {
-        !address.is_unspecified() && !address.is_multicast() && !is_broadcast
+        !address.is_unspecified()
+            && !address.is_multicast()
+            && !is_broadcast
+            && !network::is_own(address)
     }
 }
 

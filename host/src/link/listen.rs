@@ -174,9 +174,9 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         let told = Told {
             stream: ONLY_STREAM,
             peer: peer.to_string(),
-            local: tcp::local(&stream),
         };
         let desk = Arc::new(Desk::new(incarnation, self.options.send_window));
+        desk.arrived(tcp::local(&stream));
         desk.opened(told.clone());
         let (connection, caller, end) = self.caller(id, desk, &told.peer);
         tracing::info!(%peer, connection = %id, "a device has called in");

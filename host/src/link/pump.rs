@@ -198,7 +198,6 @@ mod tests {
         fn with(events: usize, room: Room) -> Self {
             let desk = Arc::new(Desk::new(1, 1_000));
             desk.opened(Told {
-                local: None,
                 stream: STREAM,
                 peer: "peer".to_owned(),
             });

@@ -21,6 +21,7 @@ use rustix::termios::{
 };
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
@@ -28,6 +29,10 @@ use super::error::DialError;
 use super::grant::SerialPermit;
 use super::transport::Stream;
 use crate::config::{Parity, SerialLine};
+
+/// Lines that are opened at once, over the whole host: one that hangs in the kernel takes a blocking thread with it, and a redial
+/// takes the next.
+static OPENERS: Semaphore = Semaphore::const_new(16);
 
 /// Opens the line and sets it up.
 pub(super) async fn dial(permit: SerialPermit, deadline: Instant) -> Result<Stream, DialError> {
@@ -38,10 +43,18 @@ pub(super) async fn dial(permit: SerialPermit, deadline: Instant) -> Result<Stre
         cause,
     };
     // A driver of the kernel may take its time to open a line.
-    let opening = spawn_blocking(move || open(&settings));
+    let opening = async {
+        let turn = OPENERS.acquire().await.map_err(io::Error::other)?;
+        // It cannot be stopped, and holds its turn for as long as the kernel takes.
+        let opening = spawn_blocking(move || {
+            let _turn = turn;
+            open(&settings)
+        });
+        opening.await.map_err(io::Error::other)
+    };
     let file = match timeout_at(deadline, opening).await {
         Ok(Ok(opened)) => opened.map_err(failed)?,
-        Ok(Err(gone)) => return Err(failed(io::Error::other(gone))),
+        Ok(Err(gone)) => return Err(failed(gone)),
         Err(_elapsed) => return Err(failed(io::ErrorKind::TimedOut.into())),
     };
     let line = Arc::new(Line {

@@ -13,14 +13,14 @@
 //! dropped before that, and redialled after.
 
 use std::io;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::OpenOptions;
@@ -93,6 +93,8 @@ pub(super) struct Task<M> {
     told_reason: Option<CloseReason>,
     /// Whether the next dial is one of those that the host spreads.
     spread: bool,
+    /// When it is its turn, where one was given out that was not used yet.
+    turn: Option<MonotonicNs>,
     _line: Line,
 }
 
@@ -103,13 +105,14 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         mailbox: mpsc::Sender<M>,
         state: watch::Sender<LinkState>,
         tracker: TaskTracker,
+        end: &CancellationToken,
     ) -> Self {
         let places = match &options.link.connect {
             Connect::Listen(listen) => usize::from(listen.max_connections),
             _ => 0,
         };
         Self {
-            _line: Line::new(&options.journal, options.id, &desk),
+            _line: Line::new(&options, &desk, end),
             tracker,
             places: Arc::new(Semaphore::new(places)),
             machine: Machine::new(options.link.redial),
@@ -123,6 +126,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             flaps: 0,
             told_reason: None,
             spread: false,
+            turn: None,
         }
     }
 
@@ -133,6 +137,9 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
     }
 
     async fn keep_alive(&mut self) -> Result<(), MailboxGone> {
+        // What an earlier life has left may still say its last: many devices take one connection only.
+        let left = self.options.journal.left(&self.options.target, &self.desk);
+        timeout(FLUSH_LIMIT + LINGER, left).await.ok();
         let mut step = self.step(Event::Open);
         loop {
             let news = match step.effect {
@@ -173,9 +180,8 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
                 }
                 News::Up(dialled) => {
                     self.step(Event::Up);
-                    let id = self
-                        .opened((dialled.peer(), dialled.local()), dialled.recipients())
-                        .await?;
+                    self.desk.arrived(dialled.local());
+                    let id = self.opened(dialled.peer(), dialled.recipients()).await?;
                     let end = match dialled {
                         Dialled::Stream(stream) => match self.serve(id, stream).await {
                             End::StartTls(stream) => self.go_on_under_tls(stream).await?,
@@ -184,6 +190,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
                         Dialled::Datagrams(socket) => self.serve_datagrams(id, &socket).await,
                         Dialled::Listener(listener) => self.listen(listener).await,
                     };
+                    self.desk.ended();
                     let (reason, cause, event) = match end {
                         End::Lost(reason, cause) => (reason, cause, Event::Lost),
                         End::Reset => (CloseReason::Requested, None, Event::Reset),
@@ -260,25 +267,24 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
 
     /// Dials when it is its turn, unless somebody wishes something else.
     async fn dial(&mut self) -> News {
-        let turn = match self.spread {
-            true => {
-                let now = self.options.clock.monotonic();
-                let turn = self.options.dials.place(now);
-                (turn > now).then_some(turn)
+        if self.spread {
+            let now = self.options.clock.monotonic();
+            // One that was given out is kept: others are in line behind it.
+            let turn = self.turn.unwrap_or_else(|| self.options.dials.place(now));
+            if turn > now {
+                self.turn = Some(turn);
+                tokio::select! {
+                    biased;
+                    wish = self.desk.pressed_while_dialling() => return News::Wished(wish),
+                    () = sleep_until(self.options.clock.instant(turn)) => {}
+                }
             }
-            false => None,
-        };
-        if let Some(turn) = turn {
-            tokio::select! {
-                biased;
-                wish = self.desk.pressed() => return News::Wished(wish),
-                () = sleep_until(self.options.clock.instant(turn)) => {}
-            }
+            self.turn = None;
         }
         self.options.journal.dialled();
         tokio::select! {
             biased;
-            wish = self.desk.pressed() => News::Wished(wish),
+            wish = self.desk.pressed_while_dialling() => News::Wished(wish),
             dialled = self.connect() => dialled.map_or_else(News::Failed, News::Up),
         }
     }
@@ -311,7 +317,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
     /// Tells of a stream that is up.
     async fn opened(
         &mut self,
-        (peer, local): (String, Option<IpAddr>),
+        peer: String,
         recipients: Option<Recipients>,
     ) -> Result<StreamId, MailboxGone> {
         let since = self.options.clock.monotonic();
@@ -336,7 +342,6 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         let told = Told {
             stream: id,
             peer: peer.clone(),
-            local,
         };
         let incarnation = self.desk.opened_for(told, recipients);
         self.told_reason = None;
@@ -364,9 +369,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         };
         match begun {
             Ok(stream) => {
-                let id = self
-                    .opened((stream.peer.clone(), stream.local), None)
-                    .await?;
+                let id = self.opened(stream.peer.clone(), None).await?;
                 Ok(match self.serve(id, stream).await {
                     // Not twice: it is what it was.
                     End::StartTls(_) => End::Lost(CloseReason::TlsFailed, None),

@@ -17,6 +17,8 @@ use crate::config::{Connect, Heartbeat, Link, OnRestart, Rate};
 use crate::event::MonotonicNs;
 use crate::ids::{ChannelId, ConnectionId};
 
+mod streams;
+
 /// A hang is a failure with a name; no test takes anywhere near as long.
 const HANG: Duration = Duration::from_secs(60);
 
@@ -89,6 +91,8 @@ struct Channel {
     mailbox: mpsc::Receiver<LinkMail>,
     connection: Connection,
     tracker: TaskTracker,
+    /// The stream that was told of last.
+    last: StreamId,
 }
 
 impl Channel {
@@ -100,7 +104,12 @@ impl Channel {
             mailbox,
             connection,
             tracker,
+            last: StreamId(0),
         }
+    }
+
+    fn reset(&self) {
+        self.connection.reset(self.last);
     }
 
     async fn mail(&mut self) -> LinkMail {
@@ -109,6 +118,9 @@ impl Channel {
             .expect("no mail came");
         let mail = mail.expect("the task has ended");
         assert_eq!(mail.connection, ConnectionId(5));
+        if let LinkEvent::Opened { stream, .. } = mail.event {
+            self.last = stream;
+        }
         mail
     }
 
@@ -338,7 +350,7 @@ async fn a_reset_dials_at_once_and_at_most_once_a_second() {
         options.link = Arc::new(link);
     })
     .await;
-    channel.connection.reset();
+    channel.reset();
     let closed = channel.mail().await;
     assert_eq!(
         closed.event,
@@ -355,7 +367,7 @@ async fn a_reset_dials_at_once_and_at_most_once_a_second() {
     let (_second, _) = listener.accept().await.unwrap();
     assert!(channel.opened().await > first);
 
-    channel.connection.reset();
+    channel.reset();
     assert_eq!(channel.closed().await, (CloseReason::Requested, true));
     let again = channel.mail().await;
     assert!(matches!(again.event, LinkEvent::Opened { .. }));
@@ -371,7 +383,7 @@ async fn a_reset_of_what_is_down_does_nothing() {
     let (listener, mut channel, _, peer) = connected().await;
     drop(peer);
     assert_eq!(channel.closed().await, (CloseReason::ByPeer, true));
-    channel.connection.reset();
+    channel.reset();
     let (mut peer, _) = listener.accept().await.unwrap();
     channel.opened().await;
     peer.write_all(b"still here").await.unwrap();
@@ -552,7 +564,7 @@ async fn spent_attempts_end_the_dialling_until_the_operator_asks() {
     };
     assert_eq!(channel.state(|_| true).await, failed);
     let dead = channel.connection.state();
-    channel.connection.reset();
+    channel.reset();
     channel.connection.reconnect();
     assert_eq!(channel.closed().await, (CloseReason::Refused, true));
     assert!(
@@ -608,7 +620,7 @@ async fn redials_wait_for_their_turn_and_an_operator_does_not() {
     channel.connection.reconnect();
     let (_peer, _) = listener.accept().await.unwrap();
     channel.opened().await;
-    channel.connection.reset();
+    channel.reset();
     assert_eq!(channel.closed().await, (CloseReason::Requested, true));
     let (_peer, _) = listener.accept().await.unwrap();
     channel.opened().await;
@@ -621,6 +633,7 @@ async fn dropping_the_handle_ends_stream_and_task() {
         mut mailbox,
         connection,
         tracker,
+        ..
     } = channel;
     drop(connection);
     assert_eq!(soon(peer.read(&mut [0; 1])).await.unwrap(), 0);
@@ -643,6 +656,7 @@ async fn dropping_the_handle_ends_a_task_that_waits_for_the_mailbox() {
         mailbox: _unread,
         connection,
         tracker,
+        ..
     } = channel;
     drop(connection);
     tracker.close();
@@ -656,6 +670,7 @@ async fn a_mailbox_that_is_gone_ends_the_task() {
         mailbox,
         connection: _held,
         tracker,
+        ..
     } = channel;
     drop(mailbox);
     peer.write_all(b"x").await.unwrap();
@@ -688,7 +703,7 @@ async fn there_are_never_two_streams() {
         peer.write_all(&vec![2; count]).await.unwrap();
         channel.received(count).await;
         if round % 20 == 10 {
-            channel.connection.reset();
+            channel.reset();
             assert_eq!(channel.closed().await, (CloseReason::Requested, true));
         } else {
             peer.shutdown().await.unwrap();

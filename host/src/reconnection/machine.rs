@@ -98,6 +98,7 @@ impl Machine {
                 Input::Reset
             }
             Event::Reconnect => {
+                backoff.ended(now);
                 backoff.forget();
                 Input::Reconnect
             }
@@ -110,7 +111,10 @@ impl Machine {
             Event::Open => Input::Open,
             Event::Refused => Input::Refused,
             Event::Due => Input::Due,
-            Event::PathGone => Input::PathGone,
+            Event::PathGone => {
+                backoff.ended(now);
+                Input::PathGone
+            }
             Event::Close => Input::Close,
         };
         let transition = next(self.state, input)?;

@@ -124,6 +124,10 @@ impl Host {
                 Some(Flight::new(recorder, archive))
             }
         };
+        let any_link = |channel: &config::Channel| !channel.links.is_empty();
+        if config.value.channels.iter().any(any_link) {
+            network::look().await;
+        }
         let clock = Clock::start();
         let mut inner = Inner {
             channels: Vec::with_capacity(config.value.channels.len()),

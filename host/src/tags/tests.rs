@@ -78,12 +78,78 @@ fn reports_are_those_that_were_computed_by_hand() {
         max_silence: silence.map(Duration::from_secs),
         ..tag("float64", 1.0, 0.0)
     };
-    expect![[r#""#]].assert_eq(&told(tag(Report::Always, 0.0, 0, None), &CAME));
-    expect![[r#""#]].assert_eq(&told(tag(Report::Change, 0.0, 0, None), &CAME));
-    expect![[r#""#]].assert_eq(&told(tag(Report::Change, 0.5, 0, None), &CAME));
-    expect![[r#""#]].assert_eq(&told(tag(Report::Change, 0.5, 0, Some(2)), &CAME));
-    expect![[r#""#]].assert_eq(&told(tag(Report::Interval, 0.0, 3, None), &CAME));
-    expect![[r#""#]].assert_eq(&told(tag(Report::Both, 0.5, 3, None), &CAME));
+    expect![[r#"
+         0 Float(10.0)    Float(10.0) good
+         1 Float(10.0)    Float(10.0) good
+         2 Float(10.4)    Float(10.4) good
+         3 Float(10.6)    Float(10.6) good
+         4 !              Float(10.6) bad-timeout
+         5 Float(10.6)    Float(10.6) good
+         6 Float(10.2)    Float(10.2) good
+         7 Float(10.1)    Float(10.1) good
+         8 Float(10.0)    Float(10.0) good
+    "#]]
+    .assert_eq(&told(tag(Report::Always, 0.0, 0, None), &CAME));
+    expect![[r#"
+         0 Float(10.0)    Float(10.0) good
+         1 Float(10.0)    -
+         2 Float(10.4)    Float(10.4) good
+         3 Float(10.6)    Float(10.6) good
+         4 !              Float(10.6) bad-timeout
+         5 Float(10.6)    Float(10.6) good
+         6 Float(10.2)    Float(10.2) good
+         7 Float(10.1)    Float(10.1) good
+         8 Float(10.0)    Float(10.0) good
+    "#]]
+    .assert_eq(&told(tag(Report::Change, 0.0, 0, None), &CAME));
+    expect![[r#"
+         0 Float(10.0)    Float(10.0) good
+         1 Float(10.0)    -
+         2 Float(10.4)    -
+         3 Float(10.6)    Float(10.6) good
+         4 !              Float(10.6) bad-timeout
+         5 Float(10.6)    Float(10.6) good
+         6 Float(10.2)    -
+         7 Float(10.1)    -
+         8 Float(10.0)    Float(10.0) good
+    "#]]
+    .assert_eq(&told(tag(Report::Change, 0.5, 0, None), &CAME));
+    expect![[r#"
+         0 Float(10.0)    Float(10.0) good
+         1 Float(10.0)    -
+         2 Float(10.4)    Float(10.4) good
+         3 Float(10.6)    -
+         4 !              Float(10.6) bad-timeout
+         5 Float(10.6)    Float(10.6) good
+         6 Float(10.2)    -
+         7 Float(10.1)    Float(10.1) good
+         8 Float(10.0)    -
+    "#]]
+    .assert_eq(&told(tag(Report::Change, 0.5, 0, Some(2)), &CAME));
+    expect![[r#"
+         0 Float(10.0)    Float(10.0) good
+         1 Float(10.0)    -
+         2 Float(10.4)    -
+         3 Float(10.6)    Float(10.6) good
+         4 !              Float(10.6) bad-timeout
+         5 Float(10.6)    Float(10.6) good
+         6 Float(10.2)    Float(10.2) good
+         7 Float(10.1)    -
+         8 Float(10.0)    -
+    "#]]
+    .assert_eq(&told(tag(Report::Interval, 0.0, 3, None), &CAME));
+    expect![[r#"
+         0 Float(10.0)    Float(10.0) good
+         1 Float(10.0)    -
+         2 Float(10.4)    -
+         3 Float(10.6)    Float(10.6) good
+         4 !              Float(10.6) bad-timeout
+         5 Float(10.6)    Float(10.6) good
+         6 Float(10.2)    Float(10.2) good
+         7 Float(10.1)    -
+         8 Float(10.0)    -
+    "#]]
+    .assert_eq(&told(tag(Report::Both, 0.5, 3, None), &CAME));
 }
 
 #[test]
@@ -94,9 +160,30 @@ fn what_is_beyond_a_clamp_is_its_end_and_what_is_beyond_limits_is_uncertain() {
         limits,
         ..tag("float64", 1.0, 0.0)
     };
-    expect![[r#""#]].assert_eq(&told(with(bounds(0.0, 100.0), None), &CAME));
-    expect![[r#""#]].assert_eq(&told(with(None, bounds(0.0, 100.0)), &CAME));
-    expect![[r#""#]].assert_eq(&told(with(bounds(-0.5, 120.0), bounds(0.0, 100.0)), &CAME));
+    expect![[r#"
+         0 Float(-1.0)    Float(0.0) good
+         1 Float(0.0)     Float(0.0) good
+         2 Float(50.0)    Float(50.0) good
+         3 Float(100.5)   Float(100.0) good
+         4 Float(131.0)   Float(100.0) good
+    "#]]
+    .assert_eq(&told(with(bounds(0.0, 100.0), None), &CAME));
+    expect![[r#"
+         0 Float(-1.0)    Float(-1.0) uncertain-out-of-range
+         1 Float(0.0)     Float(0.0) good
+         2 Float(50.0)    Float(50.0) good
+         3 Float(100.5)   Float(100.5) uncertain-out-of-range
+         4 Float(131.0)   Float(131.0) uncertain-out-of-range
+    "#]]
+    .assert_eq(&told(with(None, bounds(0.0, 100.0)), &CAME));
+    expect![[r#"
+         0 Float(-1.0)    Float(-0.5) uncertain-out-of-range
+         1 Float(0.0)     Float(0.0) good
+         2 Float(50.0)    Float(50.0) good
+         3 Float(100.5)   Float(100.5) uncertain-out-of-range
+         4 Float(131.0)   Float(120.0) uncertain-out-of-range
+    "#]]
+    .assert_eq(&told(with(bounds(-0.5, 120.0), bounds(0.0, 100.0)), &CAME));
 }
 
 #[test]

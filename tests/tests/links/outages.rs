@@ -16,7 +16,8 @@ pub(crate) const QUICK: &str =
 /// How long people wait for the answer to a read or a write.
 const PATIENT_FOR: Duration = Duration::from_secs(1);
 /// What people may be told instead of an answer.
-const REFUSALS: [&str; 5] = [
+const REFUSALS: [&str; 6] = [
+    "link-down",
     "timed-out",
     "failed",
     "bad-not-connected",

@@ -117,7 +117,7 @@ fn tags() {
         &tag("access = \"x\"\nreport = \"never\"\nscale = 0\noffset = inf"),
         expect![[r#"
             8:10: channel a, tag t: `access` is `x`; use one of `r`, `w` or `rw`
-            9:10: channel a, tag t: `report` is `never`; use one of `always` or `change`
+            9:10: channel a, tag t: `report` is `never`; use one of `always`, `change`, `interval` or `both`
             10:9: channel a, tag t: `scale` is 0, which makes every value the same; use another number
             11:10: channel a, tag t: `offset` is not finite; use a number such as 0.0"#]],
     );
@@ -163,54 +163,149 @@ fn reports_bits_and_bounds() {
         &tag(
             "report = \"both\"\ninterval = \"10s\"\nmax_silence = \"1m\"\nlimits = [0, 50.5]\ndeadband = \"2%\"\nclamp = [-1, 100]",
         ),
-        expect![[""]],
+        expect!["in order"],
     );
-    check(&tag("mask = \"0xff00\""), expect![[""]]);
-    check(&tag("bit = 15"), expect![[""]]);
-    check(&tag("bit = 16"), expect![[""]]);
-    check(&tag("bit = 1\nmask = \"0x2\""), expect![[""]]);
-    check(&tag("bit = 1\nscale = 2\nlimits = [0, 1]"), expect![[""]]);
-    check(&tag("bit = 1\naccess = \"rw\""), expect![[""]]);
-    check(&tag("mask = \"0x0\""), expect![[""]]);
-    check(&tag("mask = \"0x10000\""), expect![[""]]);
-    check(&tag("mask = \"ff\""), expect![[""]]);
-    check(&tag("mask = \"0x+1\""), expect![[""]]);
-    check(&tag("mask = \"0xg\""), expect![[""]]);
+    check(&tag("mask = \"0xff00\""), expect!["in order"]);
+    check(&tag("bit = 15"), expect!["in order"]);
+    check(
+        &tag("bit = 16"),
+        expect!["8:7: channel a, tag t: `bit` is `16`; use 0 to 15"],
+    );
+    check(
+        &tag("bit = 1\nmask = \"0x2\""),
+        expect!["8:7: channel a, tag t: `bit` and `mask` exclude one another; remove one"],
+    );
+    check(
+        &tag("bit = 1\nscale = 2\nlimits = [0, 1]"),
+        expect![[r#"
+        9:9: channel a, tag t: `scale` is for numbers, and the type is `bool`; remove it
+        10:10: channel a, tag t: `limits` is for numbers, and the type is `bool`; remove it"#]],
+    );
+    check(
+        &tag("bit = 1\naccess = \"rw\""),
+        expect![[
+            r#"8:7: channel a, tag t: a tag with `bit` can only be read: the rest of the number would have to be written with it; make it `access = "r"`, or address the bits themselves if the driver can"#
+        ]],
+    );
+    check(
+        &tag("mask = \"0x0\""),
+        expect![[
+            r#"8:8: channel a, tag t: `mask` is `0x0`; use the bits of `int16` as a hexadecimal number, "0x1" to "0xffff""#
+        ]],
+    );
+    check(
+        &tag("mask = \"0x10000\""),
+        expect![[
+            r#"8:8: channel a, tag t: `mask` is `0x10000`; use the bits of `int16` as a hexadecimal number, "0x1" to "0xffff""#
+        ]],
+    );
+    check(
+        &tag("mask = \"ff\""),
+        expect![[
+            r#"8:8: channel a, tag t: `mask` is `ff`; use the bits of `int16` as a hexadecimal number, "0x1" to "0xffff""#
+        ]],
+    );
+    check(
+        &tag("mask = \"0x+1\""),
+        expect![[
+            r#"8:8: channel a, tag t: `mask` is `0x+1`; use the bits of `int16` as a hexadecimal number, "0x1" to "0xffff""#
+        ]],
+    );
+    check(
+        &tag("mask = \"0xg\""),
+        expect![[
+            r#"8:8: channel a, tag t: `mask` is `0xg`; use the bits of `int16` as a hexadecimal number, "0x1" to "0xffff""#
+        ]],
+    );
     check(
         &tag("mask = \"0x1\"").replace("int16", "float32"),
-        expect![[""]],
+        expect![
+            "8:8: channel a, tag t: `mask` is for whole numbers, and the type is `float32`; remove it"
+        ],
     );
-    check(&tag(r#"limits = [1]"#), expect![[""]]);
-    check(&tag(r#"limits = [1, 1]"#), expect![[""]]);
-    check(&tag(r#"limits = [2, 1]"#), expect![[""]]);
-    check(&tag(r#"limits = [0, inf]"#), expect![[""]]);
-    check(&tag(r#"limits = ["0", 1]"#), expect![[""]]);
-    check(&tag(r#"limits = 1"#), expect![[""]]);
-    check(&tag(r#"limits = [0, 1, 2]"#), expect![[""]]);
-    check(&tag("report = \"interval\""), expect![[""]]);
+    check(
+        &tag(r#"limits = [1]"#),
+        expect![
+            "8:10: channel a, tag t: `limits` is no pair of numbers, the lower one first; write one such as `limits = [0, 100]`"
+        ],
+    );
+    check(
+        &tag(r#"limits = [1, 1]"#),
+        expect![
+            "8:10: channel a, tag t: `limits` is no pair of numbers, the lower one first; write one such as `limits = [0, 100]`"
+        ],
+    );
+    check(
+        &tag(r#"limits = [2, 1]"#),
+        expect![
+            "8:10: channel a, tag t: `limits` is no pair of numbers, the lower one first; write one such as `limits = [0, 100]`"
+        ],
+    );
+    check(
+        &tag(r#"limits = [0, inf]"#),
+        expect![
+            "8:10: channel a, tag t: `limits` is no pair of numbers, the lower one first; write one such as `limits = [0, 100]`"
+        ],
+    );
+    check(
+        &tag(r#"limits = ["0", 1]"#),
+        expect![
+            "8:10: channel a, tag t: `limits` is no pair of numbers, the lower one first; write one such as `limits = [0, 100]`"
+        ],
+    );
+    check(
+        &tag(r#"limits = 1"#),
+        expect![
+            "8:10: channel a, tag t: `limits` is no pair of numbers, the lower one first; write one such as `limits = [0, 100]`"
+        ],
+    );
+    check(
+        &tag(r#"limits = [0, 1, 2]"#),
+        expect![
+            "8:10: channel a, tag t: `limits` is no pair of numbers, the lower one first; write one such as `limits = [0, 100]`"
+        ],
+    );
+    check(
+        &tag("report = \"interval\""),
+        expect![[
+            r#"8:10: channel a, tag t: `report = "interval"` needs an `interval`; add one such as `interval = "10s"`"#
+        ]],
+    );
     check(
         &tag("interval = \"1s\"\nmax_silence = \"1s\""),
-        expect![[""]],
+        expect![[r#"
+            8:12: channel a, tag t: `interval` has no effect as it stands; add `report = "interval"` or `"both"`, or remove it
+            9:15: channel a, tag t: `max_silence` has no effect as it stands: every sample is reported; add `report = "change"`, or remove it"#]],
     );
     check(
         &tag("report = \"change\"\ndeadband = \"2%\""),
-        expect![[""]],
+        expect![
+            "9:12: channel a, tag t: a `deadband` in percent is one of the tag's `limits`; add them, such as `limits = [0, 100]`, or write a number in its units"
+        ],
     );
     check(
         &tag("report = \"change\"\nlimits = [0, 1]\ndeadband = \"2\""),
-        expect![[""]],
+        expect![[
+            r#"10:12: channel a, tag t: `deadband` is `2`; use a number in the units of the tag, or "0%" to "100%" of its `limits`"#
+        ]],
     );
     check(
         &tag("report = \"change\"\nlimits = [0, 1]\ndeadband = \"101%\""),
-        expect![[""]],
+        expect![[
+            r#"10:12: channel a, tag t: `deadband` is `101%`; use a number in the units of the tag, or "0%" to "100%" of its `limits`"#
+        ]],
     );
     check(
         &tag("report = \"change\"\nlimits = [0, 1]\ndeadband = \"-1%\""),
-        expect![[""]],
+        expect![[
+            r#"10:12: channel a, tag t: `deadband` is `-1%`; use a number in the units of the tag, or "0%" to "100%" of its `limits`"#
+        ]],
     );
     check(
         &tag("report = \"change\"\nlimits = [0, 1]\ndeadband = \"x%\""),
-        expect![[""]],
+        expect![[
+            r#"10:12: channel a, tag t: `deadband` is `x%`; use a number in the units of the tag, or "0%" to "100%" of its `limits`"#
+        ]],
     );
 }
 

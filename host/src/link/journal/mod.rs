@@ -14,10 +14,15 @@ mod sieve;
 mod statistics;
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::OpenOptions;
 use super::desk::{Desk, Press, Wish};
 use super::state::LinkState;
 use crate::bus::{Bus, ChannelEvent, Happened, Message};
@@ -90,6 +95,8 @@ pub struct Journal {
     /// When a byte came in last; 0 for never.
     heard: AtomicU64,
     rest: Mutex<Rest>,
+    /// A connection is no more.
+    somebody_left: Notify,
     /// Whether the store has been asked to take what is new.
     asked: AtomicBool,
 }
@@ -117,10 +124,10 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(journal: &Arc<Journal>, id: ConnectionId, desk: &Arc<Desk>) -> Self {
-        journal.opened(id, desk.clone());
+    pub(super) fn new(options: &OpenOptions, desk: &Arc<Desk>, end: &CancellationToken) -> Self {
+        options.journal.opened(options, desk.clone(), end.clone());
         Self {
-            journal: journal.clone(),
+            journal: options.journal.clone(),
             desk: desk.clone(),
         }
     }
@@ -135,6 +142,9 @@ impl Drop for Line {
 /// A connection, as the journal knows it.
 struct Known {
     id: ConnectionId,
+    target: Option<String>,
+    /// Cancelled when the channel has dropped it.
+    end: CancellationToken,
     desk: Arc<Desk>,
     state: LinkState,
     since: MonotonicNs,
@@ -184,6 +194,7 @@ impl Journal {
                 lost: 0,
                 changed: is_new,
             }),
+            somebody_left: Notify::new(),
             asked: AtomicBool::new(false),
             channel,
             link,
@@ -291,14 +302,34 @@ impl Journal {
     }
 
     /// A driver has opened a connection.
-    fn opened(&self, id: ConnectionId, desk: Arc<Desk>) {
+    fn opened(&self, options: &OpenOptions, desk: Arc<Desk>, end: CancellationToken) {
         let since = self.clock.monotonic();
         self.rest().lines.push(Known {
-            id,
+            id: options.id,
+            target: options.target.clone(),
+            end,
             desk,
             state: LinkState::Connecting,
             since,
         });
+    }
+
+    /// Waits until no other connection to the same target is on its way out.
+    pub(super) async fn left(&self, target: &Option<String>, desk: &Arc<Desk>) {
+        loop {
+            let mut gone = pin!(self.somebody_left.notified());
+            // From now on: the last one may leave while we look.
+            gone.as_mut().enable();
+            let leaves = |line: &Known| {
+                line.target == *target
+                    && !Arc::ptr_eq(&line.desk, desk)
+                    && (line.end.is_cancelled() || line.desk.is_closing())
+            };
+            if !self.rest().lines.iter().any(leaves) {
+                return;
+            }
+            gone.await;
+        }
     }
 
     /// A dial was begun.
@@ -431,6 +462,7 @@ impl Journal {
         }
         rest.changed = true;
         drop(rest);
+        self.somebody_left.notify_waiters();
         self.ask();
     }
 

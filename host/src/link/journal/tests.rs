@@ -1,7 +1,7 @@
 //! What tasks tell is in the report and in the history, over restarts of the host.
 
 use super::super::mail::CloseReason;
-use super::super::tests::link_to;
+use super::super::tests::{link_to, options};
 use super::*;
 
 struct Folder(std::path::PathBuf);
@@ -51,12 +51,22 @@ fn words(history: &LinkHistory) -> Vec<String> {
     history.events.iter().map(word).collect()
 }
 
+/// A connection over the journal's link.
+fn line(journal: &Arc<Journal>, id: u32, desk: &Arc<Desk>) -> Line {
+    let options = OpenOptions {
+        journal: journal.clone(),
+        id: ConnectionId(id),
+        ..options(link_to("10.0.0.9", 502))
+    };
+    Line::new(&options, desk, &CancellationToken::new())
+}
+
 #[tokio::test]
 async fn what_happened_is_there_after_a_restart_and_a_changed_configuration_is_told() {
     let folder = folder("restart");
     let (keeper, journal) = open(&folder, link_to("10.0.0.9", 502));
     let desk = Arc::new(Desk::new(7, 100));
-    let line = Line::new(&journal, ConnectionId(3), &desk);
+    let line = line(&journal, 3, &desk);
     assert_eq!(journal.report().state, State::Connecting);
     let connected = || LinkState::Connected {
         peer: "10.0.0.9:502".to_owned(),
@@ -136,7 +146,7 @@ async fn a_link_that_flaps_does_not_flood_the_disk() {
     let folder = folder("flaps");
     let (keeper, journal) = open(&folder, link_to("10.0.0.9", 502));
     let desk = Arc::new(Desk::new(1, 100));
-    let _line = Line::new(&journal, ConnectionId(0), &desk);
+    let _line = line(&journal, 0, &desk);
     for _ in 0..1_000 {
         let connected = LinkState::Connected {
             peer: "p".to_owned(),
