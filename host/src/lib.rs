@@ -19,6 +19,7 @@ pub mod schedule;
 pub mod text;
 
 // 1, mechanism.
+pub mod audit;
 pub mod bindings;
 pub mod bus;
 pub mod clock;

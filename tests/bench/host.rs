@@ -33,7 +33,7 @@ impl BenchHost {
             folder,
         };
         let config = config::parse(&text, &origin).map_err(|faults| anyhow::anyhow!("{faults}"))?;
-        let host = Host::start(config, Compiler::InProcess, |_| {}).await?;
+        let host = Host::start(config, Compiler::InProcess, &|_| {}).await?;
         for channel in host.channels() {
             if channel.config().enabled {
                 running(channel, 0).await?;

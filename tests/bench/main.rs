@@ -11,6 +11,7 @@ mod idle;
 mod links;
 mod report;
 mod turn;
+mod writes;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,8 @@ enum Bench {
     },
     /// How soon each fault between host and device is noticed, and overcome
     Links,
+    /// What a write takes while its device is polled as fast as it answers
+    Writes,
     /// For `density`: so many channels in a process of their own, which prints its figures
     #[command(hide = true)]
     Populated {
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
             Bench::Density,
             Bench::Containment,
             Bench::Links,
+            Bench::Writes,
         ]
         .into_iter()
         .try_for_each(|bench| run(bench, arguments.json)),
@@ -89,6 +93,7 @@ fn run(bench: Bench, json: bool) -> anyhow::Result<()> {
         Bench::Density => density::run(json),
         Bench::Samples { rounds } => turn::run_samples(rounds),
         Bench::Links => links::run(json),
+        Bench::Writes => writes::run(json),
         Bench::Populated { channels } => density::populated(channels),
         Bench::Idle { channels } => idle::run(channels),
     }

@@ -167,6 +167,9 @@ impl Incarnation<'_> {
             raise(&self.shared.counters.polls, 1);
             self.push(now, now, what);
         }
+        for group in self.polls.take_aging() {
+            self.mark_stale(group, now);
+        }
         if skipped > 0 {
             raise(&self.shared.counters.polls_skipped, skipped);
             self.shared.announce(Happened::Dropped {
@@ -475,6 +478,32 @@ impl Incarnation<'_> {
         if let Err(denied) = self.shared.step(input, reason) {
             tracing::debug!(instance = %self.id, %denied, "no change of health");
         }
+    }
+
+    /// What has not been read for too long is good no longer, whatever the driver says or does not say.
+    fn mark_stale(&self, group: GroupId, now: MonotonicNs) {
+        let Some(group) = self.shared.config().groups.get(group.index()) else {
+            return;
+        };
+        let Some(limit) = group.stale_after else {
+            return;
+        };
+        let why = format!(
+            "nothing was read for more than {}, and group {} is polled each {}",
+            humantime::format_duration(limit),
+            group.name,
+            humantime::format_duration(group.period)
+        );
+        let since = MonotonicNs(
+            now.0
+                .saturating_sub(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)),
+        );
+        let wall = self.shared.clock().wall();
+        let changes = self
+            .shared
+            .tags()
+            .mark_stale(&group.tags, since, &why.into(), wall);
+        self.shared.publish(&self.id, changes, wall);
     }
 
     /// Gives the tags behind links that went down their quality, now that the driver has been told: what it

@@ -272,6 +272,7 @@ mod tests {
                 name: "g".into(),
                 period: std::time::Duration::from_secs(1),
                 tags: Vec::new(),
+                stale_after: None,
             }],
             devices: 1,
             links: 1,

@@ -15,6 +15,8 @@ const FIRST_WITHIN: Duration = Duration::from_millis(100);
 pub(super) struct Polls {
     groups: Vec<Entry>,
     queue: BTreeSet<(MonotonicNs, u32)>,
+    /// Groups whose tags may have become stale.
+    aging: Vec<GroupId>,
 }
 
 struct Entry {
@@ -23,7 +25,12 @@ struct Entry {
     outstanding: Option<u64>,
     /// Where it stands in the queue.
     queued: MonotonicNs,
+    /// When it was last looked at whether its tags are stale.
+    looked: MonotonicNs,
 }
+
+/// How often that is looked at, at most.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// One poll to hand to the driver.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,6 +52,7 @@ impl Polls {
                     queued: schedule.next(),
                     schedule,
                     outstanding: None,
+                    looked: now,
                 }
             })
             .collect();
@@ -52,7 +60,11 @@ impl Polls {
             .zip(&groups)
             .map(|(index, entry)| (entry.queued, index))
             .collect();
-        Self { groups, queue }
+        Self {
+            groups,
+            queue,
+            aging: Vec::new(),
+        }
     }
 
     /// The next moment at which a group is due.
@@ -69,6 +81,10 @@ impl Polls {
             }
             let entry = &mut self.groups[index as usize];
             let due = entry.schedule.due(now);
+            if now.since(entry.looked) >= LOOK {
+                entry.looked = now;
+                self.aging.push(GroupId(index));
+            }
             self.requeue(index);
             match due {
                 Due::NotYet => {}
@@ -88,6 +104,11 @@ impl Polls {
                 }
             }
         }
+    }
+
+    /// The groups whose moment has come, polled or not, since this was last asked: their tags may have become stale.
+    pub(super) fn take_aging(&mut self) -> Vec<GroupId> {
+        std::mem::take(&mut self.aging)
     }
 
     /// Polls a group out of turn, now.
@@ -148,6 +169,7 @@ mod tests {
             name: "g".into(),
             period: Duration::from_millis(period_ms),
             tags: Vec::new(),
+            stale_after: None,
         }
     }
 

@@ -169,21 +169,36 @@ impl Waiting {
             return;
         }
         let mut queue = self.lock();
+        let mut late = Vec::new();
         while let Some((moment, id)) = queue.deadlines.first().copied()
             && moment <= now
         {
             let Some(place) = queue.places.get(&id).copied() else {
                 break; // Every deadline has its place.
             };
-            if let Some(Entry {
-                request, obstacle, ..
-            }) = queue.take(place)
-            {
-                let after = request.timeout;
-                request.answer(Err(obstacle.refusal(Stayed::Down { after })));
-            }
+            late.extend(queue.take(place));
         }
+        self.refuse(queue, late, |request| Stayed::Down {
+            after: request.timeout,
+        });
+    }
+
+    /// Refuses those that were taken out. They are counted out first: whoever hears the answer may look.
+    fn refuse(
+        &self,
+        queue: MutexGuard<'_, Queue>,
+        taken: Vec<Entry>,
+        why: impl Fn(&Request) -> Stayed,
+    ) {
         self.note(&queue);
+        drop(queue);
+        for Entry {
+            request, obstacle, ..
+        } in taken
+        {
+            let refusal = obstacle.refusal(why(&request));
+            request.answer(Err(refusal));
+        }
     }
 
     /// The reason why a link is down is another now.
@@ -205,19 +220,15 @@ impl Waiting {
         }
         let mut queue = self.lock();
         let entries = queue.entries.iter();
-        let vain: Vec<_> = entries
+        let places: Vec<Place> = entries
             .filter(|(_, entry)| entry.obstacle.link == link)
             .map(|(place, _)| *place)
             .collect();
-        for place in vain {
-            if let Some(Entry {
-                request, obstacle, ..
-            }) = queue.take(place)
-            {
-                request.answer(Err(obstacle.refusal(Stayed::GaveUp)));
-            }
-        }
-        self.note(&queue);
+        let vain = places
+            .into_iter()
+            .filter_map(|place| queue.take(place))
+            .collect();
+        self.refuse(queue, vain, |_| Stayed::GaveUp);
     }
 
     /// Answers all of them: there is no driver to wait for.
@@ -226,10 +237,12 @@ impl Waiting {
             return;
         }
         let mut queue = self.lock();
-        for entry in std::mem::take(&mut *queue).entries.into_values() {
+        let taken = std::mem::take(&mut *queue);
+        self.note(&queue);
+        drop(queue);
+        for entry in taken.entries.into_values() {
             entry.request.answer(Err(say()));
         }
-        self.note(&queue);
     }
 
     fn note(&self, queue: &Queue) {

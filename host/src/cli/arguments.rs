@@ -48,6 +48,8 @@ pub(super) enum Command {
     Device(Device),
     /// List, show, retry or drop the events that are kept away from their drivers
     DeadLetter(DeadLetter),
+    /// Who wrote what, when, and with which answer
+    Audit(Audit),
     /// Links: how they are, what happened to them, test, reconnect
     Link(Link),
     /// Compile the component on standard input into the cache of the host that started this
@@ -69,6 +71,7 @@ impl Command {
             Command::Tag(arguments) => arguments.command.api().json,
             Command::Device(arguments) => arguments.command.api().json,
             Command::DeadLetter(arguments) => arguments.command.api().json,
+            Command::Audit(arguments) => arguments.command.is_json(),
             Command::Link(arguments) => arguments.command.api().json,
         }
     }
@@ -297,6 +300,50 @@ pub(super) struct LockDevice {
     /// Why, for those who come later
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(super) why: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Audit {
+    #[command(subcommand)]
+    pub(super) command: AuditCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditCommand {
+    /// List the writes, the newest first
+    List(AuditList),
+    /// Check that no entry was changed or removed; also while the host runs
+    Verify(AuditVerify),
+}
+
+impl AuditCommand {
+    pub(super) fn is_json(&self) -> bool {
+        match self {
+            AuditCommand::List(arguments) => arguments.api.json,
+            AuditCommand::Verify(arguments) => arguments.json,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AuditList {
+    #[command(flatten)]
+    pub(super) api: Api,
+    /// At most so many
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(super) limit: u64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AuditVerify {
+    /// The host's `data_dir`, or a folder with copies of its `audit-*.jsonl`
+    pub(super) data_dir: PathBuf,
+    /// The first entry that must be there, if those before lie elsewhere
+    #[arg(long, default_value_t = 1)]
+    pub(super) since: u64,
+    /// JSON instead of text
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

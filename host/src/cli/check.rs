@@ -30,7 +30,7 @@ pub(super) async fn check(arguments: Check) -> Result<(), Failure> {
     let faults = match read(&arguments.config) {
         Ok(config) => {
             let progress = Progress::new();
-            let found = supervisor::preflight(&config, Compiler::this_program(), |now| {
+            let found = supervisor::preflight(&config, Compiler::this_program(), &|now| {
                 progress.report(now);
             })
             .await;

@@ -14,6 +14,7 @@
 //! standard output early (`head`) ends a command quietly. Here alone the environment is read.
 
 mod arguments;
+mod audit;
 mod channel;
 mod check;
 mod client;
@@ -83,6 +84,7 @@ fn dispatch(command: Command, began: Instant) -> Result<(), Failure> {
         Command::Tag(arguments) => tag::tag(arguments.command),
         Command::Link(arguments) => link::link(&arguments.command),
         Command::DeadLetter(arguments) => dead_letter::dead_letter(&arguments.command),
+        Command::Audit(arguments) => audit::audit(&arguments.command),
         Command::Device(arguments) => device::device(&arguments.command),
         // No runtime: the process must limit itself before it starts threads.
         Command::CompileComponent(arguments) => {

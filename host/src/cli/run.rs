@@ -59,8 +59,9 @@ pub(super) async fn run(arguments: Run, began: Instant) -> Result<(), Failure> {
     ));
 
     let progress = Progress::new();
+    let report = |now| progress.report(now);
     let started = tokio::select! {
-        started = Host::start_with_bus(config, Compiler::this_program(), bus, |now| progress.report(now)) => started,
+        started = Host::start_with_bus(config, Compiler::this_program(), bus, &report) => started,
         () = signals.next() => return Ok(()),
     };
     drop(progress);
@@ -110,7 +111,9 @@ async fn listen(config: &config::Host) -> Result<Option<Listener>, Failure> {
 fn failure(error: StartError) -> Failure {
     match error {
         StartError::Config(faults) => Failure::Config(faults),
-        StartError::Store(_) | StartError::Engine(_) => Failure::host(error.to_string()),
+        StartError::Store(_) | StartError::Audit(_) | StartError::Engine(_) => {
+            Failure::host(error.to_string())
+        }
     }
 }
 

@@ -220,6 +220,7 @@ fn write(arguments: &TagWrite) -> Result<(), Failure> {
         value: typed,
         read_back: arguments.read_back,
         timeout_ms: Some(millis(arguments.timeout)),
+        by: whoami(),
     };
     let written: wire::Written =
         client.post(&format!("{path}/write"), &request, arguments.timeout)?;
@@ -242,6 +243,12 @@ fn write(arguments: &TagWrite) -> Result<(), Failure> {
     };
     out.line(&format!("{name} written: {shown}{read_back}"))?;
     Ok(())
+}
+
+/// What the system calls whoever runs this, if it does.
+fn whoami() -> Option<String> {
+    let name = super::logs::environment("USER").ok()??;
+    (!name.is_empty() && name.len() <= 64 && !name.chars().any(char::is_control)).then_some(name)
 }
 
 fn millis(duration: std::time::Duration) -> u64 {

@@ -289,6 +289,8 @@ pub struct Group {
     pub period: Duration,
     /// At least one.
     pub tags: Vec<TagId>,
+    /// A tag that is not read for so long is stale; `None` for never.
+    pub stale_after: Option<Duration>,
 }
 
 /// One named value.

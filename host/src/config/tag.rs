@@ -17,7 +17,7 @@ const MAX_UNIT_CHARS: usize = 64;
 const MAX_DESCRIPTION_CHARS: usize = 1_024;
 
 pub(super) const GROUP: Keys = Keys {
-    known: &["name", "period", "device", "tags"],
+    known: &["name", "period", "device", "stale_after", "tags"],
     later: &[("tags_file", "write the tags under `tags`")],
 };
 pub(super) const TAG: Keys = Keys {
@@ -139,6 +139,7 @@ impl<'r> Reader<'_, 'r> {
             name: name.unwrap_or_default().to_owned(),
             period,
             tags,
+            stale_after: stale_after(section, period),
         }
     }
 
@@ -258,6 +259,16 @@ impl<'r> Reader<'_, 'r> {
             }
         }
     }
+}
+
+/// After how long without a sample a tag of a group is stale: a number of periods, but no less than a second.
+fn stale_after(section: &Section<'_>, period: Duration) -> Option<Duration> {
+    if section.peek("stale_after") == Some("never") {
+        return None;
+    }
+    let periods = section.integer("stale_after", 3, 1..=1_000);
+    let periods = u32::try_from(periods).unwrap_or(u32::MAX);
+    Some(period.saturating_mul(periods).max(Duration::from_secs(1)))
 }
 
 fn data_type(section: &Section<'_>) -> DataType {

@@ -2,7 +2,7 @@
 //!
 //! - `server`: connections: how many, how slow, how they end. `patience`: a peer that does not read is given up.
 //! - `guard`: who may ask at all.
-//! - `health`, `status`, `channels`, `past`, `commands`, `dead_letters`, `devices`, `links`, `tags`, `stream`: the answers. `filter`: which tags are
+//! - `health`, `status`, `audit`, `channels`, `past`, `commands`, `dead_letters`, `devices`, `links`, `tags`, `writes`, `stream`: the answers. `filter`: which tags are
 //!   meant.
 //! - `wire`: the shapes of the answers, one to one with JSON; `value`: a JSON value as one that a tag takes.
 //! - `error`: what a refusal looks like.
@@ -26,8 +26,10 @@
 //! POST /api/v1/links/{channel}/{link}/test {"dial":true} | reconnect
 //! GET  /api/v1/tags?channel=&tag=&limit=&cursor=    GET  /api/v1/tags/{channel}/{tag}
 //! POST /api/v1/tags/{channel}/{tag}/read  {"timeout_ms":5000}
-//! POST /api/v1/tags/{channel}/{tag}/write {"value":21.5,"read_back":true,"timeout_ms":5000}
+//! POST /api/v1/tags/{channel}/{tag}/write {"value":21.5,"read_back":true,"timeout_ms":5000,"by":"anna"}
 //! POST /api/v1/tags/read                  {"tags":["press-3/temp"],"timeout_ms":5000}
+//! POST /api/v1/tags/write                 {"writes":[{"tag":"press-3/temp","value":21.5}],"read_back":false,"timeout_ms":5000,"by":"anna"}
+//! GET  /api/v1/audit?limit=&before=
 //! GET  /api/v1/stream?channel=&tag=&kind=&snapshot=true      (server-sent events)
 //! ```
 //!
@@ -41,6 +43,7 @@
 //! **Bounded.** Connections, streams, heads, bodies, pages, timeouts and the time that a peer may take all have limits; each
 //! stands where it is kept.
 
+mod audit;
 mod channels;
 mod commands;
 mod dead_letters;
@@ -58,6 +61,7 @@ mod stream;
 mod tags;
 mod value;
 pub mod wire;
+mod writes;
 
 use std::sync::Arc;
 
@@ -151,9 +155,11 @@ impl App {
             .route("/links/{channel}/{link}/reconnect", post(links::reconnect))
             .route("/tags", get(tags::list))
             .route("/tags/read", post(tags::read_many))
+            .route("/tags/write", post(writes::write_many))
             .route("/tags/{channel}/{tag}", get(tags::show))
             .route("/tags/{channel}/{tag}/read", post(tags::read))
-            .route("/tags/{channel}/{tag}/write", post(tags::write))
+            .route("/tags/{channel}/{tag}/write", post(writes::write))
+            .route("/audit", get(audit::list))
             .route("/stream", get(stream::open))
             .with_state(self.clone());
         let probes = Router::new()

@@ -1,4 +1,4 @@
-//! Tags: list, show, read, write.
+//! Tags: list, show, read.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use futures_util::future::join_all;
 
 use super::filter::{Parameters, TagFilter};
-use super::{ApiError, App, channels, value, wire};
+use super::{ApiError, App, channels, wire};
 use crate::channel::RequestError;
 use crate::config::{self, Access, Part};
 use crate::event::{Sample, Value, WallNs};
@@ -183,39 +183,8 @@ pub(super) async fn read_many(
     }))
 }
 
-pub(super) async fn write(
-    State(app): State<App>,
-    Path((channel, tag)): Path<(String, String)>,
-    body: Bytes,
-) -> Result<Json<wire::Written>, ApiError> {
-    let (channel, id, config) = app.tag(&channel, &tag)?;
-    let request: wire::WriteRequest = json(&body)?;
-    let timeout = timeout(request.timeout_ms)?;
-    let value = value::from_json(config.data_type, &request.value).map_err(|wrong| {
-        let message = format!(
-            "tag {} is of type {}: {wrong}",
-            config.name, config.data_type
-        );
-        ApiError::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "bad-value",
-            message,
-            "give a value of the tag's own type",
-        )
-    })?;
-    let written = json_value(&value);
-    let read_back = channel.write(id, value, request.read_back, timeout).await?;
-    tracing::info!(channel = %channel.id(), tag = config.name, "a tag was written through the API");
-    Ok(Json(wire::Written {
-        channel: channel.id().to_string(),
-        tag: config.name.clone(),
-        value: written,
-        read_back: read_back.as_ref().map(json_value),
-    }))
-}
-
 impl App {
-    fn tag(
+    pub(super) fn tag(
         &self,
         channel: &str,
         tag: &str,
@@ -240,7 +209,10 @@ struct Wanted<'a> {
 }
 
 /// The tag behind `channel/tag`.
-fn tag_of<'a>(app: &'a App, reference: &str) -> Result<(&'a ChannelHandle, TagId), ApiError> {
+pub(super) fn tag_of<'a>(
+    app: &'a App,
+    reference: &str,
+) -> Result<(&'a ChannelHandle, TagId), ApiError> {
     let shown: String = reference.chars().take(200).collect();
     let (channel, tag) = reference.split_once('/').ok_or_else(|| {
         ApiError::bad_request(
@@ -317,7 +289,7 @@ fn reading(channel: &ChannelHandle, sample: &Sample, now: WallNs) -> wire::Readi
 }
 
 /// A value as JSON; see `sink::record`.
-fn json_value(value: &Value) -> serde_json::Value {
+pub(super) fn json_value(value: &Value) -> serde_json::Value {
     serde_json::to_value(JsonValue(value)).expect("a value has no keys and no failing parts")
 }
 

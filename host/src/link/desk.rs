@@ -372,10 +372,10 @@ impl Desk {
         loop {
             {
                 let mut inner = self.lock();
-                if inner.close || inner.press.is_some_and(|press| press != Press::PathBack) {
-                    if let Some(wish) = inner.take_press() {
-                        return wish;
-                    }
+                if (inner.close || inner.press.is_some_and(|press| press != Press::PathBack))
+                    && let Some(wish) = inner.take_press()
+                {
+                    return wish;
                 }
             }
             self.wished.notified().await;

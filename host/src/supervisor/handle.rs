@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::commands::{Desk, MAX_UNDER_WAY, Opening, RunningCommand, UnderWay};
 use super::life::Command;
+use crate::audit::{self, Audit};
 use crate::bus::Happened;
 use crate::channel::{
     Answer, Ask, ChannelStatus, DEAD_LETTERS_ALARM, DeviceStanding, Letter, MAX_REASON, Mail,
@@ -22,6 +23,7 @@ use crate::history::{History, Statistics};
 use crate::ids::{ChannelId, DeviceId, RequestId, TagId};
 use crate::lifecycle::{self, Denied, Order};
 use crate::link::{Journal, LinkHistory};
+use crate::sink::{JsonValue, Time};
 use crate::store::StoreError;
 use crate::tags::{self, TagTable};
 use crate::text::shown;
@@ -45,6 +47,46 @@ pub struct ChannelHandle {
     offered: Arc<[CommandInfo]>,
     /// The commands that are under way.
     desk: Desk,
+    /// Where writes are written down.
+    audit: Arc<Audit>,
+}
+
+/// Who wants a tag written.
+#[derive(Clone, Copy, Debug)]
+pub struct Writer<'a> {
+    /// By which door they come, such as `http`.
+    pub via: &'static str,
+    /// As they call themselves; nobody has checked that.
+    pub by: Option<&'a str>,
+}
+
+/// A write that will be written down when it is answered, or when nobody waits for the answer any more.
+struct Noted<'a> {
+    channel: &'a ChannelHandle,
+    tag: &'a str,
+    writer: Writer<'a>,
+    value: serde_json::Value,
+    asked: WallNs,
+    answer: audit::Answer<'static>,
+}
+
+impl Drop for Noted<'_> {
+    fn drop(&mut self) {
+        let unheard = || audit::Answer {
+            code: "unheard",
+            message: None,
+        };
+        self.channel.audit.record(&audit::Write {
+            time: Time(self.asked).to_string(),
+            answered: Time(self.channel.shared.clock().wall()).to_string(),
+            via: self.writer.via,
+            by: self.writer.by,
+            channel: self.channel.id().as_str(),
+            tag: self.tag,
+            value: self.value.take(),
+            answer: std::mem::replace(&mut self.answer, unheard()),
+        });
+    }
 }
 
 /// What the driver of a channel can do.
@@ -61,6 +103,7 @@ impl ChannelHandle {
         mailbox: mpsc::Sender<Mail>,
         commands: mpsc::Sender<Command>,
         requests: Arc<AtomicU64>,
+        audit: Arc<Audit>,
     ) -> Self {
         let tags_by_name = (0u32..)
             .zip(shared.tags().tags().iter())
@@ -75,6 +118,7 @@ impl ChannelHandle {
             can: offer.can,
             offered: offer.commands,
             desk: Desk::default(),
+            audit,
         }
     }
 
@@ -242,8 +286,43 @@ impl ChannelHandle {
         }
     }
 
-    /// Writes a tag, in engineering units. Gives what was read back, where that was asked for.
+    /// Writes a tag, in engineering units. Gives what was read back, where that was asked for. Who asked, and how it was answered,
+    /// is in the audit log when this returns.
     pub async fn write(
+        &self,
+        tag: TagId,
+        value: Value,
+        read_back: bool,
+        timeout: Duration,
+        writer: Writer<'_>,
+    ) -> Result<Option<Value>, RequestError> {
+        let config = self.tag(tag)?;
+        let mut noted = Noted {
+            channel: self,
+            tag: &config.name,
+            writer,
+            value: serde_json::to_value(JsonValue(&value)).unwrap_or_default(),
+            asked: self.shared.clock().wall(),
+            answer: audit::Answer {
+                code: "unheard",
+                message: None,
+            },
+        };
+        let done = self.write_unnoted(tag, value, read_back, timeout).await;
+        noted.answer = match &done {
+            Ok(_) => audit::Answer {
+                code: "done",
+                message: None,
+            },
+            Err(error) => audit::Answer {
+                code: error.code(),
+                message: Some(error.to_string()),
+            },
+        };
+        done
+    }
+
+    async fn write_unnoted(
         &self,
         tag: TagId,
         value: Value,

@@ -15,6 +15,7 @@ use super::handle::ChannelHandle;
 use super::life::{Command, Life};
 use super::prepare::{self, Prepared, Progress};
 use super::watchdog::Watchdog;
+use crate::audit::{Audit, AuditError};
 use crate::bus::Bus;
 use crate::channel::{Connections, Shared, SharedParts, mailbox};
 use crate::clock::Clock;
@@ -40,6 +41,9 @@ pub enum StartError {
     /// `data_dir` cannot be had.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// No audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// No engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -61,6 +65,7 @@ struct Inner {
     bus: Bus,
     clock: Clock,
     store: Store,
+    audit: Arc<Audit>,
     started_at: WallNs,
     lives: TaskTracker,
     links: TaskTracker,
@@ -78,7 +83,7 @@ impl Host {
     pub async fn start(
         config: Checked<config::Host>,
         compiler: Compiler,
-        progress: impl Fn(Progress),
+        progress: &dyn Fn(Progress),
     ) -> Result<Self, StartError> {
         Self::start_with_bus(config, compiler, Bus::new(), progress).await
     }
@@ -88,7 +93,7 @@ impl Host {
         config: Checked<config::Host>,
         compiler: Compiler,
         bus: Bus,
-        progress: impl Fn(Progress),
+        progress: &dyn Fn(Progress),
     ) -> Result<Self, StartError> {
         let data_dir: PathBuf = config.value.data_dir.clone();
         let store = tokio::task::spawn_blocking(move || Store::open(&data_dir))
@@ -97,7 +102,7 @@ impl Host {
                 path: config.value.data_dir.clone(),
                 reason: error.to_string(),
             })??;
-        let (mut ready, faults) = prepare::prepare(&config, compiler, &progress).await?;
+        let (mut ready, faults) = prepare::prepare(&config, compiler, progress).await?;
         if let Some(faults) = Faults::new(config.locations.file(), faults, 0) {
             return Err(StartError::Config(faults));
         }
@@ -124,6 +129,12 @@ impl Host {
                 Some(Flight::new(recorder, archive))
             }
         };
+        let data_dir = config.value.data_dir.clone();
+        let audit = tokio::task::spawn_blocking(move || Audit::open(&data_dir)).await;
+        let audit = audit.map_err(|error| StoreError::Folder {
+            path: config.value.data_dir.clone(),
+            reason: error.to_string(),
+        })??;
         let any_link = |channel: &config::Channel| !channel.links.is_empty();
         if config.value.channels.iter().any(any_link) {
             network::look().await;
@@ -136,6 +147,7 @@ impl Host {
             bus,
             clock,
             store,
+            audit: Arc::new(audit),
             started_at: clock.wall(),
             lives: TaskTracker::new(),
             links: TaskTracker::new(),
@@ -202,6 +214,11 @@ impl Host {
         &self.inner.bus
     }
 
+    /// Who wrote what.
+    pub fn audit(&self) -> &Arc<Audit> {
+        &self.inner.audit
+    }
+
     /// When it started.
     pub fn started_at(&self) -> WallNs {
         self.inner.started_at
@@ -251,6 +268,10 @@ impl Host {
         }
         for channel in &self.inner.channels {
             keep_now(&channel.shared);
+        }
+        let audit = self.inner.audit.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || audit.close()).await {
+            tracing::error!(%error, "the audit log could not be closed");
         }
         if let Err(error) = self.inner.store.settle().await {
             tracing::error!(%error, "the store could not be settled");
@@ -332,6 +353,7 @@ impl Inner {
             mail,
             commands,
             requests.clone(),
+            self.audit.clone(),
         )));
     }
 }

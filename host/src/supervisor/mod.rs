@@ -21,6 +21,6 @@ mod prepare;
 mod watchdog;
 
 pub use commands::{CommandStep, MAX_UNDER_WAY, RunningCommand, UnderWay};
-pub use handle::ChannelHandle;
+pub use handle::{ChannelHandle, Writer};
 pub use host::{Host, StartError};
 pub use prepare::{Progress, preflight};

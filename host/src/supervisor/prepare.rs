@@ -108,9 +108,9 @@ fn engine(
 pub async fn preflight(
     config: &Checked<Host>,
     compiler: Compiler,
-    progress: impl Fn(Progress),
+    progress: &dyn Fn(Progress),
 ) -> Result<Option<Faults>, EngineError> {
-    let (_, faults) = prepare(config, compiler, &progress).await?;
+    let (_, faults) = prepare(config, compiler, progress).await?;
     Ok(Faults::new(config.locations.file(), faults, 0))
 }
 
@@ -118,7 +118,7 @@ pub async fn preflight(
 pub(super) async fn prepare(
     config: &Checked<Host>,
     compiler: Compiler,
-    progress: &impl Fn(Progress),
+    progress: &dyn Fn(Progress),
 ) -> Result<(HashMap<usize, Prepared>, Vec<Fault>), EngineError> {
     let mut wanted: Vec<File> = Vec::new();
     let mut paths = Vec::with_capacity(config.value.channels.len());
@@ -176,7 +176,7 @@ async fn load_all(
     engine: &Engine,
     wanted: &[File],
     mut read: HashMap<File, Result<Verified, String>>,
-    progress: &impl Fn(Progress),
+    progress: &dyn Fn(Progress),
 ) -> Result<HashMap<File, Result<(Driver, DriverInfo), String>>, EngineError> {
     let verified: Vec<_> = wanted
         .iter()
@@ -232,7 +232,7 @@ async fn load(
     engine: &Engine,
     file: Verified,
     (index, of): (usize, usize),
-    progress: &impl Fn(Progress),
+    progress: &dyn Fn(Progress),
 ) -> Result<(Driver, DriverInfo), LoadFault> {
     let path = file.path().to_owned();
     progress(Progress::Compiling {

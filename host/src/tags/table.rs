@@ -41,6 +41,8 @@ pub struct TagTable {
 
 struct Cell {
     state: TagState,
+    /// When a sample came last that was not bad.
+    fresh: MonotonicNs,
     /// Of tags that do not report always.
     reported: Option<Box<Reported>>,
 }
@@ -56,6 +58,32 @@ struct Reported {
 }
 
 impl Cell {
+    /// Another quality at once. Gives the change, if it is one.
+    fn mark(
+        &mut self,
+        tag: TagId,
+        rule: &Rule,
+        quality: Quality,
+        reason: &Arc<str>,
+        server_time: WallNs,
+    ) -> Option<Sample> {
+        self.state.reason = Some(reason.clone());
+        if self.state.quality == quality {
+            return None;
+        }
+        self.state.quality = quality;
+        self.state.server_time = Some(server_time);
+        if rule.report != Report::Always {
+            self.note_report(self.state.value.clone(), quality);
+        }
+        Some(Sample {
+            tag,
+            value: self.state.value.clone(),
+            quality,
+            source_time: self.state.source_time,
+        })
+    }
+
     fn note_report(&mut self, value: Option<Value>, quality: Quality) {
         match &mut self.reported {
             Some(before) => {
@@ -85,6 +113,7 @@ impl TagTable {
                 source_time: None,
                 server_time: None,
             },
+            fresh: MonotonicNs(0),
             reported: None,
         };
         let cells = tags.iter().map(|_| fresh()).collect();
@@ -122,7 +151,9 @@ impl TagTable {
             let (Some(rule), Some(cell)) = (self.rules.get(index), cells.get_mut(index)) else {
                 continue;
             };
-            if gate.is_some() || !take_number(rule, cell, sample, server_time, &mut handed_on) {
+            if gate.is_some()
+                || !take_number(rule, cell, sample, (server_time, now), &mut handed_on)
+            {
                 let sample = Sample {
                     tag: TagId(sample.tag),
                     value: sample.value.take().map(Value::from),
@@ -163,6 +194,28 @@ impl TagTable {
         )
     }
 
+    /// Those of these tags that no sample came for since `since` are stale, unless they are bad already.
+    pub fn mark_stale(
+        &self,
+        tags: &[TagId],
+        since: MonotonicNs,
+        reason: &Arc<str>,
+        server_time: WallNs,
+    ) -> Vec<Sample> {
+        let mut cells = self.lock();
+        let mut changes = Vec::new();
+        for tag in tags {
+            if let (Some(rule), Some(cell)) =
+                (self.rules.get(tag.index()), cells.get_mut(tag.index()))
+                && !cell.state.quality.is_bad()
+                && cell.fresh < since
+            {
+                changes.extend(cell.mark(*tag, rule, Quality::BadStale, reason, server_time));
+            }
+        }
+        changes
+    }
+
     fn mark_where(
         &self,
         which: impl Fn(&Tag, &TagState) -> bool,
@@ -174,24 +227,10 @@ impl TagTable {
         let mut changes = Vec::new();
         let all = self.tags.iter().zip(&self.rules).zip(cells.iter_mut());
         for (index, ((tag, rule), cell)) in all.enumerate() {
-            if !which(tag, &cell.state) {
-                continue;
+            if which(tag, &cell.state) {
+                let tag = TagId(u32::try_from(index).expect("a channel has at most 100,000 tags"));
+                changes.extend(cell.mark(tag, rule, quality, reason, server_time));
             }
-            cell.state.reason = Some(reason.clone());
-            if cell.state.quality == quality {
-                continue;
-            }
-            cell.state.quality = quality;
-            cell.state.server_time = Some(server_time);
-            if rule.report != Report::Always {
-                cell.note_report(cell.state.value.clone(), quality);
-            }
-            changes.push(Sample {
-                tag: TagId(u32::try_from(index).expect("a channel has at most 100,000 tags")),
-                value: cell.state.value.clone(),
-                quality,
-                source_time: cell.state.source_time,
-            });
         }
         changes
     }
@@ -236,25 +275,25 @@ fn take_number(
     rule: &Rule,
     cell: &mut Cell,
     sample: &types::Sample,
-    server_time: WallNs,
+    at: (WallNs, MonotonicNs),
     handed_on: &mut Vec<Sample>,
 ) -> bool {
     if rule.rare.is_some() || Quality::from(sample.quality).is_bad() {
         return false;
     }
     match sample.value {
-        Some(types::Value::Boolean(v)) => settle(rule, cell, sample, v, server_time, handed_on),
+        Some(types::Value::Boolean(v)) => settle(rule, cell, sample, v, at, handed_on),
         Some(types::Value::Float(v)) if !rule.is_whole() => {
             let v = rule.scaled(v).unwrap_or(v);
-            settle(rule, cell, sample, v, server_time, handed_on);
+            settle(rule, cell, sample, v, at, handed_on);
         }
         Some(types::Value::Int(v)) if rule.fits_int(v) => match rule.scaled(v as f64) {
-            Some(v) => settle(rule, cell, sample, v, server_time, handed_on),
-            None => settle(rule, cell, sample, v, server_time, handed_on),
+            Some(v) => settle(rule, cell, sample, v, at, handed_on),
+            None => settle(rule, cell, sample, v, at, handed_on),
         },
         Some(types::Value::Uint(v)) if rule.fits_uint(v) => match rule.scaled(v as f64) {
-            Some(v) => settle(rule, cell, sample, v, server_time, handed_on),
-            None => settle(rule, cell, sample, v, server_time, handed_on),
+            Some(v) => settle(rule, cell, sample, v, at, handed_on),
+            None => settle(rule, cell, sample, v, at, handed_on),
         },
         _ => return false,
     }
@@ -299,7 +338,7 @@ fn settle<V: Plain>(
     cell: &mut Cell,
     sample: &types::Sample,
     value: V,
-    server_time: WallNs,
+    (server_time, now): (WallNs, MonotonicNs),
     handed_on: &mut Vec<Sample>,
 ) {
     let quality = Quality::from(sample.quality);
@@ -309,6 +348,7 @@ fn settle<V: Plain>(
     cell.state.reason = None;
     cell.state.source_time = source_time;
     cell.state.server_time = Some(server_time);
+    cell.fresh = now;
     if rule.report == Report::Always || is_change(cell, value.value(), quality, rule.deadband) {
         // Not `push`: it would put the sample together elsewhere, for the case that it must find room first.
         handed_on.extend(std::iter::once_with(|| Sample {
@@ -367,6 +407,7 @@ fn take_any(
     } else {
         cell.state.value.clone_from(&sample.value);
         cell.state.source_time = sample.source_time;
+        cell.fresh = now;
     }
     cell.state.quality = sample.quality;
     cell.state.reason = reason;

@@ -53,7 +53,7 @@ fn told(tag: Tag, came: &[f64]) -> String {
     let table = TagTable::new([tag].into());
     let mut lines = String::new();
     for (second, value) in (0..).zip(came) {
-        let value = (!value.is_nan()).then(|| Value::Float(*value));
+        let value = (!value.is_nan()).then_some(Value::Float(*value));
         let shown = value
             .as_ref()
             .map_or("!".to_owned(), |value| format!("{value:?}"));
@@ -63,7 +63,7 @@ fn told(tag: Tag, came: &[f64]) -> String {
             true => format!("{:?} {}", state.value.unwrap(), state.quality),
             false => "-".to_owned(),
         };
-        writeln!(lines, "{second:>2} {shown:<14} {told}").unwrap();
+        writeln!(lines, "{second} {shown:<14} {told}").unwrap();
     }
     lines
 }
@@ -79,75 +79,75 @@ fn reports_are_those_that_were_computed_by_hand() {
         ..tag("float64", 1.0, 0.0)
     };
     expect![[r#"
-         0 Float(10.0)    Float(10.0) good
-         1 Float(10.0)    Float(10.0) good
-         2 Float(10.4)    Float(10.4) good
-         3 Float(10.6)    Float(10.6) good
-         4 !              Float(10.6) bad-timeout
-         5 Float(10.6)    Float(10.6) good
-         6 Float(10.2)    Float(10.2) good
-         7 Float(10.1)    Float(10.1) good
-         8 Float(10.0)    Float(10.0) good
+        0 Float(10.0)    Float(10.0) good
+        1 Float(10.0)    Float(10.0) good
+        2 Float(10.4)    Float(10.4) good
+        3 Float(10.6)    Float(10.6) good
+        4 !              Float(10.6) bad-timeout
+        5 Float(10.6)    Float(10.6) good
+        6 Float(10.2)    Float(10.2) good
+        7 Float(10.1)    Float(10.1) good
+        8 Float(10.0)    Float(10.0) good
     "#]]
     .assert_eq(&told(tag(Report::Always, 0.0, 0, None), &CAME));
     expect![[r#"
-         0 Float(10.0)    Float(10.0) good
-         1 Float(10.0)    -
-         2 Float(10.4)    Float(10.4) good
-         3 Float(10.6)    Float(10.6) good
-         4 !              Float(10.6) bad-timeout
-         5 Float(10.6)    Float(10.6) good
-         6 Float(10.2)    Float(10.2) good
-         7 Float(10.1)    Float(10.1) good
-         8 Float(10.0)    Float(10.0) good
+        0 Float(10.0)    Float(10.0) good
+        1 Float(10.0)    -
+        2 Float(10.4)    Float(10.4) good
+        3 Float(10.6)    Float(10.6) good
+        4 !              Float(10.6) bad-timeout
+        5 Float(10.6)    Float(10.6) good
+        6 Float(10.2)    Float(10.2) good
+        7 Float(10.1)    Float(10.1) good
+        8 Float(10.0)    Float(10.0) good
     "#]]
     .assert_eq(&told(tag(Report::Change, 0.0, 0, None), &CAME));
     expect![[r#"
-         0 Float(10.0)    Float(10.0) good
-         1 Float(10.0)    -
-         2 Float(10.4)    -
-         3 Float(10.6)    Float(10.6) good
-         4 !              Float(10.6) bad-timeout
-         5 Float(10.6)    Float(10.6) good
-         6 Float(10.2)    -
-         7 Float(10.1)    -
-         8 Float(10.0)    Float(10.0) good
+        0 Float(10.0)    Float(10.0) good
+        1 Float(10.0)    -
+        2 Float(10.4)    -
+        3 Float(10.6)    Float(10.6) good
+        4 !              Float(10.6) bad-timeout
+        5 Float(10.6)    Float(10.6) good
+        6 Float(10.2)    -
+        7 Float(10.1)    -
+        8 Float(10.0)    Float(10.0) good
     "#]]
     .assert_eq(&told(tag(Report::Change, 0.5, 0, None), &CAME));
     expect![[r#"
-         0 Float(10.0)    Float(10.0) good
-         1 Float(10.0)    -
-         2 Float(10.4)    Float(10.4) good
-         3 Float(10.6)    -
-         4 !              Float(10.6) bad-timeout
-         5 Float(10.6)    Float(10.6) good
-         6 Float(10.2)    -
-         7 Float(10.1)    Float(10.1) good
-         8 Float(10.0)    -
+        0 Float(10.0)    Float(10.0) good
+        1 Float(10.0)    -
+        2 Float(10.4)    Float(10.4) good
+        3 Float(10.6)    -
+        4 !              Float(10.6) bad-timeout
+        5 Float(10.6)    Float(10.6) good
+        6 Float(10.2)    -
+        7 Float(10.1)    Float(10.1) good
+        8 Float(10.0)    -
     "#]]
     .assert_eq(&told(tag(Report::Change, 0.5, 0, Some(2)), &CAME));
     expect![[r#"
-         0 Float(10.0)    Float(10.0) good
-         1 Float(10.0)    -
-         2 Float(10.4)    -
-         3 Float(10.6)    Float(10.6) good
-         4 !              Float(10.6) bad-timeout
-         5 Float(10.6)    Float(10.6) good
-         6 Float(10.2)    Float(10.2) good
-         7 Float(10.1)    -
-         8 Float(10.0)    -
+        0 Float(10.0)    Float(10.0) good
+        1 Float(10.0)    -
+        2 Float(10.4)    -
+        3 Float(10.6)    Float(10.6) good
+        4 !              Float(10.6) bad-timeout
+        5 Float(10.6)    Float(10.6) good
+        6 Float(10.2)    Float(10.2) good
+        7 Float(10.1)    -
+        8 Float(10.0)    -
     "#]]
     .assert_eq(&told(tag(Report::Interval, 0.0, 3, None), &CAME));
     expect![[r#"
-         0 Float(10.0)    Float(10.0) good
-         1 Float(10.0)    -
-         2 Float(10.4)    -
-         3 Float(10.6)    Float(10.6) good
-         4 !              Float(10.6) bad-timeout
-         5 Float(10.6)    Float(10.6) good
-         6 Float(10.2)    Float(10.2) good
-         7 Float(10.1)    -
-         8 Float(10.0)    -
+        0 Float(10.0)    Float(10.0) good
+        1 Float(10.0)    -
+        2 Float(10.4)    -
+        3 Float(10.6)    Float(10.6) good
+        4 !              Float(10.6) bad-timeout
+        5 Float(10.6)    Float(10.6) good
+        6 Float(10.2)    Float(10.2) good
+        7 Float(10.1)    -
+        8 Float(10.0)    -
     "#]]
     .assert_eq(&told(tag(Report::Both, 0.5, 3, None), &CAME));
 }
@@ -161,27 +161,27 @@ fn what_is_beyond_a_clamp_is_its_end_and_what_is_beyond_limits_is_uncertain() {
         ..tag("float64", 1.0, 0.0)
     };
     expect![[r#"
-         0 Float(-1.0)    Float(0.0) good
-         1 Float(0.0)     Float(0.0) good
-         2 Float(50.0)    Float(50.0) good
-         3 Float(100.5)   Float(100.0) good
-         4 Float(131.0)   Float(100.0) good
+        0 Float(-1.0)    Float(0.0) good
+        1 Float(0.0)     Float(0.0) good
+        2 Float(50.0)    Float(50.0) good
+        3 Float(100.5)   Float(100.0) good
+        4 Float(131.0)   Float(100.0) good
     "#]]
     .assert_eq(&told(with(bounds(0.0, 100.0), None), &CAME));
     expect![[r#"
-         0 Float(-1.0)    Float(-1.0) uncertain-out-of-range
-         1 Float(0.0)     Float(0.0) good
-         2 Float(50.0)    Float(50.0) good
-         3 Float(100.5)   Float(100.5) uncertain-out-of-range
-         4 Float(131.0)   Float(131.0) uncertain-out-of-range
+        0 Float(-1.0)    Float(-1.0) uncertain-out-of-range
+        1 Float(0.0)     Float(0.0) good
+        2 Float(50.0)    Float(50.0) good
+        3 Float(100.5)   Float(100.5) uncertain-out-of-range
+        4 Float(131.0)   Float(131.0) uncertain-out-of-range
     "#]]
     .assert_eq(&told(with(None, bounds(0.0, 100.0)), &CAME));
     expect![[r#"
-         0 Float(-1.0)    Float(-0.5) uncertain-out-of-range
-         1 Float(0.0)     Float(0.0) good
-         2 Float(50.0)    Float(50.0) good
-         3 Float(100.5)   Float(100.5) uncertain-out-of-range
-         4 Float(131.0)   Float(120.0) uncertain-out-of-range
+        0 Float(-1.0)    Float(-0.5) uncertain-out-of-range
+        1 Float(0.0)     Float(0.0) good
+        2 Float(50.0)    Float(50.0) good
+        3 Float(100.5)   Float(100.5) uncertain-out-of-range
+        4 Float(131.0)   Float(120.0) uncertain-out-of-range
     "#]]
     .assert_eq(&told(with(bounds(-0.5, 120.0), bounds(0.0, 100.0)), &CAME));
 }
@@ -336,4 +336,40 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_is_not_read_for_too_long_is_stale_until_it_is_read_again() {
+    let table = TagTable::new([tag("float64", 1.0, 0.0), tag("float64", 1.0, 0.0)].into());
+    let second = |seconds: u64| MonotonicNs(seconds * 1_000_000_000);
+    let mark = |since: u64| {
+        let both = [TagId(0), TagId(1)];
+        let changes = table.mark_stale(&both, second(since), &"too old".into(), WallNs(since));
+        changes
+            .iter()
+            .map(|change| (change.tag.0, change.quality))
+            .collect::<Vec<_>>()
+    };
+    let quality = || table.state(TagId(0)).unwrap().quality;
+    assert!(take(
+        &table,
+        Some(Value::Float(1.0)),
+        Duration::from_secs(10)
+    ));
+    assert_eq!(mark(10), []);
+    // The other one has never been read, and says so.
+    assert_eq!(mark(11), [(0, Quality::BadStale)]);
+    assert_eq!(mark(12), []);
+    assert_eq!(
+        table.state(TagId(0)).unwrap().value,
+        Some(Value::Float(1.0))
+    );
+    assert!(take(&table, None, Duration::from_secs(13)));
+    assert_eq!((mark(14), quality()), (vec![], Quality::BadTimeout));
+    assert!(take(
+        &table,
+        Some(Value::Float(1.0)),
+        Duration::from_secs(15)
+    ));
+    assert_eq!((mark(15), quality()), (vec![], Quality::Good));
 }

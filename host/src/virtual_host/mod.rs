@@ -187,6 +187,7 @@ fn parts(setup: &VirtualSetup) -> Result<LedgerParts, BadType> {
                 // A schedule needs one; nothing is scheduled here.
                 period: std::time::Duration::from_nanos(group.period_ns.max(1)),
                 tags: group.tags.iter().copied().map(TagId).collect(),
+                stale_after: None,
             })
             .collect(),
         devices: config.devices.len(),

@@ -142,7 +142,13 @@ async fn a_deadline_answers_with_the_link_and_its_reason_and_nothing_is_sent() {
     // The same where a door keeps the time.
     let (channel, tag) = (stage.channel().clone(), stage.tag_id("order"));
     let short = channel
-        .write(tag, Value::Text("door".into()), false, after)
+        .write(
+            tag,
+            Value::Text("door".into()),
+            false,
+            after,
+            crate::stage::WRITER,
+        )
         .await;
     let short = short.map(Answer::Write);
     assert!(is_link_down(&short, Stayed::Down { after }), "{short:?}");

@@ -244,6 +244,7 @@ async fn more_than_4096_timers_are_refused() {
             bulkhead::event::Value::Text("x".into()),
             false,
             bulkhead_tests::PATIENCE,
+            crate::stage::WRITER,
         )
         .await;
     assert_eq!(answer, Err(bulkhead::channel::RequestError::Restarted));

@@ -10,7 +10,7 @@ use bulkhead_tests::{Folder, PATIENCE};
 use serde_json::json;
 use tokio_util::task::TaskTracker;
 
-use crate::stage::{Plan, Stage, path};
+use crate::stage::{Plan, Stage, WRITER, path};
 
 /// Leaves writes of `label` unanswered.
 const HOLD: &str = r#"{ on = "write", do = ["hold"] },"#;
@@ -25,7 +25,8 @@ fn ask(
     timeout: Duration,
 ) -> tokio::task::JoinHandle<Result<Option<Value>, RequestError>> {
     let (channel, tag) = (stage.channel().clone(), stage.tag_id("label"));
-    TaskTracker::new().spawn(async move { channel.write(tag, text("x"), false, timeout).await })
+    TaskTracker::new()
+        .spawn(async move { channel.write(tag, text("x"), false, timeout, WRITER).await })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,9 +11,15 @@ use bulkhead::event::{Quality, Sample, Value};
 use bulkhead::exit::{Exit, ExitKind};
 use bulkhead::ids::TagId;
 use bulkhead::lifecycle::State;
-use bulkhead::supervisor::{ChannelHandle, Host, StartError};
+use bulkhead::supervisor::{ChannelHandle, Host, StartError, Writer};
 use bulkhead_tests::{Folder, PATIENCE, paths};
 use serde_json::{Value as Json, json};
+
+/// Who writes, for the audit log.
+pub(crate) const WRITER: Writer<'static> = Writer {
+    via: "test",
+    by: None,
+};
 
 /// The file of a guest.
 pub(crate) fn path(name: &str) -> PathBuf {
@@ -169,7 +175,7 @@ impl Stage {
             config::parse(&text, &origin).unwrap_or_else(|faults| panic!("{text}\n{faults}"));
         let bus = Bus::new();
         let subscription = bus.subscribe(100_000);
-        match Host::start_with_bus(config, Compiler::InProcess, bus, |_| {}).await {
+        match Host::start_with_bus(config, Compiler::InProcess, bus, &|_| {}).await {
             Ok(host) => Ok(Self {
                 host,
                 bus: subscription,
@@ -222,7 +228,7 @@ impl Stage {
         let text = Json::from(steps).to_string();
         let strings = self.tag_id("strings");
         self.channel()
-            .write(strings, Value::Text(text.into()), false, PATIENCE)
+            .write(strings, Value::Text(text.into()), false, PATIENCE, WRITER)
             .await
     }
 

@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio_util::task::TaskTracker;
 
 use crate::peer::{OPEN, Peer};
-use crate::stage::{Plan, Seen, Stage};
+use crate::stage::{Plan, Seen, Stage, WRITER};
 
 /// Long enough for a driver that answers, short enough for a test of one that does not.
 const GRACE: Duration = Duration::from_millis(300);
@@ -108,7 +108,10 @@ tags = [{ name = "beat", address = "beat", type = "int32", access = "rw" }]
         "{read:?}"
     );
     let value = bulkhead::event::Value::Int(1);
-    let write = stage.channel().write(beat, value, false, PATIENCE).await;
+    let write = stage
+        .channel()
+        .write(beat, value, false, PATIENCE, WRITER)
+        .await;
     assert!(
         matches!(write, Err(RequestError::NotRunning { .. })),
         "{write:?}"

@@ -109,9 +109,13 @@ access = "rw"
     let speed = stage.tag_id("speed");
     assert_eq!(speed.0, 0, "the rule is about it");
     let asked_at = stage.host().clock().monotonic();
-    let write = stage
-        .channel()
-        .write(speed, Value::Float(17.5), true, PATIENCE);
+    let write = stage.channel().write(
+        speed,
+        Value::Float(17.5),
+        true,
+        PATIENCE,
+        crate::stage::WRITER,
+    );
     assert_eq!(write.await, Ok(Some(Value::Float(35.0))));
     let told = stage.event("write").await;
     assert_eq!(
@@ -183,6 +187,7 @@ async fn an_error_is_cut_to_its_bounds() {
             Value::Text("x".into()),
             false,
             PATIENCE,
+            crate::stage::WRITER,
         )
         .await;
     let Err(RequestError::Failed {

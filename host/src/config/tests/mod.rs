@@ -362,6 +362,9 @@ fn what_the_file_says_is_what_the_host_sees() {
                                     1,
                                 ),
                             ],
+                            stale_after: Some(
+                                1s,
+                            ),
                         },
                     ],
                     tags: [

@@ -571,6 +571,68 @@ pub struct WriteRequest {
     /// Default 5,000; 1 to 300,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// Who writes, for the audit log: at most 64 bytes, unchecked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// One of many writes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WriteOf {
+    /// Written `channel/tag`.
+    pub tag: String,
+    /// In the tag's units.
+    pub value: serde_json::Value,
+}
+
+/// What `write` of many tags takes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WriteManyRequest {
+    /// 1 to 1,000; those of one channel are done in this order.
+    pub writes: Vec<WriteOf>,
+    /// Whether to read each tag afterwards. Default false.
+    #[serde(default)]
+    pub read_back: bool,
+    /// For each. Default 5,000; 1 to 300,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// Who writes, for the audit log: at most 64 bytes, unchecked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// What became of one of many writes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum WriteResult {
+    /// The device has taken it.
+    Done(Written),
+    /// It has not, or nobody knows.
+    Failed {
+        /// As it was asked for.
+        reference: String,
+        /// Why.
+        error: Error,
+    },
+}
+
+/// What became of many writes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WriteManyAnswer {
+    /// In the order asked for.
+    pub results: Vec<WriteResult>,
+}
+
+/// What was written last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuditPage {
+    /// The newest first.
+    pub entries: Vec<crate::audit::Entry>,
+    /// What to give as `before` for those that came earlier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_before: Option<u64>,
 }
 
 /// The device has taken a value.
