@@ -268,6 +268,8 @@ fn a_name_that_leads_elsewhere_is_checked_at_every_dial() -> Result<()> {
             stage.must(&[json!({ "reset": 0 })]).await;
             for astray in [
                 "127.0.0.1",
+                &one.near,
+                &other.near,
                 "169.254.7.7",
                 "224.0.0.1",
                 "255.255.255.255",
@@ -282,10 +284,10 @@ fn a_name_that_leads_elsewhere_is_checked_at_every_dial() -> Result<()> {
                 assert_eq!(dialled(network)?, expected, "{astray}");
             }
             let down: Vec<Json> = stage.told("closed");
-            assert!(
-                down.iter().all(|closed| closed["retrying"] == json!(true)),
-                "{down:?}"
-            );
+            // Where somebody had called, nobody would have listened.
+            let kept =
+                |closed: &Json| closed["retrying"] == json!(true) && closed["reason"] != "Refused";
+            assert!(down.iter().all(kept), "{down:?}");
 
             // A device may move.
             names.set("plc.example", &[address("127.0.0.1"), address(&other.far)]);
@@ -295,5 +297,63 @@ fn a_name_that_leads_elsewhere_is_checked_at_every_dial() -> Result<()> {
             assert_eq!(dialled(network)?, expected);
             Ok(())
         })
+    })
+}
+
+#[test]
+fn by_tls_and_udp_too_a_name_is_checked_at_every_dial() -> Result<()> {
+    apart(|network| {
+        let (one, other) = (network.machine(0)?, network.machine(1)?);
+        network.name_server("127.0.0.9")?;
+        let names = NameServer::start("127.0.0.9:53")?;
+        let address = |text: &str| text.parse::<Ipv4Addr>().unwrap();
+        let folder = Folder::new()?;
+        let ca = Authority::new(folder.path(), "plant-ca")?.ca();
+        let dial_of = |scheme: &str, address: &str| match scheme {
+            "udp" => udp(address, 502),
+            _ => Dial::tcp(address, 502),
+        };
+        for (scheme, more) in [
+            ("tls", format!(r#", ca = "{}""#, ca.display())),
+            ("udp", String::new()),
+        ] {
+            names.set("plc.example", &[address(&one.far)]);
+            network.count_dials()?;
+            wait(async {
+                let keys = format!(r#"connect = "{scheme}://plc.example:502"{more}"#);
+                let mut stage = crate::stage(&keys).await;
+                // A datagram leaves when there is something to say; a stream is dialled before.
+                let mut speak = async |stage: &mut Stage, to: &str| -> Result<()> {
+                    if scheme == "udp" {
+                        let opened = stage.event("opened").await;
+                        assert_eq!(opened["peer"], format!("{to}:502"));
+                        stage.must(&[send(0, "hello")]).await;
+                    }
+                    while !dialled(network)?.contains(&dial_of(scheme, to)) {
+                        tokio::task::yield_now().await;
+                    }
+                    Ok(())
+                };
+                speak(&mut stage, &one.far).await?;
+                let mut expected =
+                    BTreeSet::from([udp("127.0.0.9", 53), dial_of(scheme, &one.far)]);
+                names.set("plc.example", &[address("127.0.0.1"), address(&one.near)]);
+                if scheme == "udp" {
+                    stage.must(&[json!({ "reset": 0 })]).await;
+                }
+                // Of a dial that was under way already.
+                let asked = names.asked();
+                while names.asked() < asked + 3 {
+                    tokio::task::yield_now().await;
+                }
+                assert_eq!(dialled(network)?, expected, "{scheme}");
+                names.set("plc.example", &[address(&other.far)]);
+                speak(&mut stage, &other.far).await?;
+                expected.insert(dial_of(scheme, &other.far));
+                assert_eq!(dialled(network)?, expected, "{scheme}");
+                Ok(())
+            })?;
+        }
+        Ok(())
     })
 }
