@@ -193,6 +193,7 @@ impl<'n> Plant<'n> {
             [[channel.group]]
             name = "all"
             period = "{period}ms"
+            stale_after = "never"
             tags = [
                 {{ name = "reads", address = "holding:0", type = "uint16" }},
                 {{ name = "unit", address = "holding:100", type = "uint16" }},

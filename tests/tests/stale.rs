@@ -19,6 +19,7 @@ settings = {{ unit_id = 1, timeout_ms = 60_000 }}
 [[channel.group]]
 name = "fast"
 period = "100ms"
+stale_after = 10
 tags = [{{ name = "watched", address = "holding:0", type = "uint16" }}]
 [[channel.group]]
 name = "other"

@@ -261,14 +261,19 @@ impl<'r> Reader<'_, 'r> {
     }
 }
 
-/// After how long without a sample a tag of a group is stale: a number of periods, but no less than a second.
+/// After how long without a sample a tag of a group is stale: as many periods as are written, or three, but then no less than five
+/// seconds.
 fn stale_after(section: &Section<'_>, period: Duration) -> Option<Duration> {
     if section.peek("stale_after") == Some("never") {
         return None;
     }
     let periods = section.integer("stale_after", 3, 1..=1_000);
     let periods = u32::try_from(periods).unwrap_or(u32::MAX);
-    Some(period.saturating_mul(periods).max(Duration::from_secs(1)))
+    let after = period.saturating_mul(periods);
+    Some(match section.has("stale_after") {
+        true => after,
+        false => after.max(Duration::from_secs(5)),
+    })
 }
 
 fn data_type(section: &Section<'_>) -> DataType {

@@ -363,7 +363,7 @@ fn what_the_file_says_is_what_the_host_sees() {
                                 ),
                             ],
                             stale_after: Some(
-                                1s,
+                                5s,
                             ),
                         },
                     ],
