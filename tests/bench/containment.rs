@@ -190,7 +190,7 @@ async fn beside(culprit: &'static str, guest: &str, settings: &str) -> Result<Ne
         channel("culprit", &guest, settings, "enabled = false"),
     );
     let host = BenchHost::start(&toml).await?;
-    let of = |name: &str| host.host.channel(name).context("it is configured").cloned();
+    let of = |name: &str| host.host.channel(name).context("it is configured");
     let (neighbour, culprit_channel) = (of("neighbour")?, of("culprit")?);
     let (mut quiet, mut beside) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

@@ -175,7 +175,7 @@ async fn through_the_host(host: &BenchHost, sweeps: usize) -> Result<f64> {
     let mut answers = Vec::with_capacity(channels.len());
     let began = Instant::now();
     for sweep in 0..sweeps {
-        for channel in channels {
+        for channel in &*channels {
             let ask = Ask::Write {
                 tag: TagId(0),
                 value: Value::Float(sweep as f64),

@@ -2,6 +2,7 @@
 //! drivers are compiled once.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -34,7 +35,7 @@ impl BenchHost {
         };
         let config = config::parse(&text, &origin).map_err(|faults| anyhow::anyhow!("{faults}"))?;
         let host = Host::start(config, Compiler::InProcess, &|_| {}).await?;
-        for channel in host.channels() {
+        for channel in &*host.channels() {
             if channel.config().enabled {
                 running(channel, 0).await?;
             }
@@ -43,12 +44,10 @@ impl BenchHost {
     }
 
     /// The only channel.
-    pub(crate) fn channel(&self) -> Result<&ChannelHandle> {
-        Ok(self
-            .host
-            .channels()
-            .first()
-            .context("the bench's host has a channel")?)
+    pub(crate) fn channel(&self) -> Result<Arc<ChannelHandle>> {
+        let channels = self.host.channels();
+        let first = channels.first().cloned();
+        first.context("the bench's host has a channel")
     }
 
     /// Stops it.

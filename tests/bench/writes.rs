@@ -88,7 +88,7 @@ pub(crate) fn run(json: bool) -> Result<()> {
 /// Milliseconds of each write, through the host and bare, in turn.
 async fn measure(text: &str, target: &str) -> Result<(Vec<f64>, Vec<f64>)> {
     let host = BenchHost::start(text).await?;
-    let channel = host.channel()?;
+    let channel = &*host.channel()?;
     let written = channel.tag_id("written").context("the tag")?;
     let mut stream = TcpStream::connect(target)?;
     stream.set_nodelay(true)?;

@@ -114,6 +114,16 @@ impl Running {
         self.wait()
     }
 
+    /// Sends it a SIGHUP.
+    ///
+    /// # Errors
+    ///
+    /// Where that fails.
+    pub fn hang_up(&self) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), Signal::HUP)
+            .with_context(|| format!("cannot signal {}", self.name))
+    }
+
     /// Kills it, with SIGKILL, and waits until it is gone.
     ///
     /// # Errors

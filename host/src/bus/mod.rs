@@ -10,7 +10,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use crate::event::{Batch, WallNs};
+use crate::config;
+use crate::event::{Sample, WallNs};
 use crate::exit::Exit;
 use crate::ids::InstanceId;
 
@@ -21,6 +22,21 @@ pub enum Message {
     Samples(Arc<Batch>),
     /// Something happened to a channel or one of its links.
     Event(Arc<ChannelEvent>),
+}
+
+/// What one channel publishes at one moment. Shared by every consumer, never copied.
+#[derive(Debug)]
+pub struct Batch {
+    /// Which life of which channel published it.
+    pub instance: Arc<InstanceId>,
+    /// The configuration that the samples' ids point into: after a reload the next batch may have another.
+    pub channel: Arc<config::Channel>,
+    /// Counts the batches of the channel within this run of the host, from 1.
+    pub sequence: u64,
+    /// When the host received it.
+    pub server_time: WallNs,
+    /// In the driver's order.
+    pub samples: Vec<Sample>,
 }
 
 /// Something that happened to a channel.
@@ -193,8 +209,20 @@ impl Subscription {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::ids::ChannelId;
+
+    fn channel() -> Arc<config::Channel> {
+        let origin = config::Origin {
+            name: String::new(),
+            folder: PathBuf::new(),
+        };
+        let text = "[[channel]]\nid = \"a\"\ndriver = \"d\"";
+        let mut host = config::parse(text, &origin).unwrap().value;
+        Arc::new(host.channels.remove(0))
+    }
 
     fn batch(sequence: u64) -> Message {
         let instance = InstanceId {
@@ -203,6 +231,7 @@ mod tests {
         };
         Message::Samples(Arc::new(Batch {
             instance: Arc::new(instance),
+            channel: channel(),
             sequence,
             server_time: WallNs(0),
             samples: Vec::new(),

@@ -74,10 +74,7 @@ impl Connections {
     ) -> Self {
         Self {
             channel: config.id.clone(),
-            links: journals
-                .iter()
-                .map(|journal| journal.link().clone())
-                .collect(),
+            links: journals.iter().map(|journal| journal.link()).collect(),
             journals,
             clock,
             mailbox,
@@ -148,6 +145,34 @@ impl Connections {
     /// All of them go on to the next incarnation, whatever their links say.
     pub(crate) fn keep_all(&mut self) {
         self.keep_all = true;
+    }
+
+    /// The channel has another configuration. Those over links that are as they were stay open if `keep` says so, and go on to the next
+    /// incarnation; the others end, after what was sent has left.
+    pub(crate) fn renew(&mut self, journals: &Arc<[Arc<Journal>]>, keep: bool) {
+        let links: Vec<Arc<config::Link>> = journals.iter().map(|journal| journal.link()).collect();
+        let same = |before: &config::Link| {
+            let place = links.iter().position(|now| **now == *before)?;
+            u32::try_from(place).ok().map(LinkId)
+        };
+        for (id, mut opened) in std::mem::take(&mut self.opened) {
+            let before = self.links.get(opened.link.index());
+            match before.and_then(|before| same(before)).filter(|_| keep) {
+                Some(link) => {
+                    opened.link = link;
+                    self.opened.insert(id, opened);
+                }
+                None => opened.handle.release(),
+            }
+        }
+        self.keep_all = keep;
+        self.links = links;
+        self.journals = journals.clone();
+    }
+
+    /// Where they put what they have to say from now on; none may be open.
+    pub(crate) fn move_to(&mut self, mailbox: mpsc::Sender<Mail>) {
+        self.mailbox = mailbox;
     }
 
     /// Ends them all, after what was sent has left.

@@ -43,6 +43,8 @@ pub fn mailbox(bound: usize) -> (mpsc::Sender<Mail>, Mailbox) {
 pub struct Request {
     /// Unique within the host process.
     pub id: RequestId,
+    /// Which edition of the channel's configuration its ids point into.
+    pub edition: u64,
     /// What is asked.
     pub ask: Ask,
     /// When whoever asked stops waiting.

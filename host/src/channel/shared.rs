@@ -3,6 +3,7 @@
 //! The state goes out by `watch`, with a generation, so that nobody locks a channel to look at it; the tags have a table
 //! of their own; counters are atomics that only the channel's task raises.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,10 +14,10 @@ use super::mailbox::RequestError;
 use super::pulse::Pulse;
 use super::quarantine::Quarantine;
 use super::waiting::Waiting;
-use crate::bus::{Bus, ChannelEvent, Happened, Message};
+use crate::bus::{Batch, Bus, ChannelEvent, Happened, Message};
 use crate::clock::Clock;
 use crate::config;
-use crate::event::{Batch, MonotonicNs, Sample, WallNs};
+use crate::event::{MonotonicNs, Quality, Sample, WallNs};
 use crate::exit::Exit;
 use crate::history::Chronicle;
 use crate::ids::{ChannelId, DeviceId, InstanceId, LinkId, TagId};
@@ -117,6 +118,10 @@ macro_rules! counters {
             fn read(&self) -> Counters {
                 Counters { $($name: self.$name.load(Ordering::Relaxed),)* }
             }
+
+            fn set(&self, counters: Counters) {
+                $(self.$name.store(counters.$name, Ordering::Relaxed);)*
+            }
         }
     };
 }
@@ -169,6 +174,7 @@ pub(super) fn raise(counter: &AtomicU64, by: u64) {
 /// A channel as everybody sees it.
 pub struct Shared {
     index: usize,
+    edition: u64,
     config: Arc<config::Channel>,
     tags: TagTable,
     bus: Bus,
@@ -206,6 +212,8 @@ impl Outlook {
 pub struct SharedParts {
     /// The channel's place in the host's tables.
     pub index: usize,
+    /// Counts the configurations that the channel has had, from 0.
+    pub edition: u64,
     /// Its configuration.
     pub config: Arc<config::Channel>,
     /// Where it publishes.
@@ -261,6 +269,7 @@ impl Shared {
         Self {
             locks,
             index: parts.index,
+            edition: parts.edition,
             quarantine: Quarantine::open(&parts.config.id, &parts.store),
             tags: TagTable::new(parts.config.tags.clone().into()),
             machine: Mutex::new(Machine::new(parts.config.restart.clone())),
@@ -281,6 +290,11 @@ impl Shared {
     /// The channel's place in the host's tables.
     pub fn index(&self) -> usize {
         self.index
+    }
+
+    /// Counts the configurations that the channel has had within this run of the host, from 0.
+    pub fn edition(&self) -> u64 {
+        self.edition
     }
 
     /// The channel's name.
@@ -319,7 +333,7 @@ impl Shared {
     }
 
     /// What its links do and have gone through, in the configuration's order.
-    pub fn journals(&self) -> &[Arc<Journal>] {
+    pub fn journals(&self) -> &Arc<[Arc<Journal>]> {
         &self.journals
     }
 
@@ -363,6 +377,49 @@ impl Shared {
         let wait = moment.since(self.clock.monotonic()).as_nanos();
         let wait = u64::try_from(wait).unwrap_or(u64::MAX);
         WallNs(self.clock.wall().0.saturating_add(wait))
+    }
+
+    /// Goes on where the channel was under the configuration before. Tags that are as they were keep what is known of them, if
+    /// `meaning_stays` says that it still holds; consumers are told that the others are bad.
+    pub fn take_over(&self, before: &Shared, meaning_stays: bool) {
+        let places: HashMap<&str, usize> = before
+            .config
+            .tags
+            .iter()
+            .enumerate()
+            .filter(|_| meaning_stays)
+            .map(|(place, tag)| (&*tag.name, place))
+            .collect();
+        let mut kept = vec![false; before.config.tags.len()];
+        let same: Vec<Option<usize>> = (self.config.tags.iter())
+            .map(|tag| {
+                let place = *places.get(&*tag.name)?;
+                let old = before.config.tags.get(place)?;
+                let same = config::is_same_tag((&before.config, old), (&self.config, tag));
+                *kept.get_mut(place)? = same;
+                same.then_some(place)
+            })
+            .collect();
+        self.tags.take_over(&before.tags, &same);
+        let gone: HashSet<usize> = (0..kept.len()).filter(|place| !kept[*place]).collect();
+        let why = "the tag is another, or is no more, since the configuration was reloaded".into();
+        let now = self.clock.wall();
+        let changes = before
+            .tags
+            .mark_places(&gone, Quality::BadOutOfService, &why, now);
+        before.publish(&before.instance(), changes, now);
+        self.sequence
+            .store(before.sequence.load(Ordering::Relaxed), Ordering::Relaxed);
+        let status = before.status();
+        self.counters.set(status.counters);
+        self.update(|now| {
+            now.generation = status.generation;
+            now.incarnation = status.incarnation;
+            now.last_exit = status.last_exit;
+            now.state = State::Stopped;
+            now.reason = status.reason;
+            now.since = status.since;
+        });
     }
 
     /// How the channel is.
@@ -536,6 +593,7 @@ impl Shared {
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
         let batch = Batch {
             instance: instance.clone(),
+            channel: self.config.clone(),
             sequence,
             server_time,
             samples,

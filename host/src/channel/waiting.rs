@@ -350,6 +350,7 @@ mod tests {
         };
         let request = Request {
             id: RequestId(id),
+            edition: 0,
             ask,
             deadline: MonotonicNs(deadline),
             timeout: Duration::from_nanos(deadline),

@@ -40,6 +40,8 @@ pub(super) enum Command {
     Simulate(Simulate),
     /// Show how a running host is
     Status(Plain),
+    /// Have a running host take up its configuration as it is in the file now
+    Reload(Reload),
     /// List, show, start, stop, restart or reset the channels of a running host
     Channel(Channel),
     /// List, show, read, write or watch the tags of a running host
@@ -67,6 +69,7 @@ impl Command {
             Command::Replay(arguments) => arguments.json,
             Command::Simulate(_) | Command::CompileComponent(_) => false,
             Command::Status(arguments) => arguments.api.json,
+            Command::Reload(arguments) => arguments.api.json,
             Command::Channel(arguments) => arguments.command.api().json,
             Command::Tag(arguments) => arguments.command.api().json,
             Command::Device(arguments) => arguments.command.api().json,
@@ -83,7 +86,8 @@ Samples go to the sinks of the configuration. A sink of kind `stdout` prints a l
 lines otherwise or with --json. All else goes to standard error: progress while drivers compile, `ready: URL` as soon as
 the HTTP API listens, `first sample after ...` once, and the log.
 
-SIGINT or SIGTERM stops every channel in order, for at most 10 seconds; a second signal ends at once.")]
+SIGINT or SIGTERM stops every channel in order, for at most 10 seconds; a second signal ends at once. SIGHUP reloads the
+configuration, as `bulkhead reload` does.")]
 pub(super) struct Run {
     /// The configuration, a TOML file
     pub(super) config: PathBuf,
@@ -93,6 +97,9 @@ pub(super) struct Run {
     /// Print samples as JSON lines, also on a terminal
     #[arg(long)]
     pub(super) json: bool,
+    /// Reload whenever the file changes, as `bulkhead reload` does
+    #[arg(long)]
+    pub(super) watch: bool,
     #[command(flatten)]
     pub(super) log: Log,
 }
@@ -177,6 +184,19 @@ pub(super) struct Api {
 
 #[derive(Debug, Args)]
 pub(super) struct Plain {
+    #[command(flatten)]
+    pub(super) api: Api,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Channels that are as they were are not touched. One that has changed restarts its driver under the new configuration; its
+connections over unchanged links stay open, and its unchanged tags keep their values. A file with any fault changes
+nothing. Keys of [host] and [http] and the sinks take a restart of the host, and are refused by name.")]
+pub(super) struct Reload {
+    /// Only show what would change
+    #[arg(long)]
+    pub(super) dry_run: bool,
     #[command(flatten)]
     pub(super) api: Api,
 }

@@ -95,6 +95,7 @@ impl Failure {
                     remedy,
                     device_code: None,
                     trace: None,
+                    faults: None,
                 };
                 text = serde_json::to_string(&wire::ErrorAnswer { error }).ok()?;
             }
@@ -120,6 +121,17 @@ impl Failure {
         }
         text.push('\n');
         Some(text)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Told { message, .. } => f.write_str(message),
+            Failure::Refused(error) => f.write_str(&error.message),
+            Failure::Config(faults) => faults.fmt(f),
+            Failure::Said(_) | Failure::Quiet => Ok(()),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! - `arguments`: what can be typed. `failure`: how a command ends that does not do what it was asked.
 //! - `run`, `check`, `inspect`, `replay`: commands that are a host, or look at what one would run or has run. `logs` (through
 //!   `log_writer`), `progress`: what these say while they work. `loading`: a driver for a command that looks at one.
-//! - `client`: how the others ask a running host; `status`, `channel`, `command`, `dead_letter`, `link`, `past`, `tag` and `watch` are
+//! - `client`: how the others ask a running host; `status`, `channel`, `command`, `dead_letter`, `link`, `past`, `reload`, `tag` and `watch` are
 //!   these others. They go through the
 //!   HTTP API and nothing else.
 //! - `output`: tables, JSON lines, colours; `typed`: what was typed as the value of a tag.
@@ -30,6 +30,7 @@ mod logs;
 mod output;
 mod past;
 mod progress;
+mod reload;
 mod replay;
 mod run;
 mod status;
@@ -80,6 +81,7 @@ fn dispatch(command: Command, began: Instant) -> Result<(), Failure> {
         Command::Replay(arguments) => in_runtime(replay::replay(arguments))?,
         Command::Simulate(arguments) => in_runtime(simulate(arguments.command))?,
         Command::Status(arguments) => status::status(&arguments),
+        Command::Reload(arguments) => reload::reload(&arguments),
         Command::Channel(arguments) => channel::channel(&arguments.command),
         Command::Tag(arguments) => tag::tag(arguments.command),
         Command::Link(arguments) => link::link(&arguments.command),

@@ -7,8 +7,9 @@
 //! The port comes first, since nothing else fails as cheaply; the sinks come before the channels, so that they miss no
 //! sample.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, timeout};
@@ -24,15 +25,17 @@ use crate::bus::{Bus, Message, Received, Subscription};
 use crate::clock::Clock;
 use crate::config;
 use crate::engine::Compiler;
-use crate::http::{App, ListenError, Listener};
-use crate::sink::{Catalogue, Look, Sinks, TextStyle};
+use crate::http::{Api, ListenError, Listener};
+use crate::sink::{Look, Sinks, TextStyle};
 use crate::store::{Store, StoreError};
-use crate::supervisor::{Host, StartError};
+use crate::supervisor::{Host, ReloadError, Reloader, StartError};
 
 /// How long the whole end may take; with what the runtime needs to stop, the 10 seconds that `--help` promises.
 const END: Duration = Duration::from_secs(9);
 /// Of that, how long the channels have, so that something is left for the sinks.
 const CHANNELS_END: Duration = Duration::from_secs(7);
+/// How often a configuration is looked at that is watched.
+const LOOK: Duration = Duration::from_secs(1);
 /// The widest column of names on a terminal, in characters.
 const MAX_WIDTH: usize = 40;
 
@@ -42,37 +45,45 @@ pub(super) async fn run(arguments: Run, began: Instant) -> Result<(), Failure> {
     let config = check::read(&arguments.config)?;
     let listener = listen(&config.value).await?;
 
-    let catalogue = Arc::new(Catalogue::new(&config.value));
     let (bus, tasks, stop) = (Bus::new(), TaskTracker::new(), CancellationToken::new());
     let sinks = Sinks::start(
         &config.value.sinks,
         &bus,
-        &catalogue,
         Clock::start(),
-        look(&arguments, &catalogue),
+        look(&arguments, &config.value),
     );
-    tasks.spawn(first_sample(
-        bus.subscribe(64),
-        catalogue.clone(),
-        began,
-        stop.clone(),
-    ));
+    tasks.spawn(first_sample(bus.subscribe(64), began, stop.clone()));
 
     let progress = Progress::new();
     let report = |now| progress.report(now);
     let started = tokio::select! {
         started = Host::start_with_bus(config, Compiler::this_program(), bus, &report) => started,
-        () = signals.next() => return Ok(()),
+        () = signals.end.next() => return Ok(()),
     };
     drop(progress);
     let host = started.map_err(failure)?;
 
+    let path = arguments.config.clone();
+    let reloader = Reloader::new(host.clone(), move || {
+        check::read(&path).map_err(|failure| match failure {
+            Failure::Config(faults) => ReloadError::Config(faults),
+            other => ReloadError::Unreadable(other.to_string()),
+        })
+    });
     if let Some(listener) = listener {
         let url = format!("http://{}", listener.address());
-        let app = App::new(host.clone(), catalogue, sinks.watch(), stop.clone());
-        tasks.spawn(listener.serve(app, stop.clone()));
+        let api = Api::new(host.clone(), reloader.clone(), sinks.watch(), stop.clone());
+        tasks.spawn(listener.serve(api, stop.clone()));
         say(&format!("ready: {url}"));
     }
+
+    let on_hangup = reload_on_hangup(reloader.clone(), signals.hangup);
+    tasks.spawn(stop.clone().run_until_cancelled_owned(on_hangup));
+    if arguments.watch {
+        let watching = reload_on_change(reloader, arguments.config.clone());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(watching));
+    }
+    let mut signals = signals.end;
 
     tokio::select! {
         () = signals.next() => tracing::info!("stopping: a signal came"),
@@ -117,24 +128,29 @@ fn failure(error: StartError) -> Failure {
     }
 }
 
-fn look(arguments: &Run, catalogue: &Catalogue) -> Look {
+fn look(arguments: &Run, config: &config::Host) -> Look {
     if arguments.json || !output::is_terminal() {
         return Look::Json;
     }
     let colours = output::colours(&std::io::stdout());
     Look::Text(TextStyle {
         colours,
-        width: catalogue.widest().min(MAX_WIDTH),
+        width: widest(config).min(MAX_WIDTH),
     })
 }
 
+/// The longest `channel/tag`, in characters: how wide a column of them must be.
+fn widest(config: &config::Host) -> usize {
+    let widths = config.channels.iter().flat_map(|channel| {
+        let before = channel.id.as_str().len() + 1;
+        let tags = channel.tags.iter();
+        tags.map(move |tag| before + tag.name.chars().count())
+    });
+    widths.max().unwrap_or(0)
+}
+
 /// Says once how long the first good sample took from the start of the process.
-async fn first_sample(
-    mut bus: Subscription,
-    catalogue: Arc<Catalogue>,
-    began: Instant,
-    stop: CancellationToken,
-) {
+async fn first_sample(mut bus: Subscription, began: Instant, stop: CancellationToken) {
     loop {
         let received = tokio::select! {
             received = bus.next() => received,
@@ -149,9 +165,7 @@ async fn first_sample(
         };
         let took = began.elapsed();
         let channel = &batch.instance.channel;
-        let tag = catalogue
-            .channel(channel)
-            .and_then(|names| names.tag(sample.tag));
+        let tag = batch.channel.tags.get(sample.tag.index());
         let tag = tag.map(|tag| &*tag.name).unwrap_or_default();
         say(&format!(
             "first sample after {:.0} ms ({channel}/{tag})",
@@ -194,8 +208,62 @@ async fn end(host: Host, sinks: Sinks, tasks: TaskTracker, stop: CancellationTok
     }
 }
 
-/// The signals that end a host.
+/// Reloads at each SIGHUP.
+async fn reload_on_hangup(reloader: Reloader, mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        reload(&reloader, "SIGHUP").await;
+    }
+}
+
+/// Reloads whenever the file is another. Looks at it now and then: editors replace files in ways of their own.
+async fn reload_on_change(reloader: Reloader, path: PathBuf) {
+    let mut known = stamp(&path).await;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let now = stamp(&path).await;
+        // A file that is away for a moment is being replaced.
+        if now.is_some() && now != known {
+            known = now;
+            reload(&reloader, "the file has changed").await;
+        }
+    }
+}
+
+/// What changes with a file's content.
+async fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {
+    let path = path.to_owned();
+    let looked = tokio::task::spawn_blocking(move || {
+        let metadata = path.metadata().ok()?;
+        Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+    });
+    looked.await.ok().flatten()
+}
+
+async fn reload(reloader: &Reloader, why: &str) {
+    match reloader.reload(false).await {
+        Ok(reloaded) if reloaded.difference.is_empty() => {
+            tracing::info!(why, "reload: nothing is another");
+        }
+        // What was done is in the log already.
+        Ok(_) => {}
+        Err(error) => {
+            tracing::error!(
+                why,
+                "the configuration was not reloaded, and nothing was changed: {error}"
+            );
+        }
+    }
+}
+
+/// The signals that a host heeds.
 struct Signals {
+    end: EndSignals,
+    /// It reloads.
+    hangup: Signal,
+}
+
+/// Those that end it.
+struct EndSignals {
     interrupt: Signal,
     terminate: Signal,
 }
@@ -207,11 +275,16 @@ impl Signals {
                 .map_err(|error| Failure::host(format!("signals cannot be caught: {error}")))
         };
         Ok(Self {
-            interrupt: caught(SignalKind::interrupt())?,
-            terminate: caught(SignalKind::terminate())?,
+            end: EndSignals {
+                interrupt: caught(SignalKind::interrupt())?,
+                terminate: caught(SignalKind::terminate())?,
+            },
+            hangup: caught(SignalKind::hangup())?,
         })
     }
+}
 
+impl EndSignals {
     async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

@@ -13,6 +13,8 @@
 //! with its line and its remedy. So a reader that meets a fault reports it and goes on with the default; whatever
 //! was read is thrown away if there was any fault.
 //!
+//! `difference` compares two configurations, for a reload.
+//!
 //! Pure: the text comes in as a string, and no path is opened here.
 
 mod address;
@@ -20,6 +22,7 @@ mod channel;
 mod checked;
 mod demotion;
 mod dial;
+mod difference;
 mod document;
 mod fault;
 mod link;
@@ -45,6 +48,7 @@ pub use checked::{
     Sink, SinkKind, Tag, WhileDown,
 };
 pub use dial::DialRange;
+pub use difference::{ChannelDifference, Difference, Items, is_same_tag};
 pub use fault::{Fault, Faults, Position};
 pub use locations::Locations;
 pub use network::Network;

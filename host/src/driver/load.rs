@@ -231,6 +231,11 @@ impl Driver {
         &self.inner.path
     }
 
+    /// The SHA-256 of the file.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.inner.digest
+    }
+
     /// The SHA-256 of the file, in hexadecimal.
     pub fn sha256(&self) -> String {
         verify::hex(&self.inner.digest)

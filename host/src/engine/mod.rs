@@ -66,6 +66,8 @@ impl Pool {
     /// Instances over those that are asked for: one scratch instance for `configure`, one for `describe`, a few in the course of
     /// a restart.
     const HEAD_ROOM: u32 = 16;
+    /// Instances that a reload may add, besides a quarter of those that there are.
+    const GROWTH: u32 = 16;
 
     /// Room for `instances` of one core module each: one memory and three tables, of which none is larger than `max_memory`
     /// bytes.
@@ -90,6 +92,42 @@ impl Pool {
             pool.tables = add(pool.tables, tables.min(TABLES.into()));
         }
         pool
+    }
+
+    /// The same with room for channels that a reload adds. What is not used takes address space, and nothing else.
+    pub fn with_growth(self) -> Self {
+        let more = (self.instances - Self::HEAD_ROOM) / 4 + Self::GROWTH;
+        Self {
+            instances: self.instances.saturating_add(more),
+            memories: self.memories.saturating_add(more),
+            tables: self.tables.saturating_add(more.saturating_mul(3)),
+            max_memory: self.max_memory,
+        }
+    }
+
+    /// Whether instances of these fit besides each other, none with a larger memory than `max_memory` bytes; if not, why.
+    pub fn refuses(
+        &self,
+        needs: impl IntoIterator<Item = (u64, u64)>,
+        max_memory: u64,
+    ) -> Option<String> {
+        let wanted = Self::of(needs, max_memory);
+        let short = [
+            ("instances", wanted.instances, self.instances),
+            ("memories", wanted.memories, self.memories),
+            ("tables", wanted.tables, self.tables),
+        ];
+        if let Some((what, wanted, room)) = short.iter().find(|(_, wanted, room)| wanted > room) {
+            return Some(format!(
+                "they need {wanted} {what}, and there is room for {room}"
+            ));
+        }
+        (max_memory > self.max_memory).then(|| {
+            format!(
+                "one may use {max_memory} bytes of memory, and there is room for {} each",
+                self.max_memory
+            )
+        })
     }
 
     /// The memory maps of the process when all that was asked for lives.
@@ -185,6 +223,11 @@ impl Engine {
             taking: Arc::default(),
             _ticker: Arc::new(ticker),
         })
+    }
+
+    /// The room that there is.
+    pub fn pool(&self) -> Pool {
+        self.options.pool
     }
 
     /// wasmtime's own handle.

@@ -8,6 +8,6 @@ mod time;
 mod value;
 
 pub use quality::Quality;
-pub use sample::{Batch, Sample};
+pub use sample::Sample;
 pub use time::{MonotonicNs, WallNs};
 pub use value::{DataType, Scalar, Value};

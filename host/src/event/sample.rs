@@ -1,9 +1,7 @@
-//! Samples, and the batches in which they travel.
-
-use std::sync::Arc;
+//! Samples.
 
 use super::{Quality, Value, WallNs};
-use crate::ids::{InstanceId, TagId};
+use crate::ids::TagId;
 
 /// One reading of one tag.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,17 +14,4 @@ pub struct Sample {
     pub quality: Quality,
     /// When the device took it, if the protocol says so.
     pub source_time: Option<WallNs>,
-}
-
-/// What one channel publishes at one moment. Shared by every consumer, never copied.
-#[derive(Debug)]
-pub struct Batch {
-    /// Which life of which channel published it.
-    pub instance: Arc<InstanceId>,
-    /// Counts the batches of the channel within this run of the host, from 1.
-    pub sequence: u64,
-    /// When the host received it.
-    pub server_time: WallNs,
-    /// In the driver's order.
-    pub samples: Vec<Sample>,
 }

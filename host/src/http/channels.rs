@@ -1,7 +1,6 @@
 //! Channels: list, show, start, stop, restart, reset.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
@@ -24,11 +23,13 @@ pub(super) async fn list(
 ) -> Result<Json<wire::ChannelPage>, ApiError> {
     let parameters = Parameters::read(query.as_deref(), &["limit", "cursor"])?;
     let limit = parameters.number("limit", MAX_PAGE, 1..=MAX_PAGE)?;
-    let channels = app.host().channels();
+    let channels = app.channels();
     let from = match parameters.one("cursor")? {
         None => 0,
         Some(last) => {
-            1 + position(channels, last).ok_or_else(|| ApiError::no_such_channel(last))?
+            1 + channels
+                .position(last)
+                .ok_or_else(|| ApiError::no_such_channel(last))?
         }
     };
     let page = &channels[from..channels.len().min(from + limit)];
@@ -43,13 +44,6 @@ pub(super) async fn list(
             .filter(|_| more)
             .map(|channel| channel.id().to_string()),
     }))
-}
-
-/// Where a channel stands in the list.
-pub(super) fn position(channels: &[Arc<ChannelHandle>], name: &str) -> Option<usize> {
-    channels
-        .iter()
-        .position(|channel| channel.id().as_str() == name)
 }
 
 pub(super) async fn show(
@@ -104,8 +98,8 @@ fn answered(
 impl App {
     pub(super) fn channel(&self, name: &str) -> Result<&ChannelHandle, ApiError> {
         let shown: String = name.chars().take(100).collect();
-        self.host()
-            .channel(name)
+        self.channels()
+            .named(name)
             .map(|channel| &**channel)
             .ok_or_else(|| ApiError::no_such_channel(&shown))
     }

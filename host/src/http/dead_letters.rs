@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::filter::Parameters;
-use super::{ApiError, App, channels, wire};
+use super::{ApiError, App, wire};
 use crate::channel::Letter;
 use crate::poison::Kind;
 use crate::sink::Time;
@@ -34,13 +34,13 @@ pub(super) async fn list(
     for name in &wanted {
         app.channel(name)?;
     }
-    let handles = app.host().channels();
+    let handles = app.channels();
     let (first, mut after) = match parameters.one("cursor")? {
         None => (0, 0),
         Some(cursor) => {
             let (name, number) = cursor.split_once('/').unwrap_or((cursor, ""));
             let channel = app.channel(name)?;
-            let position = channels::position(handles, channel.id().as_str()).unwrap_or(0);
+            let position = handles.position(channel.id().as_str()).unwrap_or(0);
             (position, known_number(channel, number)?)
         }
     };

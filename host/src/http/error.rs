@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::wire;
 use crate::channel::RequestError;
+use crate::config::Faults;
 use crate::lifecycle::Denied;
 
 /// A request that is not done.
@@ -31,6 +32,7 @@ impl ApiError {
                 remedy,
                 device_code: None,
                 trace: None,
+                faults: None,
             },
         }
     }
@@ -71,6 +73,12 @@ impl ApiError {
             format!("channel {channel} {why}"),
             remedy,
         )
+    }
+
+    /// The same with all that is wrong with a configuration.
+    pub(super) fn with_faults(mut self, faults: &Faults) -> Self {
+        self.body.faults = serde_json::to_value(faults).ok().map(Box::new);
+        self
     }
 
     /// What stands in the body.

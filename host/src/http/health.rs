@@ -19,7 +19,6 @@ const MAX_LISTED: usize = 100;
 pub(super) async fn live(Of(app): Of<App>) -> (StatusCode, Json<wire::Liveness>) {
     let now = app.host().clock().monotonic();
     let hanging: Vec<wire::Hanging> = app
-        .host()
         .channels()
         .iter()
         .filter_map(|channel| {
@@ -42,7 +41,7 @@ pub(super) async fn ready(Of(app): Of<App>) -> (StatusCode, Json<wire::Readiness
         not_running: Vec::new(),
         left_off: 0,
     };
-    for channel in app.host().channels() {
+    for channel in app.channels() {
         let state = channel.state();
         if state == State::Running {
             readiness.running += 1;

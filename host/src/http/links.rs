@@ -9,7 +9,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 
 use super::filter::Parameters;
-use super::{ApiError, App, channels, wire};
+use super::{ApiError, App, wire};
 use crate::clock::Clock;
 use crate::event::{MonotonicNs, WallNs};
 use crate::link::{Journal, LinkReport, LinkState};
@@ -29,7 +29,7 @@ pub(super) async fn list(
     for name in &wanted {
         app.channel(name)?;
     }
-    let handles = app.host().channels();
+    let handles = app.channels();
     let (first, mut skip) = match parameters.one("cursor")? {
         None => (0, 0),
         Some(cursor) => {
@@ -40,7 +40,7 @@ pub(super) async fn list(
                 .journals()
                 .iter()
                 .position(|other| Arc::ptr_eq(other, journal));
-            let position = channels::position(handles, channel.id().as_str());
+            let position = handles.position(channel.id().as_str());
             (position.unwrap_or(0), at.map_or(0, |at| at + 1))
         }
     };
@@ -225,7 +225,7 @@ impl App {
         let found = handle
             .journals()
             .iter()
-            .find(|journal| journal.link().name == link);
+            .find(|journal| journal.name() == link);
         found.ok_or_else(|| {
             let shown: String = link.chars().take(100).collect();
             ApiError::new(

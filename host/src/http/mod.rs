@@ -2,7 +2,7 @@
 //!
 //! - `server`: connections: how many, how slow, how they end. `patience`: a peer that does not read is given up.
 //! - `guard`: who may ask at all.
-//! - `health`, `status`, `audit`, `channels`, `past`, `commands`, `dead_letters`, `devices`, `links`, `tags`, `writes`, `stream`: the answers. `filter`: which tags are
+//! - `health`, `status`, `audit`, `reload`, `channels`, `past`, `commands`, `dead_letters`, `devices`, `links`, `tags`, `writes`, `stream`: the answers. `filter`: which tags are
 //!   meant.
 //! - `wire`: the shapes of the answers, one to one with JSON; `value`: a JSON value as one that a tag takes.
 //! - `error`: what a refusal looks like.
@@ -30,6 +30,7 @@
 //! POST /api/v1/tags/read                  {"tags":["press-3/temp"],"timeout_ms":5000}
 //! POST /api/v1/tags/write                 {"writes":[{"tag":"press-3/temp","value":21.5}],"read_back":false,"timeout_ms":5000,"by":"anna"}
 //! GET  /api/v1/audit?limit=&before=
+//! POST /api/v1/reload                     {"dry_run":true}
 //! GET  /api/v1/stream?channel=&tag=&kind=&snapshot=true      (server-sent events)
 //! ```
 //!
@@ -55,6 +56,7 @@ mod health;
 mod links;
 mod past;
 mod patience;
+mod reload;
 mod server;
 mod status;
 mod stream;
@@ -66,35 +68,51 @@ mod writes;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::FromRef;
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::sink::{Catalogue, SinkStatus};
-use crate::supervisor::Host;
+use crate::sink::SinkStatus;
+use crate::supervisor::{Channels, Host, Reloader};
 use error::ApiError;
 
 pub use server::{ListenError, Listener};
 
 /// What the API speaks for.
 #[derive(Clone)]
-pub struct App {
+pub struct Api {
     inner: Arc<Inner>,
+}
+
+/// The same for one request: with the channels that there were when it came.
+struct App {
+    inner: Arc<Inner>,
+    channels: Arc<Channels>,
+}
+
+impl FromRef<Api> for App {
+    fn from_ref(api: &Api) -> Self {
+        Self {
+            inner: api.inner.clone(),
+            channels: api.inner.host.channels(),
+        }
+    }
 }
 
 struct Inner {
     host: Host,
-    catalogue: Arc<Catalogue>,
+    reloader: Reloader,
     sinks: Box<dyn Fn() -> Vec<SinkStatus> + Send + Sync>,
     streams: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
-impl App {
+impl Api {
     /// The API of a host; `sinks` tells how its sinks are. Streams end when `stop` is cancelled.
     pub fn new(
         host: Host,
-        catalogue: Arc<Catalogue>,
+        reloader: Reloader,
         sinks: impl Fn() -> Vec<SinkStatus> + Send + Sync + 'static,
         stop: CancellationToken,
     ) -> Self {
@@ -103,7 +121,7 @@ impl App {
         Self {
             inner: Arc::new(Inner {
                 host,
-                catalogue,
+                reloader,
                 sinks,
                 streams,
                 stop,
@@ -160,6 +178,7 @@ impl App {
             .route("/tags/{channel}/{tag}/read", post(tags::read))
             .route("/tags/{channel}/{tag}/write", post(writes::write))
             .route("/audit", get(audit::list))
+            .route("/reload", post(reload::reload))
             .route("/stream", get(stream::open))
             .with_state(self.clone());
         let probes = Router::new()
@@ -168,8 +187,14 @@ impl App {
             .with_state(self);
         guard::guarded(probes.nest("/api/v1", api), port)
     }
+}
 
+impl App {
     fn host(&self) -> &Host {
         &self.inner.host
+    }
+
+    fn channels(&self) -> &Channels {
+        &self.channels
     }
 }

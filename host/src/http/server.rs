@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::App;
+use super::Api;
 use super::patience::Patience;
 
 /// Connections at once. More are told so and closed.
@@ -81,8 +81,8 @@ impl Listener {
     }
 
     /// Serves until `stop`, then lets requests under way come to their end, for a while.
-    pub async fn serve(self, app: App, stop: CancellationToken) {
-        let router = app.router(self.address.port());
+    pub async fn serve(self, api: Api, stop: CancellationToken) {
+        let router = api.router(self.address.port());
         serve(self.listener, router, stop).await;
     }
 }

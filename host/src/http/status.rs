@@ -12,7 +12,7 @@ pub(super) async fn show(State(app): State<App>) -> Json<wire::Status> {
     let host = app.host();
     let mut channels = BTreeMap::new();
     let mut tags = wire::TagCounts::default();
-    for channel in host.channels() {
+    for channel in app.channels() {
         *channels
             .entry(channel.status().state.to_string())
             .or_default() += 1;

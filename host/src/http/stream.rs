@@ -22,8 +22,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::filter::{Parameters, TagFilter};
 use super::{ApiError, App, channels, tags, wire};
-use crate::bus::{ChannelEvent, Happened, Message, Received, Subscription};
-use crate::event::Batch;
+use crate::bus::{Batch, ChannelEvent, Happened, Message, Received, Subscription};
 use crate::ids::{ChannelId, InstanceId, TagId};
 use crate::sink::{Record, Time};
 
@@ -66,7 +65,7 @@ pub(super) async fn open(
     for name in filter.channels() {
         app.channel(name)?;
     }
-    for channel in app.host().channels() {
+    for channel in app.channels() {
         if filter.admits_channel(channel.id().as_str()) {
             let tags = channel.tags().tags().iter();
             wanted.insert(
@@ -195,7 +194,7 @@ impl Reader {
             .take(SNAPSHOT_PIECE as usize);
         for (id, config) in piece {
             if wanted.get(id as usize) == Some(&true)
-                && let Some(tag) = tags::summary(channel, TagId(id), config)
+                && let Some(tag) = tags::summary(&channel, TagId(id), config)
             {
                 event(out, "snapshot", &tag);
             }
@@ -211,15 +210,12 @@ impl Reader {
             return;
         }
         let channel = &batch.instance.channel;
-        let (Some(wanted), Some(names)) = (
-            self.wanted.get(channel),
-            self.app.inner.catalogue.channel(channel),
-        ) else {
+        let Some(wanted) = self.wanted.get(channel) else {
             return;
         };
         for sample in &batch.samples {
             if wanted.get(sample.tag.index()) == Some(&true)
-                && let Some(record) = Record::of(batch, sample, names)
+                && let Some(record) = Record::of(batch, sample)
             {
                 event(out, "sample", &record);
             }

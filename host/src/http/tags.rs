@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use futures_util::future::join_all;
 
 use super::filter::{Parameters, TagFilter};
-use super::{ApiError, App, channels, wire};
+use super::{ApiError, App, wire};
 use crate::channel::RequestError;
 use crate::config::{self, Access, Part};
 use crate::event::{Sample, Value, WallNs};
@@ -37,13 +37,13 @@ pub(super) async fn list(
     for name in filter.channels() {
         app.channel(name)?;
     }
-    let channels = app.host().channels();
+    let channels = app.channels();
     let (first, mut from) = match parameters.one("cursor")? {
         None => (0, 0),
         Some(cursor) => {
             let (channel, tag) = tag_of(&app, cursor)?;
             (
-                channels::position(channels, channel.id().as_str()).unwrap_or(0),
+                channels.position(channel.id().as_str()).unwrap_or(0),
                 tag.index() + 1,
             )
         }

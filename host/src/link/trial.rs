@@ -110,7 +110,7 @@ async fn dialled(channel: &ChannelId, journal: &Journal) -> Trial {
         return trial;
     }
     let deadline = began + link.connect_timeout;
-    let permit = match grant::permit(channel, link, None, deadline).await {
+    let permit = match grant::permit(channel, &link, None, deadline).await {
         Ok(permit) => permit,
         Err(error) => {
             let step = match error {

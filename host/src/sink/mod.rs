@@ -1,6 +1,5 @@
 //! Where samples leave the host: one task per sink, on a subscription of its own.
 //!
-//! - `catalogue`: the names behind the ids that travel on the bus.
 //! - `record`: what a sample is as JSON: the same line in a file, on standard output and in the event stream.
 //! - `text`: what a sample is for people, one line each.
 //! - `runner`: the loop: collect, encode, write, try again. It owns its queue, so that a slow sink slows nobody.
@@ -10,14 +9,12 @@
 //! that cannot write keeps what it holds and tries again; it never ends the host. No sink is durable: what a
 //! queue holds is lost with the process (the outbox, which comes later, stands before sinks that must not lose).
 
-mod catalogue;
 mod file;
 mod record;
 mod runner;
 mod stdout;
 mod text;
 
-pub use catalogue::{Catalogue, ChannelNames, TagNames};
 pub use record::{JsonValue, Record, Time};
 pub use runner::{Drained, Look, SinkStatus, Sinks};
 pub use text::{TextStyle, number};

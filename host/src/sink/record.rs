@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
-use super::catalogue::ChannelNames;
+use crate::bus::Batch;
 use crate::event::{Sample, Value, WallNs};
 
 /// One sample, ready to be written.
@@ -50,16 +50,13 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// Puts names to a sample of a batch; `None` if the channel has no such tag.
-    pub fn of(
-        batch: &'a crate::event::Batch,
-        sample: &'a Sample,
-        names: &'a ChannelNames,
-    ) -> Option<Self> {
-        let tag = names.tag(sample.tag)?;
+    pub fn of(batch: &'a Batch, sample: &'a Sample) -> Option<Self> {
+        let tag = batch.channel.tags.get(sample.tag.index())?;
+        let device = batch.channel.devices.get(tag.device.index())?;
         Some(Self {
             channel: batch.instance.channel.as_str(),
             tag: &tag.name,
-            device: names.device_of(tag),
+            device: &device.name,
             value: sample.value.as_ref().map(JsonValue),
             quality: sample.quality.as_str(),
             source_time: sample.source_time.map(Time),

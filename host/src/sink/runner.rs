@@ -13,15 +13,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::catalogue::Catalogue;
 use super::file::LinesFile;
 use super::record::{Gap, Record, Time};
 use super::stdout::Stdout;
 use super::text::TextStyle;
-use crate::bus::{Bus, Message, Received, Subscription};
+use crate::bus::{Batch, Bus, Message, Received, Subscription};
 use crate::clock::Clock;
 use crate::config::{Sink, SinkKind};
-use crate::event::Batch;
 
 /// What is collected before it is written, in bytes. One batch may go beyond it.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -83,13 +81,7 @@ struct Shared {
 
 impl Sinks {
     /// Starts all sinks. They see what is published from now on. Must be called within a tokio runtime.
-    pub fn start(
-        sinks: &[Sink],
-        bus: &Bus,
-        catalogue: &Arc<Catalogue>,
-        clock: Clock,
-        stdout: Look,
-    ) -> Self {
+    pub fn start(sinks: &[Sink], bus: &Bus, clock: Clock, stdout: Look) -> Self {
         let (tasks, stop, closed) = (
             TaskTracker::new(),
             CancellationToken::new(),
@@ -113,7 +105,6 @@ impl Sinks {
             all.push(shared.clone());
             let runner = Runner {
                 subscription: bus.subscribe(sink.queue),
-                catalogue: catalogue.clone(),
                 clock,
                 look,
                 output,
@@ -237,7 +228,6 @@ impl Output {
 
 struct Runner {
     subscription: Subscription,
-    catalogue: Arc<Catalogue>,
     clock: Clock,
     look: Look,
     output: Output,
@@ -331,18 +321,11 @@ impl Runner {
     }
 
     fn encode_batch(&mut self, batch: &Batch) {
-        let Some(names) = self.catalogue.channel(&batch.instance.channel) else {
-            debug_assert!(
-                false,
-                "the catalogue is made of the configuration that the channels are made of"
-            );
-            return;
-        };
         for sample in &batch.samples {
             match self.look {
-                Look::Text(style) => style.sample(&mut self.buffer, batch, sample, names),
+                Look::Text(style) => style.sample(&mut self.buffer, batch, sample),
                 Look::Json => {
-                    if let Some(record) = Record::of(batch, sample, names) {
+                    if let Some(record) = Record::of(batch, sample) {
                         json_line(&mut self.buffer, &record);
                     }
                 }
@@ -443,6 +426,7 @@ mod tests {
             channel: host.channels[0].id.clone(),
             incarnation: 7,
         });
+        let channel = Arc::new(host.channels[0].clone());
         for sequence in sequences {
             let sample = Sample {
                 tag: TagId(0),
@@ -452,6 +436,7 @@ mod tests {
             };
             let batch = Batch {
                 instance: instance.clone(),
+                channel: channel.clone(),
                 sequence,
                 server_time: WallNs(1),
                 samples: vec![sample],
@@ -477,8 +462,8 @@ mod tests {
     async fn what_was_published_before_the_end_is_in_the_file() {
         let folder = folder("drain");
         let host = configured(&folder);
-        let (bus, catalogue) = (Bus::new(), Arc::new(Catalogue::new(&host)));
-        let sinks = Sinks::start(&host.sinks, &bus, &catalogue, Clock::start(), Look::Json);
+        let bus = Bus::new();
+        let sinks = Sinks::start(&host.sinks, &bus, Clock::start(), Look::Json);
         let watch = sinks.watch();
         publish(&bus, &host, 1..=500);
         assert_eq!(
@@ -510,7 +495,6 @@ mod tests {
         let bus = Bus::new();
         let runner = Runner {
             subscription: bus.subscribe(2),
-            catalogue: Arc::new(Catalogue::new(&host)),
             clock: Clock::start(),
             look: Look::Json,
             output: Output::File(LinesFile::new(&folder.join("samples.jsonl"))),
@@ -553,8 +537,8 @@ mod tests {
         host.sinks[0].kind = SinkKind::File {
             path: folder.join("missing").join("samples.jsonl"),
         };
-        let (bus, catalogue) = (Bus::new(), Arc::new(Catalogue::new(&host)));
-        let sinks = Sinks::start(&host.sinks, &bus, &catalogue, Clock::start(), Look::Json);
+        let bus = Bus::new();
+        let sinks = Sinks::start(&host.sinks, &bus, Clock::start(), Look::Json);
         publish(&bus, &host, 1..=3);
         let watch = sinks.watch();
         let drained = sinks.drain(Duration::from_secs(60)).await;

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::catalogue::ChannelNames;
 use super::record::Time;
-use crate::event::{Batch, Quality, Sample, Value, WallNs};
+use crate::bus::Batch;
+use crate::event::{Quality, Sample, Value, WallNs};
 
 /// How lines for people look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,14 +28,8 @@ impl TextStyle {
     /// 13:00:00.125  press-1/pressure        4.8213 bar
     /// 13:00:03.126  press-1/pressure        4.8213 bar   bad-timeout
     /// ```
-    pub(super) fn sample(
-        self,
-        out: &mut Vec<u8>,
-        batch: &Batch,
-        sample: &Sample,
-        names: &ChannelNames,
-    ) {
-        let Some(tag) = names.tag(sample.tag) else {
+    pub(super) fn sample(self, out: &mut Vec<u8>, batch: &Batch, sample: &Sample) {
+        let Some(tag) = batch.channel.tags.get(sample.tag.index()) else {
             return;
         };
         let mut line = String::with_capacity(96);

@@ -1,6 +1,5 @@
 //! How doors speak to a channel.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::commands::{Desk, MAX_UNDER_WAY, Opening, RunningCommand, UnderWay};
 use super::life::Command;
+use super::prepare::{Identity, Needs};
 use crate::audit::{self, Audit};
 use crate::bus::Happened;
 use crate::channel::{
@@ -40,7 +40,8 @@ pub struct ChannelHandle {
     mailbox: mpsc::Sender<Mail>,
     commands: mpsc::Sender<Command>,
     requests: Arc<AtomicU64>,
-    tags_by_name: HashMap<String, TagId>,
+    /// The places of the tags, in the order of their names.
+    by_name: Box<[u32]>,
     /// What its driver can do.
     can: Vec<&'static str>,
     /// The commands that its driver lists.
@@ -49,6 +50,20 @@ pub struct ChannelHandle {
     desk: Desk,
     /// Where writes are written down.
     audit: Arc<Audit>,
+    driver: Identity,
+    needs: Needs,
+}
+
+/// What a handle is made of.
+pub(super) struct HandleParts {
+    pub(super) shared: Arc<Shared>,
+    pub(super) offer: Offer,
+    pub(super) driver: Identity,
+    pub(super) needs: Needs,
+    pub(super) mailbox: mpsc::Sender<Mail>,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) requests: Arc<AtomicU64>,
+    pub(super) audit: Arc<Audit>,
 }
 
 /// Who wants a tag written.
@@ -97,29 +112,49 @@ pub(super) struct Offer {
 }
 
 impl ChannelHandle {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        offer: Offer,
-        mailbox: mpsc::Sender<Mail>,
-        commands: mpsc::Sender<Command>,
-        requests: Arc<AtomicU64>,
-        audit: Arc<Audit>,
-    ) -> Self {
-        let tags_by_name = (0u32..)
-            .zip(shared.tags().tags().iter())
-            .map(|(id, tag)| (tag.name.clone(), TagId(id)))
-            .collect();
+    pub(super) fn new(parts: HandleParts) -> Self {
+        let tags = parts.shared.tags().tags();
+        let name = |place: &u32| tags.get(*place as usize).map(|tag| &tag.name);
+        let mut by_name: Box<[u32]> = (0u32..).zip(tags.iter()).map(|(place, _)| place).collect();
+        by_name.sort_unstable_by_key(name);
         Self {
-            shared,
-            mailbox,
-            commands,
-            requests,
-            tags_by_name,
-            can: offer.can,
-            offered: offer.commands,
+            by_name,
+            shared: parts.shared,
+            mailbox: parts.mailbox,
+            commands: parts.commands,
+            requests: parts.requests,
+            can: parts.offer.can,
+            offered: parts.offer.commands,
             desk: Desk::default(),
-            audit,
+            audit: parts.audit,
+            driver: parts.driver,
+            needs: parts.needs,
         }
+    }
+
+    /// Which driver it runs.
+    pub(super) fn driver(&self) -> &Identity {
+        &self.driver
+    }
+
+    /// What an instance of it takes of the pool.
+    pub(super) fn needs(&self) -> Needs {
+        self.needs
+    }
+
+    /// Where its task takes mail.
+    pub(super) fn mail(&self) -> &mpsc::Sender<Mail> {
+        &self.mailbox
+    }
+
+    /// Where its task takes commands.
+    pub(super) fn commands_in(&self) -> &mpsc::Sender<Command> {
+        &self.commands
+    }
+
+    /// Gives its task a command. Waits where many are waiting; says nothing where the task has ended.
+    pub(super) async fn command(&self, command: Command) {
+        drop(self.commands.send(command).await);
     }
 
     /// Its name.
@@ -164,7 +199,16 @@ impl ChannelHandle {
 
     /// The tag of this name.
     pub fn tag_id(&self, name: &str) -> Option<TagId> {
-        self.tags_by_name.get(name).copied()
+        let tags = self.shared.tags().tags();
+        let found = self.by_name.binary_search_by(|place| {
+            let known = tags.get(*place as usize).map(|tag| &*tag.name);
+            known.cmp(&Some(name))
+        });
+        found
+            .ok()
+            .and_then(|at| self.by_name.get(at))
+            .copied()
+            .map(TagId)
     }
 
     /// Why a tag is as it is: from the channel down to the tag.
@@ -237,7 +281,7 @@ impl ChannelHandle {
         let gone = |shared: &Shared| Denied {
             state: shared.state(),
             input: order.into(),
-            why: "belongs to a host that is stopping; nothing needs to be done",
+            why: "is no more: the host stops, or a reload has removed it; nothing needs to be done",
         };
         if self
             .commands
@@ -581,6 +625,7 @@ impl ChannelHandle {
         let id = RequestId(self.requests.fetch_add(1, Ordering::Relaxed) + 1);
         let request = Request {
             id,
+            edition: self.shared.edition(),
             ask,
             deadline,
             timeout,

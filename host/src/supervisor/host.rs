@@ -1,27 +1,27 @@
-//! The host as a whole: start, registry, stop.
+//! The host as a whole: start, stop, and what its channels share.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::flight::Flight;
-use super::handle::ChannelHandle;
-use super::life::{Command, Life};
-use super::prepare::{self, Prepared, Progress};
+use super::handle::{ChannelHandle, HandleParts};
+use super::life::{Command, Life, Renewal};
+use super::prepare::{Prepared, Progress, Workshop};
+use super::registry::{Channels, Registry};
 use super::watchdog::Watchdog;
 use crate::audit::{Audit, AuditError};
 use crate::bus::Bus;
-use crate::channel::{Connections, Shared, SharedParts, mailbox};
+use crate::channel::{Connections, Mail, Shared, SharedParts, mailbox};
 use crate::clock::Clock;
 use crate::config::{self, Checked, Faults};
 use crate::engine::{Compiler, EngineError};
-use crate::event::WallNs;
+use crate::event::{MonotonicNs, WallNs};
 use crate::history::Chronicle;
 use crate::lifecycle::{Machine, Order};
 use crate::link::{DialRate, Journal, Keeper};
@@ -55,27 +55,38 @@ pub enum StartError {
 /// A running host. Cheap to clone.
 #[derive(Clone)]
 pub struct Host {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    channels: Vec<Arc<ChannelHandle>>,
-    by_name: HashMap<String, usize>,
-    commands: Vec<mpsc::Sender<Command>>,
+pub(super) struct Inner {
+    pub(super) channels: Registry,
+    pub(super) clock: Clock,
+    pub(super) store: Store,
+    /// Makes drivers and channels ready.
+    pub(super) workshop: Workshop,
+    /// Held while the channels become others.
+    pub(super) changing: tokio::sync::Mutex<Changing>,
+    /// Ends what goes on beside the channels.
+    pub(super) stopping: CancellationToken,
     bus: Bus,
-    clock: Clock,
-    store: Store,
     audit: Arc<Audit>,
     started_at: WallNs,
     lives: TaskTracker,
     links: TaskTracker,
     limiter: Arc<Mutex<Limiter>>,
     dials: DialRate,
+    requests: Arc<AtomicU64>,
     /// Watches as long as the host is there.
-    _watchdog: Option<Watchdog>,
-    /// Ends what goes on beside the channels.
-    stopping: CancellationToken,
+    _watchdog: Watchdog,
     flight: Option<Flight>,
+}
+
+/// What a reload changes besides the channels.
+pub(super) struct Changing {
+    /// The configuration of the host itself; without channels.
+    pub(super) config: config::Host,
+    /// The place in the host's tables of the next channel that is added. None is ever given twice.
+    pub(super) next_index: usize,
 }
 
 impl Host {
@@ -90,7 +101,7 @@ impl Host {
 
     /// As [`Host::start`], on a bus that consumers have already subscribed to, so that they miss nothing.
     pub async fn start_with_bus(
-        config: Checked<config::Host>,
+        mut config: Checked<config::Host>,
         compiler: Compiler,
         bus: Bus,
         progress: &dyn Fn(Progress),
@@ -102,111 +113,82 @@ impl Host {
                 path: config.value.data_dir.clone(),
                 reason: error.to_string(),
             })??;
-        let (mut ready, faults) = prepare::prepare(&config, compiler, progress).await?;
+        let (workshop, mut ready, faults) = Workshop::open(&config, compiler, progress).await?;
         if let Some(faults) = Faults::new(config.locations.file(), faults, 0) {
             return Err(StartError::Config(faults));
         }
         progress(Progress::Starting {
             channels: config.value.channels.len(),
         });
-        let ids: Vec<_> = config
-            .value
-            .channels
-            .iter()
-            .map(|channel| channel.id.clone())
-            .collect();
+        let channels = std::mem::take(&mut config.value.channels);
+        let config = config.value;
+        let ids = channels.iter().map(|channel| channel.id.clone()).collect();
         store.reserve_incarnations(ids).await?;
 
-        let flight = match config.value.recorder {
+        let flight = match config.recorder {
             0 => None,
             bytes => {
                 let archive =
-                    Archive::open(&config.value.data_dir).map_err(|error| StoreError::Folder {
-                        path: config.value.data_dir.clone(),
+                    Archive::open(&config.data_dir).map_err(|error| StoreError::Folder {
+                        path: config.data_dir.clone(),
                         reason: error.to_string(),
                     })?;
-                let recorder = Recorder::new(bytes, config.value.channels.len());
+                let recorder = Recorder::new(bytes, channels.len());
                 Some(Flight::new(recorder, archive))
             }
         };
-        let data_dir = config.value.data_dir.clone();
+        let data_dir = config.data_dir.clone();
         let audit = tokio::task::spawn_blocking(move || Audit::open(&data_dir)).await;
         let audit = audit.map_err(|error| StoreError::Folder {
-            path: config.value.data_dir.clone(),
+            path: config.data_dir.clone(),
             reason: error.to_string(),
         })??;
-        let any_link = |channel: &config::Channel| !channel.links.is_empty();
-        if config.value.channels.iter().any(any_link) {
-            network::look().await;
-        }
+        network::look().await;
         let clock = Clock::start();
-        let mut inner = Inner {
-            channels: Vec::with_capacity(config.value.channels.len()),
-            by_name: HashMap::new(),
-            commands: Vec::new(),
-            bus,
+        let registry = Registry::default();
+        let inner = Inner {
             clock,
             store,
+            workshop,
+            stopping: CancellationToken::new(),
+            bus,
             audit: Arc::new(audit),
             started_at: clock.wall(),
             lives: TaskTracker::new(),
             links: TaskTracker::new(),
-            limiter: Arc::new(Mutex::new(Limiter::new(config.value.restarts))),
-            dials: DialRate::new(config.value.dials),
-            _watchdog: None,
-            stopping: CancellationToken::new(),
+            limiter: Arc::new(Mutex::new(Limiter::new(config.restarts))),
+            dials: DialRate::new(config.dials),
+            requests: Arc::new(AtomicU64::new(0)),
+            _watchdog: Watchdog::start(registry.clone()),
             flight,
+            changing: tokio::sync::Mutex::new(Changing {
+                config,
+                next_index: channels.len(),
+            }),
+            channels: registry,
         };
-        let requests = Arc::new(AtomicU64::new(0));
-        for (index, channel) in config.value.channels.into_iter().enumerate() {
-            if let Some(prepared) = ready.remove(&index) {
-                inner.add(index, channel, prepared, &requests);
-            }
-        }
-        let watched = inner.channels.iter();
-        let watched = watched.map(|channel| Arc::downgrade(&channel.shared));
-        inner._watchdog = Some(Watchdog::start(watched.collect()));
-        let watched: Vec<_> = inner
-            .channels
-            .iter()
-            .map(|channel| channel.shared.clone())
+        let all = channels
+            .into_iter()
+            .enumerate()
+            .filter_map(|(index, channel)| Some((index, channel, ready.remove(&index)?)));
+        let all = all
+            .map(|(index, channel, prepared)| inner.add(index, channel, prepared))
             .collect();
-        let stopping = inner.stopping.clone();
-        let journals: Vec<Arc<Journal>> = watched
-            .iter()
-            .flat_map(|channel| channel.journals().iter().cloned())
-            .collect();
-        inner.lives.spawn(async move {
-            let keeping = keep_statistics(&watched);
-            stopping.run_until_cancelled(keeping).await;
-        });
-        if !journals.is_empty() {
-            let stopping = inner.stopping.clone();
-            inner.lives.spawn(async move {
-                let watching = network::watch(|change| {
-                    for journal in &journals {
-                        journal.network_changed(change);
-                    }
-                });
-                stopping.run_until_cancelled(watching).await;
-            });
-        }
+        inner.channels.set(all);
+        inner.watch();
         Ok(Self {
             inner: Arc::new(inner),
         })
     }
 
-    /// The channels, in the order of the file.
-    pub fn channels(&self) -> &[Arc<ChannelHandle>] {
-        &self.inner.channels
+    /// The channels that there are now, in the order of the file. A reload makes another list.
+    pub fn channels(&self) -> Arc<Channels> {
+        self.inner.channels.now()
     }
 
     /// The channel of this name.
-    pub fn channel(&self, name: &str) -> Option<&Arc<ChannelHandle>> {
-        self.inner
-            .by_name
-            .get(name)
-            .map(|index| &self.inner.channels[*index])
+    pub fn channel(&self, name: &str) -> Option<Arc<ChannelHandle>> {
+        self.channels().named(name).cloned()
     }
 
     /// Where samples and events come out.
@@ -234,12 +216,16 @@ impl Host {
         let clock = self.inner.clock;
         let deadline = clock.monotonic().after(grace);
         self.inner.stopping.cancel();
-        for commands in &self.inner.commands {
+        // A reload that is under way may still bring channels.
+        let changing = self.inner.changing.lock();
+        let changing = tokio::time::timeout_at(clock.instant(deadline), changing).await;
+        let channels = self.channels();
+        for channel in &*channels {
             // A full queue means that the task is busy with commands; a closed one that it has ended.
             drop(
                 tokio::time::timeout_at(
                     clock.instant(deadline),
-                    commands.send(Command::Shutdown(deadline)),
+                    channel.command(Command::Shutdown(deadline)),
                 )
                 .await,
             );
@@ -266,7 +252,8 @@ impl Host {
                 "connections did not close in time"
             );
         }
-        for channel in &self.inner.channels {
+        drop(changing);
+        for channel in &*channels {
             keep_now(&channel.shared);
         }
         let audit = self.inner.audit.clone();
@@ -280,23 +267,19 @@ impl Host {
 }
 
 impl Inner {
-    fn add(
-        &mut self,
+    /// A channel that there was not: its task begins. It is in no list yet.
+    pub(super) fn add(
+        &self,
         index: usize,
         channel: config::Channel,
         prepared: Prepared,
-        requests: &Arc<AtomicU64>,
-    ) {
+    ) -> Arc<ChannelHandle> {
         let enabled = channel.enabled;
         let config = Arc::new(channel);
         let (mail, mailbox) = mailbox(config.limits.mailbox);
         let (commands, orders) = mpsc::channel(COMMANDS);
         let chronicle = Chronicle::open(config.id.clone(), self.store.clone(), self.clock);
-        let keeper = Keeper {
-            store: self.store.clone(),
-            bus: self.bus.clone(),
-            chronicle: chronicle.clone(),
-        };
+        let keeper = self.keeper(&chronicle);
         let journals: Arc<[_]> = config
             .links
             .iter()
@@ -313,15 +296,7 @@ impl Inner {
             journals.clone(),
             self.links.clone(),
         );
-        let shared = Arc::new(Shared::new(SharedParts {
-            index,
-            config: config.clone(),
-            bus: self.bus.clone(),
-            clock: self.clock,
-            store: self.store.clone(),
-            chronicle,
-            journals,
-        }));
+        let shared = self.share(index, 0, config, chronicle, journals);
         if let Some(aside) = self.store.set_aside() {
             let sentence = format!(
                 "the host's database was damaged: what was known of this channel, its saved state included, was set aside with it in {}",
@@ -333,44 +308,157 @@ impl Inner {
         if enabled && let Err(denied) = shared.steer(start, |_| "the host starts".to_owned()) {
             tracing::error!(instance = %shared.instance(), %denied, "the channel cannot start");
         }
-        let offer = prepared.offer.clone();
+        let handle = self.handle(&shared, &prepared, mail, commands);
         let life = Life {
-            shared: shared.clone(),
+            shared,
             prepared,
             mailbox,
             connections,
             flight: self.flight.clone(),
             commands: orders,
             limiter: self.limiter.clone(),
+            renewal: None,
+            renewed: false,
+            rests: false,
         };
         self.lives.spawn(life.run());
-        self.by_name
-            .insert(config.id.to_string(), self.channels.len());
-        self.commands.push(commands.clone());
-        self.channels.push(Arc::new(ChannelHandle::new(
+        handle
+    }
+
+    /// What a channel is, with another configuration, and how its task goes over to that. Its handle is in no list yet.
+    pub(super) fn renewal(
+        &self,
+        old: &ChannelHandle,
+        channel: config::Channel,
+        prepared: Prepared,
+        deadline: MonotonicNs,
+    ) -> (Arc<ChannelHandle>, Command, oneshot::Receiver<()>) {
+        let before = old.shared.config();
+        let config = Arc::new(channel);
+        let chronicle = old.shared.chronicle().clone();
+        let keeper = self.keeper(&chronicle);
+        let journals: Arc<[_]> = config
+            .links
+            .iter()
+            .map(|link| {
+                let known = old.shared.journals().iter();
+                let mut known = known.filter(|journal| journal.name() == link.name);
+                let now = Arc::new(link.clone());
+                match known.next() {
+                    Some(journal) => {
+                        journal.reconfigure(now);
+                        journal.clone()
+                    }
+                    None => Journal::open(config.id.clone(), now, self.clock, Some(keeper.clone())),
+                }
+            })
+            .collect();
+        let meaning_stays = before.driver == config.driver
+            && before.sha256 == config.sha256
+            && before.settings == config.settings
+            && *old.driver() == prepared.identity();
+        let other = (before.limits.mailbox != config.limits.mailbox)
+            .then(|| mailbox(config.limits.mailbox));
+        let mail = match &other {
+            Some((mail, _)) => mail.clone(),
+            None => old.mail().clone(),
+        };
+        let edition = old.shared.edition() + 1;
+        let shared = self.share(old.shared.index(), edition, config, chronicle, journals);
+        let handle = self.handle(&shared, &prepared, mail, old.commands_in().clone());
+        let (done, is_done) = oneshot::channel();
+        let renewal = Renewal {
             shared,
-            offer,
-            mail,
+            prepared,
+            meaning_stays,
+            mailbox: other,
+            deadline,
+            done,
+        };
+        (handle, Command::Renew(Box::new(renewal)), is_done)
+    }
+
+    fn keeper(&self, chronicle: &Arc<Chronicle>) -> Keeper {
+        Keeper {
+            store: self.store.clone(),
+            bus: self.bus.clone(),
+            chronicle: chronicle.clone(),
+        }
+    }
+
+    fn share(
+        &self,
+        index: usize,
+        edition: u64,
+        config: Arc<config::Channel>,
+        chronicle: Arc<Chronicle>,
+        journals: Arc<[Arc<Journal>]>,
+    ) -> Arc<Shared> {
+        Arc::new(Shared::new(SharedParts {
+            index,
+            edition,
+            config,
+            bus: self.bus.clone(),
+            clock: self.clock,
+            store: self.store.clone(),
+            chronicle,
+            journals,
+        }))
+    }
+
+    fn handle(
+        &self,
+        shared: &Arc<Shared>,
+        prepared: &Prepared,
+        mail: mpsc::Sender<Mail>,
+        commands: mpsc::Sender<Command>,
+    ) -> Arc<ChannelHandle> {
+        Arc::new(ChannelHandle::new(HandleParts {
+            shared: shared.clone(),
+            offer: prepared.offer.clone(),
+            driver: prepared.identity(),
+            needs: prepared.needs,
+            mailbox: mail,
             commands,
-            requests.clone(),
-            self.audit.clone(),
-        )));
+            requests: self.requests.clone(),
+            audit: self.audit.clone(),
+        }))
+    }
+
+    /// What goes on beside the channels, until the host stops.
+    fn watch(&self) {
+        let (channels, stopping) = (self.channels.clone(), self.stopping.clone());
+        self.lives.spawn(async move {
+            let keeping = keep_statistics(&channels);
+            stopping.run_until_cancelled(keeping).await;
+        });
+        let (channels, stopping) = (self.channels.clone(), self.stopping.clone());
+        self.lives.spawn(async move {
+            let watching = network::watch(|change| {
+                for channel in &*channels.now() {
+                    for journal in channel.journals() {
+                        journal.network_changed(change);
+                    }
+                }
+            });
+            stopping.run_until_cancelled(watching).await;
+        });
     }
 }
 
 /// Has the store take the statistics of all channels, now and then.
-async fn keep_statistics(channels: &[Arc<Shared>]) {
+async fn keep_statistics(channels: &Registry) {
     loop {
         tokio::time::sleep(KEEP_STATISTICS).await;
-        for channel in channels {
-            keep_now(channel);
+        for channel in &*channels.now() {
+            keep_now(&channel.shared);
         }
     }
 }
 
 fn keep_now(channel: &Shared) {
     channel.chronicle().ask();
-    for journal in channel.journals() {
+    for journal in channel.journals().iter() {
         journal.ask();
     }
 }

@@ -45,6 +45,24 @@ pub(super) enum Command {
     },
     /// The host stops: stop by this moment, and end the task.
     Shutdown(MonotonicNs),
+    /// The configuration has the channel no more: stop by this moment, and end the task.
+    Remove(MonotonicNs),
+    /// The configuration has another channel of this name: go on as that one.
+    Renew(Box<Renewal>),
+}
+
+/// A channel's other configuration, and what goes with it.
+pub(super) struct Renewal {
+    pub(super) shared: Arc<Shared>,
+    pub(super) prepared: Prepared,
+    /// Whether what was said of tags and sent over connections means the same under both configurations.
+    pub(super) meaning_stays: bool,
+    /// Another mailbox, where the size of it is another.
+    pub(super) mailbox: Option<(mpsc::Sender<Mail>, Mailbox)>,
+    /// When the present instance is dropped, if it has not stopped.
+    pub(super) deadline: MonotonicNs,
+    /// Dropped when the channel has gone over to it.
+    pub(super) done: oneshot::Sender<()>,
 }
 
 /// What the task of a channel owns.
@@ -58,13 +76,21 @@ pub(super) struct Life {
     pub(super) commands: mpsc::Receiver<Command>,
     /// Of the whole host.
     pub(super) limiter: Arc<Mutex<Limiter>>,
+    /// Taken up as soon as there is no instance.
+    pub(super) renewal: Option<Box<Renewal>>,
+    /// Whether the next incarnation is the first under its configuration.
+    pub(super) renewed: bool,
+    /// Whether the channel was at rest when its renewal came, or was to rest after it.
+    pub(super) rests: bool,
 }
 
-/// Whether the host stops.
+/// Whether the task goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Host {
     Runs,
     Stops,
+    /// It runs on without this channel.
+    Drops,
 }
 
 impl Life {
@@ -72,6 +98,10 @@ impl Life {
     pub(super) async fn run(mut self) {
         let mut host = Host::Runs;
         loop {
+            // There is no instance here, whatever the state says.
+            if let Some(renewal) = self.renewal.take() {
+                self.renew(*renewal, host);
+            }
             let state = self.shared.state();
             match state {
                 State::Starting => self.incarnation(&mut host).await,
@@ -80,7 +110,7 @@ impl Life {
                     if !waits {
                         self.connections.clear();
                         self.turn_away();
-                        if host == Host::Stops {
+                        if host != Host::Runs {
                             return;
                         }
                     }
@@ -88,7 +118,7 @@ impl Life {
                         biased;
                         command = self.commands.recv() => match command {
                             Some(command) => {
-                                obey(&self.shared, command, &mut host, None);
+                                self.obey(command, &mut host, None);
                             }
                             None => return,
                         },
@@ -139,6 +169,7 @@ impl Life {
             stop: &mut stop_order,
             number,
             reason: match (number, self.shared.machine(Machine::cause)) {
+                _ if std::mem::take(&mut self.renewed) => StartReason::Reconfigured,
                 (1, _) => StartReason::First,
                 // Not the first of the channel, only of this process.
                 (_, Cause::First) => StartReason::HostRestart,
@@ -158,7 +189,12 @@ impl Life {
                 biased;
                 command = self.commands.recv() => {
                     let command = command.unwrap_or(Command::Shutdown(self.shared.clock().monotonic()));
-                    if obey(&self.shared, command, host, Some(&stop)) == Effect::Drop {
+                    let asked = Asked {
+                        shared: &self.shared,
+                        renewal: &mut self.renewal,
+                        rests: &mut self.rests,
+                    };
+                    if asked.obey(command, host, Some(&stop)) == Effect::Drop {
                         break None;
                     }
                 }
@@ -184,6 +220,10 @@ impl Life {
                         self.connections.keep_all();
                     }
                     flight.end(&self.shared, &self.prepared, number, recording, &mut exit);
+                }
+                let in_order = exit.kind.class().is_none() && exit.during != During::Idle;
+                if in_order && self.renewal.as_ref().is_some_and(|it| it.meaning_stays) {
+                    self.connections.keep_all();
                 }
                 self.conclude(exit);
             }
@@ -281,11 +321,14 @@ impl Life {
     fn clear_up(&mut self, in_order: bool, quality: Quality, reason: &str) {
         self.connections.end_incarnation(in_order);
         let (wall, instance) = (self.shared.clock().wall(), self.shared.instance());
-        let changes = self
-            .shared
-            .tags()
-            .mark(|_| true, quality, &reason.into(), wall);
-        self.shared.publish(&instance, changes, wall);
+        let goes_on = |renewal: &Renewal| in_order && renewal.meaning_stays;
+        if !self.renewal.as_deref().is_some_and(goes_on) {
+            let changes = self
+                .shared
+                .tags()
+                .mark(|_| true, quality, &reason.into(), wall);
+            self.shared.publish(&instance, changes, wall);
+        }
         self.shared.update(|status| {
             for link in &mut status.links {
                 link.up = false;
@@ -300,6 +343,64 @@ impl Life {
                 }
             }
         });
+    }
+
+    fn obey(
+        &mut self,
+        command: Command,
+        host: &mut Host,
+        stop: Option<&mpsc::Sender<MonotonicNs>>,
+    ) {
+        let asked = Asked {
+            shared: &self.shared,
+            renewal: &mut self.renewal,
+            rests: &mut self.rests,
+        };
+        asked.obey(command, host, stop);
+    }
+
+    /// Goes over to another configuration, and starts under it, unless the channel is to rest.
+    fn renew(&mut self, renewal: Renewal, host: Host) {
+        let Renewal {
+            shared,
+            prepared,
+            meaning_stays,
+            mailbox,
+            deadline: _,
+            done,
+        } = renewal;
+        let before = std::mem::replace(&mut self.shared, shared);
+        self.prepared = prepared;
+        self.renewed = true;
+        before.waiting().turn_away(|| RequestError::Restarted);
+        self.shared.take_over(&before, meaning_stays);
+        self.connections
+            .renew(self.shared.journals(), meaning_stays && mailbox.is_none());
+        if let Some((sender, receiver)) = mailbox {
+            let mut old = std::mem::replace(&mut self.mailbox, receiver);
+            while let Ok(mail) = old.try_recv() {
+                if let Mail::Request(request) = mail {
+                    drop(request.reply.send(Err(RequestError::Restarted)));
+                }
+            }
+            self.connections.move_to(sender);
+        }
+        let config = self.shared.config();
+        let rests = std::mem::take(&mut self.rests);
+        let runs = match config.enabled == before.config().enabled {
+            true => !rests,
+            false => config.enabled,
+        };
+        if runs && host == Host::Runs {
+            let start = |machine: &mut Machine, now| machine.order(Order::Start, now, now);
+            let why = "its configuration was reloaded";
+            if let Err(denied) = self.shared.steer(start, |_| why.to_owned()) {
+                lost(&self.shared, &denied);
+            }
+        }
+        if done.send(()).is_err() {
+            tracing::debug!(instance = %self.shared.instance(), "whoever reloaded did not wait");
+        }
     }
 
     /// Answers what waits for a driver that will not come by itself.
@@ -345,45 +446,73 @@ async fn next_number(shared: &Shared) -> Result<u64, Exit> {
         .ok_or_else(|| fault("no incarnation number is left".to_owned()))
 }
 
-/// Does what a command says, as far as the table allows. Gives the effect that is left for the caller.
-fn obey(
-    shared: &Shared,
-    command: Command,
-    host: &mut Host,
-    stop: Option<&mpsc::Sender<MonotonicNs>>,
-) -> Effect {
-    let (order, reply, deadline) = match command {
-        Command::Order { order, reply } => {
-            let deadline = shared.clock().monotonic().after(STOP_GRACE);
-            (order, Some(reply), deadline)
+/// What a command bears upon.
+struct Asked<'a> {
+    shared: &'a Shared,
+    renewal: &'a mut Option<Box<Renewal>>,
+    rests: &'a mut bool,
+}
+
+impl Asked<'_> {
+    /// Does what a command says, as far as the table allows. Gives the effect that is left for the caller.
+    fn obey(
+        self,
+        command: Command,
+        host: &mut Host,
+        stop: Option<&mpsc::Sender<MonotonicNs>>,
+    ) -> Effect {
+        let shared = self.shared;
+        let (order, reply, deadline) = match command {
+            Command::Order { order, reply } => {
+                if self.renewal.is_some() {
+                    *self.rests = order == Order::Stop;
+                }
+                let deadline = shared.clock().monotonic().after(STOP_GRACE);
+                (order, Some(reply), deadline)
+            }
+            Command::Shutdown(deadline) => {
+                *host = Host::Stops;
+                (Order::Stop, None, deadline)
+            }
+            Command::Remove(deadline) => {
+                *host = Host::Drops;
+                (Order::Stop, None, deadline)
+            }
+            Command::Renew(renewal) => {
+                let deadline = renewal.deadline;
+                *self.rests = matches!(shared.state(), State::Stopped | State::Stopping);
+                *self.renewal = Some(renewal);
+                if stop.is_none() {
+                    return Effect::Nothing;
+                }
+                (Order::Stop, None, deadline)
+            }
+        };
+        let reason = match host {
+            Host::Stops => "the host stops",
+            Host::Drops => "the configuration has this channel no more",
+            Host::Runs if self.renewal.is_some() => "its configuration is reloaded",
+            Host::Runs => "an operator asked for it",
+        };
+        let answer = shared.steer(
+            |machine, now| machine.order(order, now, deadline),
+            |_| reason.to_owned(),
+        );
+        let effect = answer.as_ref().map_or(Effect::Nothing, |step| step.effect);
+        // Room for one, and asked once: the order is never lost.
+        if effect == Effect::AskToStop
+            && let Some(stop) = stop
+            && stop.try_send(deadline).is_err()
+        {
+            tracing::debug!(instance = %shared.instance(), "it had ended before it was asked to stop");
         }
-        Command::Shutdown(deadline) => {
-            *host = Host::Stops;
-            (Order::Stop, None, deadline)
+        if let Some(reply) = reply
+            && reply.send(answer.map(drop)).is_err()
+        {
+            tracing::debug!(instance = %shared.instance(), "whoever gave the command did not wait for the answer");
         }
-    };
-    let reason = match host {
-        Host::Runs => "an operator asked for it",
-        Host::Stops => "the host stops",
-    };
-    let answer = shared.steer(
-        |machine, now| machine.order(order, now, deadline),
-        |_| reason.to_owned(),
-    );
-    let effect = answer.as_ref().map_or(Effect::Nothing, |step| step.effect);
-    // Room for one, and asked once: the order is never lost.
-    if effect == Effect::AskToStop
-        && let Some(stop) = stop
-        && stop.try_send(deadline).is_err()
-    {
-        tracing::debug!(instance = %shared.instance(), "it had ended before it was asked to stop");
+        effect
     }
-    if let Some(reply) = reply
-        && reply.send(answer.map(drop)).is_err()
-    {
-        tracing::debug!(instance = %shared.instance(), "whoever gave the command did not wait for the answer");
-    }
-    effect
 }
 
 /// Rings when the machine wants to know the time; never, if it does not.

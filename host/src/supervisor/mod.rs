@@ -6,7 +6,7 @@
 //! - `watchdog`: whether those tasks make progress.
 //! - `flight`: what each incarnation was given, kept for the case that it crashes.
 //! - `handle`: how doors speak to a channel; `commands`: commands that are under way.
-//! - `host`: all of it: start, stop, the registry.
+//! - `registry`: the channels that there are. `host`: all of it: start, stop. `reload`: another configuration.
 //!
 //! The invariants: a channel has at most one incarnation at a time; its incarnation numbers ascend for ever; a panic in a
 //! channel's task ends that incarnation as a host fault and nothing else.
@@ -18,9 +18,13 @@ mod handle;
 mod host;
 mod life;
 mod prepare;
+mod registry;
+mod reload;
 mod watchdog;
 
 pub use commands::{CommandStep, MAX_UNDER_WAY, RunningCommand, UnderWay};
 pub use handle::{ChannelHandle, Writer};
 pub use host::{Host, StartError};
 pub use prepare::{Progress, preflight};
+pub use registry::Channels;
+pub use reload::{ReloadError, Reloaded, Reloader};

@@ -1,10 +1,11 @@
-//! Before anything runs: every driver is loaded once, and every channel's links and settings are checked.
+//! Before anything runs: every driver is loaded once, and every channel's links and settings are checked. A reload does the same
+//! with the channels that are others.
 //!
 //! All of it is checked, so that an operator sees every fault at once, each with its line.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -63,7 +64,22 @@ pub(super) struct Prepared {
     pub(super) secrets: Secrets,
     /// The links without which it is useless.
     pub(super) required: Arc<[LinkId]>,
+    /// What an instance of it takes of the pool.
+    pub(super) needs: Needs,
 }
+
+impl Prepared {
+    /// Which driver it is.
+    pub(super) fn identity(&self) -> Identity {
+        (self.driver.path().to_owned(), *self.driver.digest())
+    }
+}
+
+/// How many memories and tables a driver has.
+pub(super) type Needs = (u64, u64);
+
+/// A driver that is loaded, what it says of itself, and what it takes of the pool.
+type Loaded = (Driver, DriverInfo, Needs);
 
 /// The longest place that a driver may name in a fault, in bytes.
 const MAX_PLACE: usize = 256;
@@ -79,30 +95,6 @@ pub(super) fn start_budget(channel: &Channel) -> Budget {
     }
 }
 
-/// The engine for a configuration, with room for what its drivers are made of.
-fn engine(
-    config: &Host,
-    compiler: Compiler,
-    files: &[File],
-    read: &HashMap<File, Result<Verified, String>>,
-) -> Result<Engine, EngineError> {
-    let max_memory = config
-        .channels
-        .iter()
-        .map(|channel| channel.limits.memory)
-        .max();
-    let needs = files.iter().map(|file| match read.get(file) {
-        Some(Ok(verified)) => (verified.census().memories, verified.census().tables),
-        Some(Err(_)) | None => (0, 0),
-    });
-    Engine::new(&EngineOptions {
-        pool: Pool::of(needs, max_memory.unwrap_or(1 << 20)),
-        cache_dir: config.data_dir.join("cache"),
-        compiler,
-        compile: config.compile.clone(),
-    })
-}
-
 /// Checks what only the drivers can check, without starting anything: the files, the links they wish for, the settings.
 /// Gives `None` if there is nothing to say.
 pub async fn preflight(
@@ -110,42 +102,213 @@ pub async fn preflight(
     compiler: Compiler,
     progress: &dyn Fn(Progress),
 ) -> Result<Option<Faults>, EngineError> {
-    let (_, faults) = prepare(config, compiler, progress).await?;
+    let (_, _, faults) = Workshop::open(config, compiler, progress).await?;
     Ok(Faults::new(config.locations.file(), faults, 0))
 }
 
-/// Loads every driver and checks every channel. A channel with a fault has no entry.
-pub(super) async fn prepare(
-    config: &Checked<Host>,
-    compiler: Compiler,
-    progress: &dyn Fn(Progress),
-) -> Result<(HashMap<usize, Prepared>, Vec<Fault>), EngineError> {
-    let mut wanted: Vec<File> = Vec::new();
-    let mut paths = Vec::with_capacity(config.value.channels.len());
-    for channel in &config.value.channels {
-        let path = existing(&channel.driver.candidates());
-        let key = (path, channel.sha256);
-        if !wanted.contains(&key) {
-            wanted.push(key.clone());
-        }
-        paths.push(key);
-    }
-    let read = read_all(&wanted).await?;
-    let engine = engine(&config.value, compiler, &paths, &read)?;
-    let drivers = load_all(&engine, &wanted, read, progress).await?;
-    let mut ready = HashMap::new();
-    let mut faults = Vec::new();
-    for (index, (channel, key)) in config.value.channels.iter().zip(&paths).enumerate() {
-        let found = match &drivers[key] {
-            Ok((driver, info)) => check_channel(channel, driver, info).await,
-            Err(reason) => Err(vec![("driver".to_owned(), reason.clone())]),
+/// Channels by their places in the file: those that are ready, and the faults of the others.
+pub(super) type Made = (HashMap<usize, Prepared>, Vec<Fault>);
+
+/// A driver file with this content.
+pub(super) type Identity = (PathBuf, [u8; 32]);
+
+/// Where drivers are loaded and channels are made ready, as long as the host runs.
+pub(super) struct Workshop {
+    engine: Engine,
+    /// What is loaded, by path and digest: channels of one driver share its code.
+    loaded: Mutex<HashMap<Identity, Loaded>>,
+}
+
+impl Workshop {
+    /// Makes the engine, with room for what the drivers of a configuration are made of; loads every driver and checks every
+    /// channel. A channel with a fault is not among those that are ready.
+    pub(super) async fn open(
+        config: &Checked<Host>,
+        compiler: Compiler,
+        progress: &dyn Fn(Progress),
+    ) -> Result<(Self, HashMap<usize, Prepared>, Vec<Fault>), EngineError> {
+        let channels: Vec<(usize, &Channel)> = config.value.channels.iter().enumerate().collect();
+        let files: Vec<File> = channels
+            .iter()
+            .map(|(_, channel)| file_of(channel))
+            .collect();
+        let read = read_all(&distinct(&files)).await?;
+        let max_memory = channels
+            .iter()
+            .map(|(_, channel)| channel.limits.memory)
+            .max();
+        let needs = files.iter().map(|file| match read.get(file) {
+            Some(Ok(verified)) => needs_of(verified),
+            Some(Err(_)) | None => (0, 0),
+        });
+        let engine = Engine::new(&EngineOptions {
+            pool: Pool::of(needs, max_memory.unwrap_or(1 << 20)).with_growth(),
+            cache_dir: config.value.data_dir.join("cache"),
+            compiler,
+            compile: config.value.compile.clone(),
+        })?;
+        let workshop = Self {
+            engine,
+            loaded: Mutex::default(),
         };
-        match found {
-            Ok(prepared) => drop(ready.insert(index, prepared)),
-            Err(found) => faults.extend(locate(&config.locations, channel, found)),
-        }
+        let locations = &config.locations;
+        let (ready, faults) = workshop.check(&channels, read, locations, progress).await?;
+        Ok((workshop, ready, faults))
     }
-    Ok((ready, faults))
+
+    /// Loads the drivers of some channels of a file, unless they are loaded, and checks the channels.
+    pub(super) async fn make(
+        &self,
+        channels: &[(usize, &Channel)],
+        locations: &Locations,
+        progress: &dyn Fn(Progress),
+    ) -> Result<Made, EngineError> {
+        let files: Vec<File> = channels
+            .iter()
+            .map(|(_, channel)| file_of(channel))
+            .collect();
+        let read = read_all(&distinct(&files)).await?;
+        self.check(channels, read, locations, progress).await
+    }
+
+    /// The room that there is for instances.
+    pub(super) fn pool(&self) -> Pool {
+        self.engine.pool()
+    }
+
+    /// Forgets drivers that no channel has.
+    pub(super) fn forget_all_but(&self, used: &HashSet<Identity>) {
+        self.loaded().retain(|driver, _| used.contains(driver));
+    }
+
+    async fn check(
+        &self,
+        channels: &[(usize, &Channel)],
+        read: HashMap<File, Result<Verified, String>>,
+        locations: &Locations,
+        progress: &dyn Fn(Progress),
+    ) -> Result<Made, EngineError> {
+        let wanted: Vec<File> = channels
+            .iter()
+            .map(|(_, channel)| file_of(channel))
+            .collect();
+        let drivers = self.load_all(&distinct(&wanted), read, progress).await?;
+        let (mut ready, mut faults) = (HashMap::new(), Vec::new());
+        for (index, channel) in channels {
+            let found = match drivers.get(&file_of(channel)) {
+                Some(Ok((driver, info, needs))) => {
+                    let checked = check_channel(channel, driver, info).await;
+                    checked.map(|prepared| Prepared {
+                        needs: *needs,
+                        ..prepared
+                    })
+                }
+                Some(Err(reason)) => Err(vec![("driver".to_owned(), reason.clone())]),
+                None => Err(vec![(
+                    "driver".to_owned(),
+                    "the file was not read".to_owned(),
+                )]),
+            };
+            match found {
+                Ok(prepared) => drop(ready.insert(*index, prepared)),
+                Err(found) => faults.extend(locate(locations, channel, found)),
+            }
+        }
+        Ok((ready, faults))
+    }
+
+    /// Loads drivers, several at once.
+    async fn load_all(
+        &self,
+        wanted: &[File],
+        mut read: HashMap<File, Result<Verified, String>>,
+        progress: &dyn Fn(Progress),
+    ) -> Result<HashMap<File, Result<Loaded, String>>, EngineError> {
+        let verified: Vec<_> = wanted
+            .iter()
+            .enumerate()
+            .filter_map(|(index, key)| Some((index, key, read.remove(key)?)))
+            .collect();
+        let mut loading = futures_util::stream::iter(verified)
+            .map(|(index, key, file)| async move {
+                let loaded = match file {
+                    Ok(file) => self.load(file, (index + 1, wanted.len()), progress).await,
+                    Err(reason) => Err(LoadFault::OfDriver(reason)),
+                };
+                (key, loaded)
+            })
+            .buffer_unordered(at_once());
+        let mut drivers = HashMap::new();
+        while let Some((key, loaded)) = loading.next().await {
+            let loaded = match loaded {
+                Ok(loaded) => Ok(loaded),
+                Err(LoadFault::OfDriver(reason)) => Err(reason),
+                Err(LoadFault::OfHost(reason)) => return Err(EngineError::Compile(reason)),
+            };
+            drivers.insert(key.clone(), loaded);
+        }
+        Ok(drivers)
+    }
+
+    async fn load(
+        &self,
+        file: Verified,
+        (index, of): (usize, usize),
+        progress: &dyn Fn(Progress),
+    ) -> Result<Loaded, LoadFault> {
+        let path = file.path().to_owned();
+        let (identity, needs) = ((path.clone(), *file.digest()), needs_of(&file));
+        let loaded = self.loaded().get(&identity).cloned();
+        if let Some(loaded) = loaded {
+            return Ok(loaded);
+        }
+        progress(Progress::Compiling {
+            driver: path.clone(),
+            index,
+            of,
+        });
+        let began = Instant::now();
+        let loaded = load_blocking(&self.engine, file).await;
+        progress(Progress::Compiled {
+            driver: path.clone(),
+            from_cache: loaded.as_ref().ok().map(Driver::is_from_cache),
+            took: began.elapsed(),
+        });
+        let driver = loaded?;
+        let of_driver = |exit: Exit| {
+            let path = path.display();
+            LoadFault::OfDriver(format!("{path}: {exit}; {}", exit.kind.remedy()))
+        };
+        let instance = scratch(&driver, &describe_spec())
+            .await
+            .map_err(of_driver)?;
+        let (_, info) = instance.describe().await.map_err(of_driver)?;
+        let loaded = (driver, info, needs);
+        self.loaded().insert(identity, loaded.clone());
+        Ok(loaded)
+    }
+
+    fn loaded(&self) -> std::sync::MutexGuard<'_, HashMap<Identity, Loaded>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn file_of(channel: &Channel) -> File {
+    (existing(&channel.driver.candidates()), channel.sha256)
+}
+
+/// Each once, in their order.
+fn distinct(files: &[File]) -> Vec<File> {
+    let mut seen = HashSet::new();
+    files
+        .iter()
+        .filter(|file| seen.insert(*file))
+        .cloned()
+        .collect()
+}
+
+fn needs_of(file: &Verified) -> Needs {
+    (file.census().memories, file.census().tables)
 }
 
 /// How many files are read, or loaded, at once.
@@ -171,39 +334,6 @@ async fn read_all(wanted: &[File]) -> Result<HashMap<File, Result<Verified, Stri
     Ok(files)
 }
 
-/// Loads drivers, several at once.
-async fn load_all(
-    engine: &Engine,
-    wanted: &[File],
-    mut read: HashMap<File, Result<Verified, String>>,
-    progress: &dyn Fn(Progress),
-) -> Result<HashMap<File, Result<(Driver, DriverInfo), String>>, EngineError> {
-    let verified: Vec<_> = wanted
-        .iter()
-        .enumerate()
-        .filter_map(|(index, key)| Some((index, key, read.remove(key)?)))
-        .collect();
-    let mut loading = futures_util::stream::iter(verified)
-        .map(|(index, key, file)| async move {
-            let loaded = match file {
-                Ok(file) => load(engine, file, (index + 1, wanted.len()), progress).await,
-                Err(reason) => Err(LoadFault::OfDriver(reason)),
-            };
-            (key, loaded)
-        })
-        .buffer_unordered(at_once());
-    let mut drivers = HashMap::new();
-    while let Some((key, loaded)) = loading.next().await {
-        let loaded = match loaded {
-            Ok(loaded) => Ok(loaded),
-            Err(LoadFault::OfDriver(reason)) => Err(reason),
-            Err(LoadFault::OfHost(reason)) => return Err(EngineError::Compile(reason)),
-        };
-        drivers.insert(key.clone(), loaded);
-    }
-    Ok(drivers)
-}
-
 /// Whose fault it is that a driver is not there.
 enum LoadFault {
     OfDriver(String),
@@ -226,37 +356,6 @@ fn existing(candidates: &[PathBuf; 2]) -> PathBuf {
         .find(|path| path.exists())
         .unwrap_or(&candidates[0])
         .clone()
-}
-
-async fn load(
-    engine: &Engine,
-    file: Verified,
-    (index, of): (usize, usize),
-    progress: &dyn Fn(Progress),
-) -> Result<(Driver, DriverInfo), LoadFault> {
-    let path = file.path().to_owned();
-    progress(Progress::Compiling {
-        driver: path.clone(),
-        index,
-        of,
-    });
-    let began = Instant::now();
-    let loaded = load_blocking(engine, file).await;
-    progress(Progress::Compiled {
-        driver: path.clone(),
-        from_cache: loaded.as_ref().ok().map(Driver::is_from_cache),
-        took: began.elapsed(),
-    });
-    let driver = loaded?;
-    let of_driver = |exit: Exit| {
-        let path = path.display();
-        LoadFault::OfDriver(format!("{path}: {exit}; {}", exit.kind.remedy()))
-    };
-    let instance = scratch(&driver, &describe_spec())
-        .await
-        .map_err(of_driver)?;
-    let (_, info) = instance.describe().await.map_err(of_driver)?;
-    Ok((driver, info))
 }
 
 async fn load_blocking(engine: &Engine, file: Verified) -> Result<Driver, LoadFault> {
@@ -356,6 +455,7 @@ async fn check_channel(
                 commands: info.commands.clone().into(),
             },
             required: required(channel, info),
+            needs: (0, 0),
             secrets: Secrets::marked_by(&[&info.settings_schema, &info.device_schema]),
         })
     } else {

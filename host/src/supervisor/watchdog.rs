@@ -5,10 +5,11 @@
 //! watchdog ends nothing: a thread cannot be ended from outside, and who restarts the host is not its business.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::registry::Registry;
 use crate::channel::Shared;
 use crate::event::MonotonicNs;
 
@@ -21,14 +22,14 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Watches these channels.
-    pub(super) fn start(channels: Vec<Weak<Shared>>) -> Self {
+    /// Watches the channels that there are.
+    pub(super) fn start(channels: Registry) -> Self {
         let (stop, stopped) = sync_channel::<()>(1);
         let watch = move || {
             let mut late = Late::default();
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(STEP) {
-                for channel in channels.iter().filter_map(Weak::upgrade) {
-                    report(&channel, &mut late);
+                for channel in &*channels.now() {
+                    report(&channel.shared, &mut late);
                 }
             }
         };

@@ -1,5 +1,6 @@
 //! The last value of each tag of one channel, and which samples are handed on.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::rule::{Rare, Rule};
@@ -176,6 +177,38 @@ impl TagTable {
         server_time: WallNs,
     ) -> Vec<Sample> {
         self.mark_where(|tag, _| which(tag), quality, reason, server_time)
+    }
+
+    /// As [`TagTable::mark`], for the tags at these places.
+    pub fn mark_places(
+        &self,
+        places: &HashSet<usize>,
+        quality: Quality,
+        reason: &Arc<str>,
+        server_time: WallNs,
+    ) -> Vec<Sample> {
+        let mut cells = self.lock();
+        let mut changes = Vec::new();
+        for (index, (rule, cell)) in self.rules.iter().zip(cells.iter_mut()).enumerate() {
+            if places.contains(&index) {
+                let tag = TagId(u32::try_from(index).expect("a channel has at most 100,000 tags"));
+                changes.extend(cell.mark(tag, rule, quality, reason, server_time));
+            }
+        }
+        changes
+    }
+
+    /// Goes on with what another table knows: for each tag here its place there, if it is there.
+    pub fn take_over(&self, before: &TagTable, places: &[Option<usize>]) {
+        let mut old = before.lock();
+        let mut cells = self.lock();
+        for (cell, place) in cells.iter_mut().zip(places) {
+            if let Some(known) = place.and_then(|place| old.get_mut(place)) {
+                cell.state = known.state.clone();
+                cell.fresh = known.fresh;
+                cell.reported = known.reported.take();
+            }
+        }
     }
 
     /// As [`TagTable::mark`], but a tag that is bad already keeps its more specific quality and reason.

@@ -2,11 +2,12 @@
 //!
 //! - `channels`, `tags`: what is shown, what may be asked for, and each refusal with its code.
 //! - `guard`: who is let in at all. `stream`: samples and events as they come.
-//! - `command_line`: what people and scripts get. `sinks`: what is left on the disk.
+//! - `reload`: another configuration. `command_line`: what people and scripts get. `sinks`: what is left on the disk.
 
 mod channels;
 mod command_line;
 mod guard;
+mod reload;
 mod sinks;
 mod stream;
 mod tags;

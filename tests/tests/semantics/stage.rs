@@ -205,8 +205,8 @@ impl Stage {
         &self.host
     }
 
-    pub(crate) fn channel(&self) -> &Arc<ChannelHandle> {
-        &self.host.channels()[0]
+    pub(crate) fn channel(&self) -> Arc<ChannelHandle> {
+        self.host.channels()[0].clone()
     }
 
     /// The id of a tag, as the driver knows it.

@@ -109,7 +109,8 @@ access = "rw"
     let speed = stage.tag_id("speed");
     assert_eq!(speed.0, 0, "the rule is about it");
     let asked_at = stage.host().clock().monotonic();
-    let write = stage.channel().write(
+    let channel = stage.channel();
+    let write = channel.write(
         speed,
         Value::Float(17.5),
         true,
@@ -134,7 +135,8 @@ async fn request_ids_are_never_used_again_within_a_host() {
         stage.catch_up().await;
         stage.fault(&[json!("trap")], ExitKind::Trapped).await;
         stage.event("started").await;
-        let read = stage.channel().read(vec![stage.tag_id("label")], PATIENCE);
+        let channel = stage.channel();
+        let read = channel.read(vec![stage.tag_id("label")], PATIENCE);
         read.await.unwrap();
     }
     stage.catch_up().await;

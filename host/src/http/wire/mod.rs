@@ -4,6 +4,7 @@
 
 mod devices;
 mod links;
+mod reload;
 mod requests;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ pub use links::{
     LinkConnection, LinkDetail, LinkHistory, LinkPage, LinkPast, LinkPolicy, LinkReconnect,
     LinkStatistics, LinkSummary, LinkTest, LinkTestRequest, LinkTestStep,
 };
+pub use reload::{Reload, ReloadRequest};
 pub use requests::{
     Command, CommandAccepted, CommandCancelled, CommandDone, CommandProgress, CommandRequest,
     CommandUnderWay, Commands, DeadLetter, DeadLetterDetail, DeadLetterPage,
@@ -35,6 +37,9 @@ pub struct Error {
     /// For the driver's author, where the driver refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+    /// Where a configuration was refused: what `bulkhead check --json` says of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<Box<serde_json::Value>>,
 }
 
 /// The body of every answer that is a refusal.

@@ -16,7 +16,7 @@ mod statistics;
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -86,7 +86,9 @@ pub struct Keeper {
 /// The journal of one link.
 pub struct Journal {
     channel: ChannelId,
-    link: Arc<Link>,
+    name: String,
+    /// Another after a reload that changes it.
+    link: RwLock<Arc<Link>>,
     owner: Owner,
     clock: Clock,
     keeper: Option<Keeper>,
@@ -197,30 +199,48 @@ impl Journal {
             somebody_left: Notify::new(),
             asked: AtomicBool::new(false),
             channel,
-            link,
+            name: link.name.clone(),
+            link: RwLock::new(link),
             clock,
             keeper,
         });
-        let change = before.and_then(|before| {
-            configuration::difference(&before, &configuration::text(&journal.link))
-        });
-        if let Some(change) = change {
-            let mut rest = journal.rest();
-            journal.add(
+        if let Some(before) = before {
+            journal.note_change(&before);
+        }
+        journal
+    }
+
+    /// The link.
+    pub fn link(&self) -> Arc<Link> {
+        let link = self.link.read().unwrap_or_else(PoisonError::into_inner);
+        link.clone()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The operator has given the link of this name another configuration. Connections that are open keep theirs.
+    pub fn reconfigure(self: &Arc<Self>, link: Arc<Link>) {
+        let before = configuration::text(&self.link());
+        *self.link.write().unwrap_or_else(PoisonError::into_inner) = link;
+        self.note_change(&before);
+    }
+
+    fn note_change(self: &Arc<Self>, before: &str) {
+        let now = configuration::text(&self.link());
+        if let Some(change) = configuration::difference(before, &now) {
+            let mut rest = self.rest();
+            self.add(
                 &mut rest,
                 (0, None),
                 EventKind::ConfigurationChanged,
                 &change,
             );
             drop(rest);
-            journal.ask();
+            self.ask();
         }
-        journal
-    }
-
-    /// The link.
-    pub fn link(&self) -> &Arc<Link> {
-        &self.link
     }
 
     /// This moment, on the host's clock.
@@ -402,7 +422,7 @@ impl Journal {
             let sentence = format!(
                 "link {} has failed: {cause}; its attempts are spent: see to the device and the way to it, then ask for \
                  another with `bulkhead link reconnect {}`",
-                self.link.name, self.owner
+                self.name, self.owner
             );
             let at = self.clock.wall();
             keeper.chronicle.warned(at, incarnation, &sentence);
@@ -435,7 +455,7 @@ impl Journal {
         let mut rest = self.rest();
         rest.healthy = Some(false);
         let on = (desk.incarnation(), rest.id(desk));
-        let limit = humantime::format_duration(self.link.heartbeat.lost_after);
+        let limit = humantime::format_duration(self.link().heartbeat.lost_after);
         let told = format!("no probe of the driver was answered for {limit}");
         self.add(&mut rest, on, EventKind::HealthCheck, &told);
     }
@@ -477,7 +497,7 @@ impl Journal {
         let at = self.clock.wall();
         let cause = event::cause(cause);
         let told = Happened::LinkEvent {
-            link: self.link.name.clone(),
+            link: self.name.clone(),
             connection,
             event: kind.as_str(),
             cause: cause.clone(),
@@ -602,7 +622,7 @@ impl Ledger for Journal {
             .into_iter()
             .map(|event| Keep::List(event::list(), self.owner.clone(), event))
             .collect();
-        let statistics = statistics.encode(&configuration::text(&self.link));
+        let statistics = statistics.encode(&configuration::text(&self.link()));
         keep.push(Keep::Slot(&STATISTICS, self.owner.clone(), statistics));
         keep
     }

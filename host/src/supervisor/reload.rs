@@ -1,0 +1,271 @@
+//! Another configuration for a running host: what is another is looked for, checked as a whole, and only then taken up.
+//!
+//! - A channel that is as it was is not touched.
+//! - One that has changed stops its driver in order and goes on with the next incarnation (`reconfigured`) under the new configuration.
+//!   Connections over links that are as they were stay open, and tags that are as they were keep their values and their
+//!   quality, unless the driver or its settings are others: then nobody knows what either would mean.
+//! - What only a restart of the host can take up is refused by name. A configuration with any fault changes nothing.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
+
+use super::handle::ChannelHandle;
+use super::host::{Changing, Host};
+use super::life::{Command, STOP_GRACE};
+use super::prepare::{Prepared, Progress};
+use crate::config::{self, Checked, Difference, Faults};
+use crate::engine::EngineError;
+use crate::store::StoreError;
+
+/// How much longer than its driver has to stop a channel is waited for.
+const LAST_GRACE: Duration = Duration::from_secs(2);
+
+/// Reads the configuration anew, as it is on the disk now.
+type Read = dyn Fn() -> Result<Checked<config::Host>, ReloadError> + Send + Sync;
+
+/// Reloads a host from where its configuration stands. Cheap to clone.
+#[derive(Clone)]
+pub struct Reloader {
+    host: Host,
+    read: Arc<Read>,
+}
+
+impl Reloader {
+    /// For this host; `read` blocks.
+    pub fn new(
+        host: Host,
+        read: impl Fn() -> Result<Checked<config::Host>, ReloadError> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            host,
+            read: Arc::new(read),
+        }
+    }
+
+    /// Reads the configuration and takes it up, or, with `dry_run`, only says what is another in it. Goes on to its end also where nobody
+    /// waits for it.
+    pub async fn reload(&self, dry_run: bool) -> Result<Reloaded, ReloadError> {
+        let Self { host, read } = self.clone();
+        let runtime = tokio::runtime::Handle::current();
+        let reloading = tokio::task::spawn_blocking(move || {
+            let config = read()?;
+            let progress = |now: Progress| {
+                if let Progress::Compiling { driver, .. } = now {
+                    tracing::info!(driver = %driver.display(), "loading a driver");
+                }
+            };
+            runtime.block_on(host.reload(config, dry_run, &progress))
+        });
+        let reloaded = reloading.await;
+        reloaded.unwrap_or_else(|error| Err(ReloadError::Unreadable(error.to_string())))
+    }
+}
+
+/// What a reload has done, or would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    /// What is another in the new configuration.
+    pub difference: Difference,
+    /// Whether it has been taken up.
+    pub applied: bool,
+    /// Channels that had not gone over to it in time; they do when their drivers have stopped.
+    pub late: Vec<String>,
+}
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// Another one is under way.
+    #[error("another reload is under way; wait for it to end")]
+    Busy,
+    /// The host stops.
+    #[error("the host is stopping, and takes up nothing new")]
+    Stopping,
+    /// Only a restart can take it up.
+    #[error(
+        "{} cannot change while the host runs; restart the host for that, or leave them as they were",
+        .0.join(", ")
+    )]
+    NeedsRestart(Vec<String>),
+    /// There is no room for the drivers.
+    #[error(
+        "the channels do not fit into this host as it was started: {0}; restart the host, which makes room for them"
+    )]
+    NoRoom(String),
+    /// The file cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// It has faults, or the drivers find some.
+    #[error(transparent)]
+    Config(Faults),
+    /// The drivers could not be loaded.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The disk says no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A channel that is to go over to its other configuration.
+struct Moving {
+    handle: Arc<ChannelHandle>,
+    is_done: oneshot::Receiver<()>,
+}
+
+impl Host {
+    /// Takes up another configuration, or, with `dry_run`, only says what is another in it. Nothing is changed where there is any fault. Not to
+    /// be dropped half way: whoever may go away runs it in a task of its own.
+    pub async fn reload(
+        &self,
+        config: Checked<config::Host>,
+        dry_run: bool,
+        progress: &dyn Fn(Progress),
+    ) -> Result<Reloaded, ReloadError> {
+        let inner = &self.inner;
+        let mut changing = inner.changing.try_lock().map_err(|_| ReloadError::Busy)?;
+        let now = self.channels();
+        let difference = Difference::between(
+            &changing.config,
+            now.iter().map(|channel| channel.config()),
+            &config.value,
+        );
+        if !difference.of_host.is_empty() {
+            return Err(ReloadError::NeedsRestart(difference.of_host));
+        }
+        let others: HashSet<&str> = (difference.added.iter())
+            .chain(difference.changed.iter().map(|changed| &changed.channel))
+            .map(String::as_str)
+            .collect();
+        let channels = config.value.channels.iter().enumerate();
+        let wanted: Vec<(usize, &config::Channel)> = channels
+            .filter(|(_, channel)| others.contains(channel.id.as_str()))
+            .collect();
+        let making = inner.workshop.make(&wanted, &config.locations, progress);
+        let made = inner.stopping.run_until_cancelled(making).await;
+        let (mut ready, faults) = made.ok_or(ReloadError::Stopping)??;
+        if let Some(faults) = Faults::new(config.locations.file(), faults, 0) {
+            return Err(ReloadError::Config(faults));
+        }
+        let needs = config
+            .value
+            .channels
+            .iter()
+            .enumerate()
+            .map(|(place, channel)| {
+                let made = ready.get(&place).map(|prepared| prepared.needs);
+                made.or_else(|| Some(now.named(channel.id.as_str())?.needs()))
+                    .unwrap_or_default()
+            });
+        let largest = config
+            .value
+            .channels
+            .iter()
+            .map(|channel| channel.limits.memory)
+            .max();
+        if let Some(why) = inner.workshop.pool().refuses(needs, largest.unwrap_or(0)) {
+            return Err(ReloadError::NoRoom(why));
+        }
+        if dry_run || difference.is_empty() {
+            return Ok(Reloaded {
+                difference,
+                applied: false,
+                late: Vec::new(),
+            });
+        }
+        let added = wanted
+            .iter()
+            .map(|(_, channel)| channel.id.clone())
+            .collect();
+        inner.store.reserve_incarnations(added).await?;
+        if inner.stopping.is_cancelled() {
+            return Err(ReloadError::Stopping);
+        }
+        let late = self
+            .take_up(config.value, &difference, &mut ready, &mut changing)
+            .await;
+        Ok(Reloaded {
+            difference,
+            applied: true,
+            late,
+        })
+    }
+
+    /// Everything has been checked: removes, adds and changes channels. Gives those that were late.
+    async fn take_up(
+        &self,
+        config: config::Host,
+        difference: &Difference,
+        ready: &mut std::collections::HashMap<usize, Prepared>,
+        changing: &mut Changing,
+    ) -> Vec<String> {
+        let inner = &self.inner;
+        let deadline = inner.clock.monotonic().after(STOP_GRACE);
+        let now = self.channels();
+        let gone: Vec<_> = (difference.removed.iter())
+            .filter_map(|name| now.named(name).cloned())
+            .collect();
+        let mut moving = Vec::new();
+        let mut orders = Vec::new();
+        let mut all = Vec::with_capacity(config.channels.len());
+        for (place, channel) in config.channels.into_iter().enumerate() {
+            let known = now.named(channel.id.as_str());
+            match (known, ready.remove(&place)) {
+                (Some(old), Some(prepared)) => {
+                    let (handle, renewal, is_done) =
+                        inner.renewal(old, channel, prepared, deadline);
+                    orders.push((old.clone(), renewal));
+                    moving.push(Moving { handle, is_done });
+                    // The old one stays in the list until its task has gone over.
+                    all.push(old.clone());
+                }
+                (Some(same), None) => all.push(same.clone()),
+                (None, Some(prepared)) => {
+                    all.push(inner.add(changing.next_index, channel, prepared));
+                    changing.next_index += 1;
+                }
+                (None, None) => {
+                    tracing::error!(channel = %channel.id, "a new channel was not made ready, and is left out");
+                }
+            }
+        }
+        inner.channels.set(all);
+        orders.extend(
+            gone.into_iter()
+                .map(|channel| (channel, Command::Remove(deadline))),
+        );
+        join_all(orders.into_iter().map(|(channel, command)| async move {
+            channel.command(command).await;
+        }))
+        .await;
+        let last = inner.clock.instant(deadline.after(LAST_GRACE));
+        let moved = moving
+            .into_iter()
+            .map(|Moving { handle, is_done }| async move {
+                let done = tokio::time::timeout_at(last, is_done).await;
+                // From now on its task answers to the new one, or will.
+                let name = handle.id().to_string();
+                inner.channels.replace(handle);
+                (!matches!(done, Ok(Ok(())))).then_some(name)
+            });
+        let late: Vec<String> = join_all(moved).await.into_iter().flatten().collect();
+        changing.config = config::Host {
+            channels: Vec::new(),
+            ..config
+        };
+        let used = self.channels();
+        let used = used.iter().map(|channel| channel.driver().clone());
+        inner.workshop.forget_all_but(&used.collect());
+        tracing::info!(
+            added = difference.added.len(),
+            removed = difference.removed.len(),
+            changed = difference.changed.len(),
+            unchanged = difference.unchanged,
+            "the configuration was reloaded"
+        );
+        late
+    }
+}
