@@ -29,7 +29,12 @@ pub(crate) fn run(channels: usize) -> Result<()> {
 /// A figure of this process in KiB (proc(5), `smaps_rollup`). `Pss` is what it really holds: a page that stands in a
 /// thousand instances, such as one of the driver's constants, counts once. `Rss` counts it a thousand times.
 pub(crate) fn rollup_kib(key: &str) -> Result<u64> {
-    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup")?;
+    rollup_kib_of(std::process::id(), key)
+}
+
+/// The same of another process.
+pub(crate) fn rollup_kib_of(process: u32, key: &str) -> Result<u64> {
+    let rollup = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
     let line = rollup
         .lines()
         .find_map(|line| line.strip_prefix(key))

@@ -9,7 +9,9 @@ mod density;
 mod host;
 mod idle;
 mod links;
+mod punctuality;
 mod report;
+mod tags;
 mod turn;
 mod writes;
 
@@ -49,6 +51,13 @@ enum Bench {
     Links,
     /// What a write takes while its device is polled as fast as it answers
     Writes,
+    /// How punctual a hundred channels are polled while one core is busy elsewhere
+    Punctuality,
+    /// What a hundred thousand tags cost: start, memory, a page of the list, a reload
+    Tags,
+    /// For `punctuality`: keeps a core busy
+    #[command(hide = true)]
+    Spin,
     /// For `density`: so many channels in a process of their own, which prints its figures
     #[command(hide = true)]
     Populated {
@@ -72,6 +81,8 @@ fn main() -> ExitCode {
             Bench::Containment,
             Bench::Links,
             Bench::Writes,
+            Bench::Punctuality,
+            Bench::Tags,
         ]
         .into_iter()
         .try_for_each(|bench| run(bench, arguments.json)),
@@ -94,6 +105,12 @@ fn run(bench: Bench, json: bool) -> anyhow::Result<()> {
         Bench::Samples { rounds } => turn::run_samples(rounds),
         Bench::Links => links::run(json),
         Bench::Writes => writes::run(json),
+        Bench::Punctuality => punctuality::run(json),
+        Bench::Tags => tags::run(json),
+        Bench::Spin => {
+            punctuality::spin();
+            Ok(())
+        }
         Bench::Populated { channels } => density::populated(channels),
         Bench::Idle { channels } => idle::run(channels),
     }

@@ -83,7 +83,7 @@ async fn measure() -> Result<Figures> {
     let (mut event, mut event_bare, mut event_unrecorded) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         event_bare.push(bare_round(&mut bare, EVENTS).await?);
-        event.push(busy_round(&host.channel()?, EVENTS).await?);
+        event.push(busy_round(&*host.channel()?, EVENTS).await?);
         event_unrecorded.push(busy_round(&unrecorded, EVENTS).await?);
     }
     host.stop().await;
@@ -93,7 +93,7 @@ async fn measure() -> Result<Figures> {
     let (mut event_idle, mut round_trip) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         round_trip.extend(plain_exchanges(EXCHANGES / ROUNDS).await?);
-        event_idle.extend(idle_exchanges(&host.channel()?, EXCHANGES / ROUNDS).await?);
+        event_idle.extend(idle_exchanges(&*host.channel()?, EXCHANGES / ROUNDS).await?);
     }
     host.stop().await;
 
@@ -102,7 +102,7 @@ async fn measure() -> Result<Figures> {
     progress("from a trap to running again");
     let restart = "restart = { max_attempts = 1000, delay = \"0s\", max_delay = \"0s\", jitter = 0.0 }\nsettings = { when = \"write\" }";
     let host = BenchHost::start(&channel("guests/traps", "mailbox = 64", "-", 1, restart)?).await?;
-    let mut restarts = trap_again_and_again(&host.channel()?).await?;
+    let mut restarts = trap_again_and_again(&*host.channel()?).await?;
     host.stop().await;
 
     progress("idle channels");
@@ -175,7 +175,7 @@ async fn samples(bare: &mut BareInstance, rounds: usize) -> Result<(Vec<f64>, Ve
     let (mut sample, mut sample_bare) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         sample_bare.push(bare_round(bare, EVENTS / 20).await? / BATCH as f64);
-        sample.push(busy_round(&host.channel()?, EVENTS / 20).await? / BATCH as f64);
+        sample.push(busy_round(&*host.channel()?, EVENTS / 20).await? / BATCH as f64);
     }
     host.stop().await;
     listening.join_all().await;

@@ -88,14 +88,14 @@ pub(crate) fn run(json: bool) -> Result<()> {
 /// Milliseconds of each write, through the host and bare, in turn.
 async fn measure(text: &str, target: &str) -> Result<(Vec<f64>, Vec<f64>)> {
     let host = BenchHost::start(text).await?;
-    let channel = &*host.channel()?;
+    let channel = host.channel()?;
     let written = channel.tag_id("written").context("the tag")?;
     let mut stream = TcpStream::connect(target)?;
     stream.set_nodelay(true)?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for number in 0..WRITES {
         theirs.push(bare(&mut stream, 2 * number)?);
-        ours.push(through(channel, written, 2 * number + 1).await?);
+        ours.push(through(&channel, written, 2 * number + 1).await?);
     }
     let skipped = channel.status().counters.polls_skipped;
     ensure!(skipped > 0, "the load was not full");

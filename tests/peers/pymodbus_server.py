@@ -101,9 +101,25 @@ def port_of(server: ModbusTcpServer | ModbusTlsServer | ModbusSerialServer) -> i
     return server.transport.sockets[0].getsockname()[1] if hasattr(server.transport, "sockets") else 0
 
 
+class Faults:
+    """What goes wrong with the device, by order of the tests."""
+
+    delay = 0.0
+    exceptions: dict[int, ExcCodes] = {}
+
+
 async def answer(server: ModbusTcpServer, counts: Counter, line: str) -> str:
     """Answers one line of standard input."""
     match line.split():
+        case ["exceptions", unit, "off"]:
+            Faults.exceptions.pop(int(unit), None)
+            return "ok"
+        case ["exceptions", unit, code]:
+            Faults.exceptions[int(unit)] = ExcCodes(int(code))
+            return "ok"
+        case ["delay", milliseconds]:
+            Faults.delay = int(milliseconds) / 1000
+            return "ok"
         case ["counts"]:
             return " ".join(f"{unit}:{function}={count}" for (unit, function), count in sorted(counts.items()))
         case ["holding" | "coils" as table, unit, address, count]:
@@ -113,7 +129,7 @@ async def answer(server: ModbusTcpServer, counts: Counter, line: str) -> str:
                 return f"error {values.name}"
             return " ".join(str(int(value)) for value in values[: int(count)])
         case _:
-            return "error expected: holding UNIT ADDRESS COUNT, coils UNIT ADDRESS COUNT, or counts"
+            return "error expected: holding|coils UNIT ADDRESS COUNT, exceptions UNIT CODE|off, delay MS, or counts"
 
 
 async def main() -> None:
@@ -135,6 +151,10 @@ async def main() -> None:
         async def checked(unit, *args):
             if unit not in UNITS:
                 raise NoSuchIdException(f"no unit {unit}")
+            if Faults.delay:
+                await asyncio.sleep(Faults.delay)
+            if unit in Faults.exceptions:
+                return Faults.exceptions[unit]
             return await call(unit, *args)
 
         return checked

@@ -203,6 +203,25 @@ impl Peer {
         self.ask(&format!("faults {}", faults.join(" "))).map(drop)
     }
 
+    /// From now on a unit answers everything with this exception, or as it should. pymodbus only.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not answer, or is another device.
+    pub fn set_exceptions(&mut self, unit: u8, code: Option<u8>) -> Result<()> {
+        let code = code.map_or("off".to_owned(), |code| code.to_string());
+        self.ask(&format!("exceptions {unit} {code}")).map(drop)
+    }
+
+    /// From now on each answer takes so much longer. pymodbus only.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not answer, or is another device.
+    pub fn set_delay(&mut self, delay: std::time::Duration) -> Result<()> {
+        self.ask(&format!("delay {}", delay.as_millis())).map(drop)
+    }
+
     /// Asks it to end, with SIGTERM, and returns all that it printed.
     ///
     /// # Errors

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bulkhead_sdk::{
     Capabilities, Command, Config, Context, Driver, Error, Faults, GroupId, Info, LinkWish,
-    Listener, Poll, PollReport, Priority, Quality, Read, Sample, Start, TagId, Value, Write,
+    Listener, Poll, PollReport, Priority, Quality, Read, Sample, Start, StartReason, TagId, Value,
+    Write,
 };
 
 use crate::address;
@@ -45,6 +46,21 @@ pub struct Plant {
     pub lines: Vec<Line>,
     /// How it is found out who calls.
     pub callers: Callers,
+}
+
+impl Modbus {
+    /// Leaves behind only streams that are in step, for whoever comes next with another configuration.
+    fn leave(&self) {
+        for line in &self.plant.lines {
+            line.leave();
+        }
+    }
+}
+
+impl Drop for Modbus {
+    fn drop(&mut self) {
+        self.leave();
+    }
 }
 
 impl Driver for Modbus {
@@ -106,14 +122,21 @@ impl Driver for Modbus {
         })
     }
 
-    async fn start(&self, _start: Start) -> Result<(), Error> {
-        for line in &self.plant.lines {
-            line.begin_anew();
+    async fn start(&self, start: Start) -> Result<(), Error> {
+        // The one before has left only what is in step; see `stop`.
+        if start.reason != StartReason::Reconfigured {
+            for line in &self.plant.lines {
+                line.begin_anew();
+            }
         }
         if let Some(listener) = &self.listener {
             calling::listen(&self.context, listener, &self.plant).await;
         }
         Ok(())
+    }
+
+    async fn stop(&self) {
+        self.leave();
     }
 
     async fn poll(&self, poll: Poll) -> Result<PollReport, Error> {

@@ -95,6 +95,17 @@ impl Line {
         }
     }
 
+    /// Leaves a stream behind on which nothing may still come: where anything may, it is dropped.
+    pub fn leave(&self) {
+        let is_clean = self
+            .wire
+            .try_lock(Priority::Poll)
+            .is_some_and(|wire| wire.is_clean());
+        if !is_clean {
+            self.begin_anew();
+        }
+    }
+
     /// How requests and answers travel.
     pub fn framing(&self) -> Framing {
         self.framing

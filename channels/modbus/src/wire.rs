@@ -131,6 +131,16 @@ impl Wire {
         self.asked.take()
     }
 
+    /// Whether nothing may still come that was asked for, and nothing has come that was not.
+    pub(crate) fn is_clean(&self) -> bool {
+        let unread = self.stream.as_ref().map_or(0, Stream::unread);
+        self.asked.is_none()
+            && self.late.is_empty()
+            && self.unanswered.is_empty()
+            && !self.unclean
+            && unread == 0
+    }
+
     /// A serial line must fall silent before the next request.
     pub(crate) fn soil(&mut self) {
         self.unclean = true;

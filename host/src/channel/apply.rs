@@ -120,7 +120,12 @@ impl Incarnation<'_> {
     }
 
     fn poll_done(&mut self, done: &PollDone, now: MonotonicNs) {
-        self.polls.done(GroupId(done.group));
+        let group = GroupId(done.group);
+        let handed_out = self.polls.done(group);
+        if let (Some(cells), Some(at)) = (self.shared.punctuality.get(group.index()), handed_out) {
+            let counts = (done.requests, done.failed);
+            cells.done(now.since(at), counts, done.round_trip_ns);
+        }
         self.polled(GroupId(done.group), now);
         raise(
             &self.shared.counters.poll_requests,

@@ -148,7 +148,12 @@ impl Incarnation<'_> {
         }
         let mut skipped = 0;
         while self.has_room()
-            && let Some(due) = self.polls.pop(now, &mut skipped)
+            && let Some(due) = self.polls.pop(now, |group, missed| {
+                skipped += missed;
+                if let Some(cells) = self.shared.punctuality.get(group.index()) {
+                    cells.skipped(missed);
+                }
+            })
         {
             let poll = events::Poll {
                 group: due.group.0,
@@ -169,6 +174,9 @@ impl Incarnation<'_> {
                 }
             }
             raise(&self.shared.counters.polls, 1);
+            if let Some(cells) = self.shared.punctuality.get(due.group.index()) {
+                cells.handed_out(now.since(due.scheduled));
+            }
             self.push(now, now, what);
         }
         for group in self.polls.take_aging() {

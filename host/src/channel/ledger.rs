@@ -225,7 +225,9 @@ impl Ledger {
                     std::time::Duration::from_nanos(timer.after_ns),
                 ),
                 Action::CancelTimer(timer) => self.timers.cancel(TimerId(*timer)),
-                Action::PollDone(done) => self.polls.done(GroupId(done.group)),
+                Action::PollDone(done) => {
+                    self.polls.done(GroupId(done.group));
+                }
                 Action::ReadDone(done) => self.settle(done.request),
                 Action::WriteDone(done) => self.settle(done.request),
                 Action::CommandDone(done) => self.settle(done.request),

@@ -18,7 +18,7 @@
 //!   in its own file; `ledger`: all of it, where it is told by events and actions alone (a replay).
 //! - `waiting`: requests whose link is down, until it is up again; `recovery` is how an incarnation does it.
 //! - `devices`: which devices are left out of polls, since they keep silent or were locked; `locks` is the list of the latter.
-//! - `pulse`: whether the task makes progress, for the watchdog.
+//! - `pulse`: whether the task makes progress, for the watchdog. `punctuality`: whether polls keep to their schedule.
 //!
 //! - `quarantine`: events that end the driver each time are kept away from it, as dead letters; `culprit` is how an incarnation does it.
 //!
@@ -40,6 +40,7 @@ mod mailbox;
 mod pending;
 mod polls;
 mod pulse;
+mod punctuality;
 mod quarantine;
 mod recovery;
 mod recycle;
@@ -53,6 +54,7 @@ pub use ledger::{Ledger, LedgerParts};
 pub use locks::{Lock, Locks, MAX_REASON};
 pub use mailbox::{Answer, Ask, Mail, Mailbox, Progress, Request, RequestError, Stayed, mailbox};
 pub use pulse::Pulse;
+pub use punctuality::Punctuality;
 pub use quarantine::{Letter, MAX_LETTER_BYTES, MAX_LETTERS, Quarantine};
 pub use shared::{
     ChannelStatus, Counters, DeviceStanding, DeviceStatus, LinkStatus, Shared, SharedParts,

@@ -23,6 +23,8 @@ struct Entry {
     schedule: Schedule,
     /// The cycle that the driver has not answered yet.
     outstanding: Option<u64>,
+    /// When the driver got its last poll.
+    handed_out: MonotonicNs,
     /// Where it stands in the queue.
     queued: MonotonicNs,
     /// When it was last looked at whether its tags are stale.
@@ -52,6 +54,7 @@ impl Polls {
                     queued: schedule.next(),
                     schedule,
                     outstanding: None,
+                    handed_out: now,
                     looked: now,
                 }
             })
@@ -72,8 +75,12 @@ impl Polls {
         self.queue.first().map(|(moment, _)| *moment)
     }
 
-    /// Takes the next group that is due; counts into `skipped` the moments that could not be used.
-    pub(super) fn pop(&mut self, now: MonotonicNs, skipped: &mut u64) -> Option<DuePoll> {
+    /// Takes the next group that is due; says by `skipped` which moments of which group could not be used.
+    pub(super) fn pop(
+        &mut self,
+        now: MonotonicNs,
+        mut skipped: impl FnMut(GroupId, u64),
+    ) -> Option<DuePoll> {
         loop {
             let (moment, index) = *self.queue.first()?;
             if moment > now {
@@ -88,14 +95,18 @@ impl Polls {
             self.requeue(index);
             match due {
                 Due::NotYet => {}
-                Due::Overlap { skipped: missed } => *skipped += missed,
+                Due::Overlap { skipped: missed } => skipped(GroupId(index), missed),
                 Due::Poll {
                     cycle,
                     scheduled,
                     skipped: missed,
                 } => {
-                    *skipped += missed;
-                    self.groups[index as usize].outstanding = Some(cycle);
+                    if missed > 0 {
+                        skipped(GroupId(index), missed);
+                    }
+                    let entry = &mut self.groups[index as usize];
+                    entry.outstanding = Some(cycle);
+                    entry.handed_out = now;
                     return Some(DuePoll {
                         group: GroupId(index),
                         cycle,
@@ -151,12 +162,12 @@ impl Polls {
             .is_some_and(|entry| entry.outstanding == Some(cycle))
     }
 
-    /// The driver has answered.
-    pub(super) fn done(&mut self, group: GroupId) {
-        if let Some(entry) = self.groups.get_mut(group.index()) {
-            entry.outstanding = None;
-            entry.schedule.done();
-        }
+    /// The driver has answered. Gives when it got the poll.
+    pub(super) fn done(&mut self, group: GroupId) -> Option<MonotonicNs> {
+        let entry = self.groups.get_mut(group.index())?;
+        entry.outstanding = None;
+        entry.schedule.done();
+        Some(entry.handed_out)
     }
 }
 
@@ -180,7 +191,7 @@ mod tests {
         let mut seen = [0u32; 2];
         for ms in 0..100 {
             let now = MonotonicNs(ms * 1_000_000);
-            while let Some(due) = polls.pop(now, &mut skipped) {
+            while let Some(due) = polls.pop(now, |_, missed| skipped += missed) {
                 assert!(polls.is_outstanding(due.group, due.cycle));
                 assert!(!polls.is_outstanding(due.group, due.cycle + 1));
                 seen[due.group.index()] += 1;
@@ -194,15 +205,22 @@ mod tests {
     fn a_busy_group_is_skipped_and_counted() {
         let mut polls = Polls::new(&[group(10)], 0, MonotonicNs(0));
         let mut skipped = 0;
-        assert!(polls.pop(MonotonicNs(10_000_000), &mut skipped).is_some());
+        assert!(
+            polls
+                .pop(MonotonicNs(10_000_000), |_, missed| skipped += missed)
+                .is_some()
+        );
         for ms in 11..=60 {
-            assert_eq!(polls.pop(MonotonicNs(ms * 1_000_000), &mut skipped), None);
+            assert_eq!(
+                polls.pop(MonotonicNs(ms * 1_000_000), |_, missed| skipped += missed),
+                None
+            );
         }
         assert_eq!(skipped, 5);
         polls.done(GroupId(0));
         assert_eq!(
             polls
-                .pop(MonotonicNs(70_000_000), &mut skipped)
+                .pop(MonotonicNs(70_000_000), |_, missed| skipped += missed)
                 .unwrap()
                 .cycle,
             7
@@ -215,25 +233,35 @@ mod tests {
         let mut polls = Polls::new(&[group(day), group(day)], 1, MonotonicNs(5));
         polls.all_soon(MonotonicNs(5));
         let mut skipped = 0;
-        let first = polls.pop(MonotonicNs(5), &mut skipped).unwrap();
+        let first = polls
+            .pop(MonotonicNs(5), |_, missed| skipped += missed)
+            .unwrap();
         assert_eq!(
             (first.group, polls.next()),
             (GroupId(0), Some(MonotonicNs(50_000_005)))
         );
-        assert_eq!(polls.pop(MonotonicNs(5), &mut skipped), None);
-        let second = polls.pop(MonotonicNs(50_000_005), &mut skipped).unwrap();
+        assert_eq!(
+            polls.pop(MonotonicNs(5), |_, missed| skipped += missed),
+            None
+        );
+        let second = polls
+            .pop(MonotonicNs(50_000_005), |_, missed| skipped += missed)
+            .unwrap();
         assert_eq!(second.group, GroupId(1));
         polls.done(GroupId(0));
         polls.soon(GroupId(0), MonotonicNs(60_000_000));
         assert_eq!(
             polls
-                .pop(MonotonicNs(70_000_000), &mut skipped)
+                .pop(MonotonicNs(70_000_000), |_, missed| skipped += missed)
                 .unwrap()
                 .group,
             GroupId(0)
         );
         assert_eq!(
-            (polls.pop(MonotonicNs(70_000_000), &mut skipped), skipped),
+            (
+                polls.pop(MonotonicNs(70_000_000), |_, missed| skipped += missed),
+                skipped
+            ),
             (None, 0)
         );
     }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::locks::{Lock, Locks};
 use super::mailbox::RequestError;
 use super::pulse::Pulse;
+use super::punctuality::{Punctuality, PunctualityCells};
 use super::quarantine::Quarantine;
 use super::waiting::Waiting;
 use crate::bus::{Batch, Bus, ChannelEvent, Happened, Message};
@@ -190,6 +191,8 @@ pub struct Shared {
     waiting: Waiting,
     locks: Locks,
     pub(super) counters: CounterCells,
+    /// In the order of the groups.
+    pub(super) punctuality: Box<[PunctualityCells]>,
     pulse: Pulse,
 }
 
@@ -273,6 +276,12 @@ impl Shared {
             quarantine: Quarantine::open(&parts.config.id, &parts.store),
             tags: TagTable::new(parts.config.tags.clone().into()),
             machine: Mutex::new(Machine::new(parts.config.restart.clone())),
+            punctuality: parts
+                .config
+                .groups
+                .iter()
+                .map(|_| PunctualityCells::default())
+                .collect(),
             config: parts.config,
             bus: parts.bus,
             clock: parts.clock,
@@ -320,6 +329,14 @@ impl Shared {
     /// Where the channel keeps what outlives it.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// How punctual the polls of its groups are, in the configuration's order.
+    pub fn punctuality(&self) -> Vec<Punctuality> {
+        self.punctuality
+            .iter()
+            .map(PunctualityCells::read)
+            .collect()
     }
 
     /// Whether its task makes progress.

@@ -189,10 +189,11 @@ fn print(named: &NamedChannel, detail: &wire::ChannelDetail) -> Result<(), Failu
     }
     for group in &detail.groups {
         out.line(&format!(
-            "group     {}: {} tags each {} ms",
+            "group     {}: {} tags each {} ms{}",
             plain(&group.name),
             group.tags,
-            group.period_ms
+            group.period_ms,
+            punctuality(&group.punctuality)
         ))?;
     }
     if let Some(last) = &detail.last_exit {
@@ -237,4 +238,22 @@ fn print(named: &NamedChannel, detail: &wire::ChannelDetail) -> Result<(), Failu
         .collect();
     out.table(&["COUNTER", "SINCE THE HOST STARTED"], &rows)?;
     Ok(())
+}
+
+/// How punctual the polls of a group are, behind what else is said of it; nothing before the first.
+fn punctuality(punctuality: &wire::Punctuality) -> String {
+    let ms = |nanos: u64| format!("{:.1} ms", nanos as f64 / 1e6);
+    let (Some(late), Some(took)) = (punctuality.deviation_p99_ns, punctuality.took_p99_ns) else {
+        return String::new();
+    };
+    let skipped = match punctuality.skipped {
+        0 => String::new(),
+        skipped => format!(", {skipped} skipped"),
+    };
+    format!(
+        "; {} polls{skipped}, p99 {} late, {} long",
+        punctuality.polls,
+        ms(late),
+        ms(took)
+    )
 }

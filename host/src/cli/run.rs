@@ -42,6 +42,8 @@ const MAX_WIDTH: usize = 40;
 pub(super) async fn run(arguments: Run, began: Instant) -> Result<(), Failure> {
     logs::start(&arguments.log)?;
     let mut signals = Signals::new()?;
+    // Before it is read: what changes from then on is another.
+    let known = stamp(&arguments.config).await;
     let config = check::read(&arguments.config)?;
     let listener = listen(&config.value).await?;
 
@@ -80,7 +82,7 @@ pub(super) async fn run(arguments: Run, began: Instant) -> Result<(), Failure> {
     let on_hangup = reload_on_hangup(reloader.clone(), signals.hangup);
     tasks.spawn(stop.clone().run_until_cancelled_owned(on_hangup));
     if arguments.watch {
-        let watching = reload_on_change(reloader, arguments.config.clone());
+        let watching = reload_on_change(reloader, arguments.config.clone(), known);
         tasks.spawn(stop.clone().run_until_cancelled_owned(watching));
     }
     let mut signals = signals.end;
@@ -216,8 +218,7 @@ async fn reload_on_hangup(reloader: Reloader, mut hangup: Signal) {
 }
 
 /// Reloads whenever the file is another. Looks at it now and then: editors replace files in ways of their own.
-async fn reload_on_change(reloader: Reloader, path: PathBuf) {
-    let mut known = stamp(&path).await;
+async fn reload_on_change(reloader: Reloader, path: PathBuf, mut known: Option<Stamp>) {
     loop {
         tokio::time::sleep(LOOK).await;
         let now = stamp(&path).await;
@@ -229,8 +230,11 @@ async fn reload_on_change(reloader: Reloader, path: PathBuf) {
     }
 }
 
-/// What changes with a file's content.
-async fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {
+/// What changes with a file's content: when it was written, its length, which file it is.
+type Stamp = (SystemTime, u64, u64);
+
+/// The stamp of the file that has this name now.
+async fn stamp(path: &Path) -> Option<Stamp> {
     let path = path.to_owned();
     let looked = tokio::task::spawn_blocking(move || {
         let metadata = path.metadata().ok()?;

@@ -1,4 +1,4 @@
-//! How long turns take: a histogram of fixed size, in which a turn costs one addition.
+//! How long turns and polls take: a histogram of fixed size, in which each costs one addition.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,14 +22,15 @@ fn bucket(nanos: u64) -> usize {
 
 /// The histogram as the channel's task raises it: it alone does, so no read-modify-write is needed.
 #[derive(Debug, Default)]
-pub(super) struct LatencyCells([AtomicU64; BUCKETS]);
+pub struct LatencyCells([AtomicU64; BUCKETS]);
 
 impl LatencyCells {
     pub(super) fn beginning_with(latencies: &Latencies) -> Self {
         Self(latencies.0.map(AtomicU64::new))
     }
 
-    pub(super) fn count(&self, took: Duration) {
+    /// Counts one.
+    pub fn count(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         if let Some(cell) = self.0.get(bucket(nanos)) {
             cell.store(
@@ -39,7 +40,8 @@ impl LatencyCells {
         }
     }
 
-    pub(super) fn read(&self) -> Latencies {
+    /// What was counted so far.
+    pub fn read(&self) -> Latencies {
         Latencies(std::array::from_fn(|at| self.0[at].load(Ordering::Relaxed)))
     }
 }
@@ -49,7 +51,7 @@ impl LatencyCells {
 pub struct Latencies(pub [u64; BUCKETS]);
 
 impl Latencies {
-    /// How many turns were counted.
+    /// How many were counted.
     pub fn count(&self) -> u64 {
         self.0
             .iter()
@@ -69,8 +71,8 @@ impl Latencies {
         Some(latencies)
     }
 
-    /// What this share of all turns (0 to 1) was shorter than, as the buckets know it: at most twice too long. `None`
-    /// without turns, and where it lies in the last bucket.
+    /// What this share of all (0 to 1) was shorter than, as the buckets know it: at most twice too long. `None`
+    /// where none was counted, and where it lies in the last bucket.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         #[expect(
             clippy::cast_precision_loss,

@@ -16,5 +16,5 @@ mod statistics;
 
 pub use chronicle::Chronicle;
 pub use event::{History, MAX_EVENTS, Past, What};
-pub use latency::{BUCKETS, Latencies, bucket_limit};
+pub use latency::{BUCKETS, Latencies, LatencyCells, bucket_limit};
 pub use statistics::Statistics;

@@ -1,14 +1,16 @@
 //! Channels: list, show, start, stop, restart, reset.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 
 use super::filter::Parameters;
 use super::{ApiError, App, devices, past, wire};
-use crate::channel::{ChannelStatus, Counters};
+use crate::channel::{ChannelStatus, Counters, Punctuality};
 use crate::exit::Exit;
+use crate::history::Latencies;
 use crate::ids::InstanceId;
 use crate::lifecycle::Denied;
 use crate::sink::Time;
@@ -167,13 +169,42 @@ fn detail(channel: &ChannelHandle) -> wire::ChannelDetail {
         groups: config
             .groups
             .iter()
-            .map(|group| wire::Group {
+            .zip(channel.punctuality())
+            .map(|(group, punctuality)| wire::Group {
                 name: group.name.clone(),
                 period_ms: u64::try_from(group.period.as_millis()).unwrap_or(u64::MAX),
                 tags: group.tags.len(),
+                punctuality: wire_punctuality(&punctuality),
             })
             .collect(),
         channel: summary(channel, status),
+    }
+}
+
+fn wire_punctuality(punctuality: &Punctuality) -> wire::Punctuality {
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let quantile = |of: &Latencies, share| of.quantile(share).map(nanos);
+    let Punctuality {
+        polls,
+        skipped,
+        requests,
+        failed,
+        deviation,
+        deviation_most,
+        took,
+        round_trip,
+    } = punctuality;
+    wire::Punctuality {
+        polls: *polls,
+        skipped: *skipped,
+        requests: *requests,
+        failed: *failed,
+        deviation_p50_ns: quantile(deviation, 0.5),
+        deviation_p99_ns: quantile(deviation, 0.99),
+        deviation_most_ns: nanos(*deviation_most),
+        took_p50_ns: quantile(took, 0.5),
+        took_p99_ns: quantile(took, 0.99),
+        round_trip_ns: nanos(*round_trip),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::audit::{self, Audit};
 use crate::bus::Happened;
 use crate::channel::{
     Answer, Ask, ChannelStatus, DEAD_LETTERS_ALARM, DeviceStanding, Letter, MAX_REASON, Mail,
-    Request, RequestError, Shared,
+    Punctuality, Request, RequestError, Shared,
 };
 use crate::config;
 use crate::driver::CommandInfo;
@@ -180,6 +180,11 @@ impl ChannelHandle {
     /// For how long its task has made no progress in the host's own code, if it hangs.
     pub fn late(&self, now: MonotonicNs) -> Option<Duration> {
         self.shared.pulse().late(now)
+    }
+
+    /// How punctual the polls of its groups are, in the configuration's order.
+    pub fn punctuality(&self) -> Vec<Punctuality> {
+        self.shared.punctuality()
     }
 
     /// How many reads, writes and commands wait for a link to come up again.

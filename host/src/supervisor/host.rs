@@ -320,6 +320,7 @@ impl Inner {
             renewal: None,
             renewed: false,
             rests: false,
+            ended_in_order: false,
         };
         self.lives.spawn(life.run());
         handle

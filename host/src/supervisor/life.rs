@@ -82,6 +82,8 @@ pub(super) struct Life {
     pub(super) renewed: bool,
     /// Whether the channel was at rest when its renewal came, or was to rest after it.
     pub(super) rests: bool,
+    /// Whether the last incarnation ended in order.
+    pub(super) ended_in_order: bool,
 }
 
 /// Whether the task goes on.
@@ -222,6 +224,7 @@ impl Life {
                     flight.end(&self.shared, &self.prepared, number, recording, &mut exit);
                 }
                 let in_order = exit.kind.class().is_none() && exit.during != During::Idle;
+                self.ended_in_order = in_order;
                 if in_order && self.renewal.as_ref().is_some_and(|it| it.meaning_stays) {
                     self.connections.keep_all();
                 }
@@ -374,8 +377,8 @@ impl Life {
         self.renewed = true;
         before.waiting().turn_away(|| RequestError::Restarted);
         self.shared.take_over(&before, meaning_stays);
-        self.connections
-            .renew(self.shared.journals(), meaning_stays && mailbox.is_none());
+        let keep = meaning_stays && self.ended_in_order && mailbox.is_none();
+        self.connections.renew(self.shared.journals(), keep);
         if let Some((sender, receiver)) = mailbox {
             let mut old = std::mem::replace(&mut self.mailbox, receiver);
             while let Ok(mail) = old.try_recv() {

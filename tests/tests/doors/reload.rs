@@ -189,7 +189,7 @@ fn another_device_is_no_longer_believed() -> Result<()> {
     recorder.wait("samples come", |seen| {
         of_tag(seen, "press", "steady").count() > 2
     })?;
-    peer.set_faults(&["silence:1.0"])?;
+    peer.set_faults(&["silence"])?;
     host.rewrite_config(&press(&peer, 2, GONE))?;
     let plan = reload(&host, &[])?;
     assert_eq!(

@@ -341,6 +341,38 @@ pub struct Group {
     pub period_ms: u64,
     /// How many tags it has.
     pub tags: usize,
+    /// How punctual its polls are, since the channel took up its configuration.
+    #[serde(default)]
+    pub punctuality: Punctuality,
+}
+
+/// How punctual the polls of a group are. Quantiles are at most twice too long; they are absent where nothing was counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Punctuality {
+    /// Polls handed to the driver.
+    pub polls: u64,
+    /// Moments of the schedule without a poll: the one before was not done, or the host was late.
+    pub skipped: u64,
+    /// Requests that the driver made for them.
+    pub requests: u64,
+    /// Those of them that failed.
+    pub failed: u64,
+    /// How long after its moment half of them were handed out, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deviation_p50_ns: Option<u64>,
+    /// How long after its moment 99 of 100 were handed out, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deviation_p99_ns: Option<u64>,
+    /// How long after its moment any was handed out, at most.
+    pub deviation_most_ns: u64,
+    /// How long half of them took, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_p50_ns: Option<u64>,
+    /// How long 99 of 100 took, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_p99_ns: Option<u64>,
+    /// The mean time from request to answer of the last poll that had any, as the driver says; 0 where none had.
+    pub round_trip_ns: u64,
 }
 
 /// The end of a life that nobody asked for.
