@@ -22,6 +22,8 @@ use crate::wire::{Question, Wire};
 
 /// After so many time-outs of one unit without a frame of any the connection is reset.
 const MOST_UNANSWERED: u8 = 3;
+/// The same, of several units together: where they take turns, no stream that TCP itself still waits for is waited for much longer.
+const MOST_UNANSWERED_OF_ALL: u8 = 4;
 
 /// The way to some units.
 #[derive(Debug)]
@@ -265,9 +267,12 @@ impl Exchange<'_> {
             Some(Failure::Timeout(_)) => {
                 let crowded = wire.is_full() && *framing != Framing::Tcp;
                 let unanswered = wire.timed_out(question, context.now() + timeout);
-                if (unanswered >= MOST_UNANSWERED || crowded) && !framing.is_serial() {
+                let is_lost = unanswered.of_unit >= MOST_UNANSWERED
+                    || unanswered.of_all >= MOST_UNANSWERED_OF_ALL;
+                if (is_lost || crowded) && !framing.is_serial() {
+                    let count = unanswered.of_all;
                     context.warn(format!(
-                        "unit {unit}: {unanswered} requests without any answer: dialling anew"
+                        "unit {unit}: {count} requests without any answer: dialling anew"
                     ));
                     stream.reset();
                 }

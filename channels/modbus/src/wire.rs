@@ -59,6 +59,15 @@ pub(crate) struct Wire {
     unclean: bool,
 }
 
+/// Requests without an answer since the last frame of any unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unanswered {
+    /// Of one unit.
+    pub(crate) of_unit: u8,
+    /// Of all together.
+    pub(crate) of_all: u8,
+}
+
 /// A request, and whom it is for.
 #[derive(Debug, Clone)]
 pub(crate) struct Question {
@@ -383,10 +392,17 @@ impl Wire {
     }
 
     /// The request on the way was not answered in time. Answers how many there were of this unit without a frame of any.
-    pub(crate) fn timed_out(&mut self, question: Question, until: Instant) -> u8 {
+    pub(crate) fn timed_out(&mut self, question: Question, until: Instant) -> Unanswered {
         self.asked = None;
         let unanswered = self.unanswered.entry(question.unit).or_default();
         *unanswered = unanswered.saturating_add(1);
+        let unanswered = Unanswered {
+            of_unit: *unanswered,
+            of_all: self
+                .unanswered
+                .values()
+                .fold(0, |sum, more| sum.saturating_add(*more)),
+        };
         if self.late.len() == MOST_LATE {
             self.late.pop_front();
         }
@@ -395,7 +411,7 @@ impl Wire {
             until,
             overtaken: false,
         });
-        *unanswered
+        unanswered
     }
 
     /// Whether one more would make the oldest late request forgotten.
