@@ -25,10 +25,18 @@ fn channels_are_shown() -> Result<()> {
     let host = Bulkhead::start(&two())?;
     let running = state(&host, "a", "running")?;
     assert_eq!(running["incarnation"], 1, "{running:#}");
+    let group = &running["groups"][0];
     assert_eq!(
-        running["groups"],
-        json!([{ "name": "fast", "period_ms": 50, "tags": 2 }])
+        [&group["name"], &group["period_ms"], &group["tags"]],
+        [&json!("fast"), &json!(50), &json!(2)]
     );
+    host.get_until("/api/v1/channels/a", |shown| {
+        let punctuality = &shown["groups"][0]["punctuality"];
+        let counted = punctuality["polls"].as_u64()? > 2 && punctuality["skipped"] == 0;
+        let [late, most] = ["deviation_p50_ns", "deviation_most_ns"];
+        (counted && punctuality[late].as_u64()? > 0 && punctuality[most].as_u64()? > 0)
+            .then_some(())
+    })?;
     assert_eq!(running["devices"][0]["name"], "a");
     let polled = host.get_until("/api/v1/channels/a", |shown| {
         let counters = &shown["counters"];

@@ -1,11 +1,12 @@
 //! What operators see of each tag while things go wrong with a device made of pymodbus, as a table that is committed beside this: moment,
 //! tag, quality, the chain of reasons.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
-use bulkhead_tests::{Bulkhead, Peer, proxy::Proxy};
+use bulkhead_tests::{Bulkhead, Peer, Recorder, proxy::Proxy};
 use expect_test::expect_file;
 use serde_json::json;
 
@@ -99,6 +100,41 @@ tags = [{{ name = "t", address = "x", type = "float64", access = "rw" }}]
         Ok(())
     }
 
+    /// Waits until every tag of the line has had each of these qualities, and no other but the first ones that were good.
+    fn in_turn(&mut self, what: &str, qualities: &[&str]) -> Result<()> {
+        use std::fmt::Write as _;
+        let recorder = Recorder::start(
+            self.host
+                .stream("/api/v1/stream?channel=line&kind=sample")?,
+        );
+        let of = |seen: &bulkhead_tests::Recording, tag: &str| -> BTreeSet<String> {
+            let bad = seen
+                .iter()
+                .filter(|(_, data)| data["tag"] == tag && data["quality"] != "good");
+            bad.filter_map(|(_, data)| Some(data["quality"].as_str()?.to_owned()))
+                .collect()
+        };
+        let tags = ["near", "far", "wide"];
+        recorder.wait(what, |seen| {
+            tags.iter().all(|tag| {
+                qualities
+                    .iter()
+                    .all(|quality| of(seen, tag).contains(*quality))
+            })
+        })?;
+        let seen = recorder.so_far();
+        for tag in tags {
+            anyhow::ensure!(
+                of(&seen, tag).len() == qualities.len(),
+                "{tag}: {:?}",
+                of(&seen, tag)
+            );
+        }
+        let each = qualities.join(", ");
+        writeln!(self.table, "{what}\n  line/*    in turn {each}\n")?;
+        Ok(())
+    }
+
     fn order(&self, channel: &str, verb: &str) -> Result<()> {
         let reply = self
             .host
@@ -154,14 +190,9 @@ fn what_operators_see_while_things_go_wrong() -> Result<()> {
         stall: true,
         ..Default::default()
     })?;
-    stage.moment(
-        "the link is silent",
-        [
-            "bad-no-communication",
-            "bad-no-communication",
-            "bad-no-communication",
-            "good",
-        ],
+    stage.in_turn(
+        "the link is silent: requests time out, and it is dialled anew, again and again",
+        &["bad-timeout", "bad-no-communication", "bad-not-connected"],
     )?;
     stage.proxy.set(Default::default())?;
     stage.proxy.cut()?;
