@@ -469,7 +469,7 @@ pub(super) enum TagCommand {
     Read(TagRead),
     /// Write a tag, and wait for the device's own answer
     Write(TagWrite),
-    /// Follow samples and events as they come; comes back by itself when the host restarts
+    /// Follow samples and events as they come; goes on where it was when the connection breaks
     Watch(TagWatch),
 }
 
@@ -487,7 +487,8 @@ impl TagCommand {
 
 const PATTERN_HELP: &str = "\
 A pattern is `channel/tag`, or the tag's name alone; `*` stands for any characters, `?` for one:
-`press-*/temp*`, `*/setpoint`, `temp?`. Put it in quotes, so that the shell leaves it alone.";
+`press-*/temp*`, `*/setpoint`, `temp?`. One of groups is `channel/group`, or the group's name alone:
+`press-*/fast`, `fast`. Put it in quotes, so that the shell leaves it alone.";
 
 #[derive(Debug, Args)]
 #[command(after_help = PATTERN_HELP)]
@@ -497,6 +498,9 @@ pub(super) struct TagList {
     /// Only tags of this channel; may be given more than once
     #[arg(long, value_name = "ID")]
     pub(super) channel: Vec<String>,
+    /// Only tags of groups that fit this pattern; may be given more than once
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) group: Vec<String>,
     /// At most so many tags
     #[arg(long, value_name = "N")]
     pub(super) limit: Option<usize>,
@@ -562,6 +566,9 @@ pub(super) struct TagWatch {
     /// Only this channel; may be given more than once
     #[arg(long, value_name = "ID")]
     pub(super) channel: Vec<String>,
+    /// Only tags of groups that fit this pattern; may be given more than once
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) group: Vec<String>,
     /// Show what happens to the channels as well: states, exits, links, devices, alarms
     #[arg(long)]
     pub(super) events: bool,

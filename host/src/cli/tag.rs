@@ -30,7 +30,8 @@ fn list(arguments: &TagList) -> Result<(), Failure> {
     let mut rows = Vec::new();
     while left > 0 {
         let limit = left.min(PAGE).to_string();
-        let mut parameters = watch::filter(&arguments.channel, &arguments.patterns);
+        let mut parameters =
+            watch::filter(&arguments.channel, &arguments.group, &arguments.patterns);
         parameters.push(("limit", &limit));
         parameters.extend(cursor.iter().map(|cursor| ("cursor", cursor.as_str())));
         let page: wire::TagPage = client.get(&format!("/tags{}", query(parameters)))?;
