@@ -94,6 +94,7 @@ impl Failure {
                     message,
                     remedy,
                     device_code: None,
+                    retry_after_ms: None,
                     trace: None,
                 };
                 text = serde_json::to_string(&wire::ErrorAnswer { error }).ok()?;

@@ -131,6 +131,9 @@ fn show(arguments: &NamedTag) -> Result<(), Failure> {
     if detail.report != "always" {
         line("reported", &reported(&detail))?;
     }
+    if let Some(interval) = detail.write_interval_ms {
+        line("written", &format!("at most once in {interval} ms"))?;
+    }
     let quality = out.paint(quality_tone(&tag.quality), &tag.quality);
     out.line(&format!("{:<12} {quality}", "quality"))?;
     for reason in &detail.reasons {

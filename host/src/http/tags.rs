@@ -111,6 +111,7 @@ pub(super) async fn show(
         deadband: config.deadband,
         interval_ms: config.report.is_by_interval().then(|| ms(config.interval)),
         max_silence_ms: config.max_silence.map(ms),
+        write_interval_ms: config.write_interval_ms.map(std::num::NonZero::get),
         reasons: channel.reasons(id),
     }))
 }

@@ -4,7 +4,8 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 
 use anyhow::{Context as _, Result, bail};
-use bulkhead_tests::{Bulkhead, PATIENCE, Proxy};
+use bulkhead_tests::proxy::Proxy;
+use bulkhead_tests::{Bulkhead, PATIENCE};
 use serde_json::{Value, json};
 
 use super::stream::Dechunked;
@@ -71,7 +72,7 @@ fn a_reader_that_comes_back_gets_what_it_missed_once_and_in_order() -> Result<()
         wait_for_samples(&host, 20 * TAGS as u64)?;
     }
     let (first, _) = seen[0];
-    let expected: Vec<_> = (first..).flat_map(|sequence| (0..TAGS).map(move |tag| (sequence, tag)));
+    let expected = (first..).flat_map(|sequence| (0..TAGS).map(move |tag| (sequence, tag)));
     assert_eq!(seen, expected.take(seen.len()).collect::<Vec<_>>());
     // The filter is that of the one who comes back.
     let by_query = format!("/api/v1/stream?kind=sample&group=f*&tag=t1&last_event_id={last_id}");
@@ -186,8 +187,8 @@ fn a_reader_that_does_not_read_costs_the_channel_no_poll_and_is_told_of_each_sam
     );
     let mut reader = Dechunked::new(idle);
     let (mut received, mut announced) = (0, 0);
-    let (mut first, mut batches) = (None, 0);
-    loop {
+    let mut first = None;
+    let batches = loop {
         let (name, event) = reader.event()?;
         match name.as_str() {
             "gap" => {
@@ -198,15 +199,14 @@ fn a_reader_that_does_not_read_costs_the_channel_no_poll_and_is_told_of_each_sam
                 received += 1;
                 let (sequence, tag) = place(&event)?;
                 let first = *first.get_or_insert(sequence);
-                batches = sequence - first + 1;
                 // The last one that there is: the channel has stopped.
                 if event["quality"] == "bad-out-of-service" && tag == TAGS - 1 {
-                    break;
+                    break sequence - first + 1;
                 }
             }
             _ => {}
         }
-    }
+    };
     assert!(announced > 0, "the backlog has no bound");
     assert_eq!(received + announced, batches * TAGS as u64);
     let streams = &host.get("/api/v1/status")?.body["streams"];

@@ -37,6 +37,9 @@ pub struct Error {
     /// For the driver's author, where the driver refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+    /// When to ask again at the earliest, where it was asked too often.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
 }
 
 /// The body of every answer that is a refusal.
@@ -494,6 +497,9 @@ pub struct TagDetail {
     /// After how long without a report the next sample is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_silence_ms: Option<u64>,
+    /// The shortest time between two writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_interval_ms: Option<u32>,
     /// Why the tag is as it is: from the host down to the tag.
     pub reasons: Vec<String>,
 }
