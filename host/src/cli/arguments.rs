@@ -469,6 +469,8 @@ pub(super) enum TagCommand {
     Read(TagRead),
     /// Write a tag, and wait for the device's own answer
     Write(TagWrite),
+    /// Read an address as a tag would, without there being a tag; where the driver offers it
+    TestRead(TestRead),
     /// Follow samples and events as they come; goes on where it was when the connection breaks
     Watch(TagWatch),
 }
@@ -480,6 +482,7 @@ impl TagCommand {
             TagCommand::Show(arguments) => &arguments.api,
             TagCommand::Read(arguments) => &arguments.api,
             TagCommand::Write(arguments) => &arguments.api,
+            TagCommand::TestRead(arguments) => &arguments.api,
             TagCommand::Watch(arguments) => &arguments.api,
         }
     }
@@ -551,6 +554,32 @@ pub(super) struct TagWrite {
     /// Read the tag from the device afterwards, and show what it holds
     #[arg(long)]
     pub(super) read_back: bool,
+    /// How long to wait for the device, up to 5min
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub(super) timeout: Duration,
+    #[command(flatten)]
+    pub(super) api: Api,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+For what is to become a tag: what an address holds, and in which order its bytes lie. The driver must have the command
+`test-read`, which `bulkhead channel commands` shows; `bulkhead inspect` says how it writes addresses.")]
+pub(super) struct TestRead {
+    /// The channel's id
+    pub(super) channel: String,
+    /// The device, where the channel has several
+    #[arg(long, value_name = "NAME")]
+    pub(super) device: Option<String>,
+    /// In the protocol's own syntax
+    #[arg(long)]
+    pub(super) address: String,
+    /// At the device, such as float32 or int16[8]
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(super) data_type: String,
+    /// What else the driver takes of a tag, as JSON
+    #[arg(long, value_name = "JSON")]
+    pub(super) settings: Option<String>,
     /// How long to wait for the device, up to 5min
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     pub(super) timeout: Duration,

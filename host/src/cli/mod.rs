@@ -34,6 +34,7 @@ mod replay;
 mod run;
 mod status;
 mod tag;
+mod test_read;
 mod typed;
 mod watch;
 
