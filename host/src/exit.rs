@@ -217,6 +217,21 @@ impl Exit {
         }
     }
 
+    /// About how long its texts are, in bytes.
+    pub fn text_bytes(&self) -> usize {
+        let frames = self.backtrace.iter().map(|frame| {
+            let source = frame.source.as_ref().map_or(0, String::len);
+            size_of::<Frame>() + frame.function.len() + source
+        });
+        let events = self.events.iter();
+        let events = events.map(|told| size_of::<Told>() + told.target.len());
+        let bundle = self
+            .bundle
+            .as_ref()
+            .map_or(0, |path| path.as_os_str().len());
+        self.sentence.len() + frames.sum::<usize>() + events.sum::<usize>() + bundle
+    }
+
     /// The same, with the driver's stack.
     #[must_use]
     pub fn at(self, backtrace: Vec<Frame>) -> Self {

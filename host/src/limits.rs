@@ -210,6 +210,12 @@ pub const BUNDLES_BYTES: u64 = 64 * MIB;
 pub const CRASHES: usize = 1_024;
 /// Bytes of all of them.
 pub const CRASHES_BYTES: usize = 16 << 20;
+/// Messages that are kept for readers of the stream, so that they can come back.
+pub const BACKLOG_MESSAGES: usize = 16_384;
+/// Samples in them.
+pub const BACKLOG_SAMPLES: u64 = 65_536;
+/// Bytes of them.
+pub const BACKLOG_BYTES: usize = 16 << 20;
 
 /// One line of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -463,6 +469,16 @@ pub fn table() -> Vec<Limit> {
                 size(CRASHES_BYTES as u64)
             ),
             "no bundle, which the log says",
+        ),
+        fixed(
+            "batches and events that are kept for readers of the stream",
+            format!(
+                "{}, {} samples, {} in all",
+                count(BACKLOG_MESSAGES as u64),
+                count(BACKLOG_SAMPLES),
+                size(BACKLOG_BYTES as u64)
+            ),
+            "the oldest go; who has not read them gets a `gap` event",
         ),
     ]
 }

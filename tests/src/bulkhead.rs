@@ -226,9 +226,7 @@ impl Bulkhead {
             "POST {path}: {}",
             response.status()
         );
-        Ok(Stream(BufReader::new(Box::new(
-            response.into_body().into_reader(),
-        ))))
+        Ok(Stream::new(response.into_body().into_reader()))
     }
 
     /// Asks again and again until `wanted` makes something of the answer. For what has no stream to wait on.
@@ -271,9 +269,23 @@ impl Bulkhead {
     ///
     /// Where the host refuses it.
     pub fn stream_for(&self, path: &str, at_most: Duration) -> Result<Stream> {
+        self.stream_after(path, "", at_most)
+    }
+
+    /// Comes back to a stream of server-sent events, of which the event with this id was seen last.
+    ///
+    /// # Errors
+    ///
+    /// Where the host refuses it.
+    pub fn resume(&self, path: &str, last_id: &str) -> Result<Stream> {
+        self.stream_after(path, last_id, PATIENCE)
+    }
+
+    fn stream_after(&self, path: &str, last_id: &str, at_most: Duration) -> Result<Stream> {
         let response = self
             .agent
             .get(self.at(path))
+            .header("last-event-id", last_id)
             .config()
             .timeout_global(Some(at_most))
             .build()
@@ -284,9 +296,7 @@ impl Bulkhead {
             "GET {path}: {}",
             response.status()
         );
-        Ok(Stream(BufReader::new(Box::new(
-            response.into_body().into_reader(),
-        ))))
+        Ok(Stream::new(response.into_body().into_reader()))
     }
 
     /// Ends it with SIGTERM.
@@ -343,7 +353,25 @@ fn reply(
 /// Server-sent events, one after the other: the event's name (`message` where it has none) and its data.
 ///
 /// Ends where the host ends the stream, and with an error once its time ([`PATIENCE`], if nothing else was said) is over.
-pub struct Stream(BufReader<Box<dyn Read + Send>>);
+pub struct Stream {
+    reader: BufReader<Box<dyn Read + Send>>,
+    last_id: String,
+}
+
+impl Stream {
+    fn new(body: impl Read + Send + 'static) -> Self {
+        Self {
+            reader: BufReader::new(Box::new(body)),
+            last_id: String::new(),
+        }
+    }
+
+    /// The id that was sent last, at the latest with the last event; empty where there was none.
+    #[must_use]
+    pub fn last_id(&self) -> &str {
+        &self.last_id
+    }
+}
 
 impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -358,7 +386,7 @@ impl Iterator for Stream {
         let (mut name, mut data) = ("message".to_owned(), String::new());
         loop {
             let mut line = String::new();
-            match self.0.read_line(&mut line) {
+            match self.reader.read_line(&mut line) {
                 Ok(0) => return None,
                 Ok(_) => {}
                 Err(error) => return Some(Err(error).context("the stream broke")),
@@ -370,6 +398,7 @@ impl Iterator for Stream {
                     let value = serde_json::from_str(&data).unwrap_or(Value::String(data));
                     return Some(Ok((name, value)));
                 }
+                Some(("id", rest)) => rest.trim_start().clone_into(&mut self.last_id),
                 Some(("event", rest)) => name = rest.trim_start().to_owned(),
                 Some(("data", rest)) => {
                     if !data.is_empty() {
@@ -377,7 +406,7 @@ impl Iterator for Stream {
                     }
                     data.push_str(rest.strip_prefix(' ').unwrap_or(rest));
                 }
-                // Comments, ids and retry times.
+                // Comments and retry times.
                 _ => {}
             }
         }
@@ -392,8 +421,9 @@ mod tests {
     fn streams_are_read_event_by_event() {
         let text =
             ": hello\n\nevent: sample\ndata: {\"v\":1}\nid: 7\n\ndata: a\ndata:b\n\ndata: cut";
-        let stream = Stream(BufReader::new(Box::new(text.as_bytes())));
-        let events: Vec<(String, Value)> = stream.map(Result::unwrap).collect();
+        let mut stream = Stream::new(text.as_bytes());
+        let events: Vec<(String, Value)> = stream.by_ref().map(Result::unwrap).collect();
+        assert_eq!(stream.last_id(), "7");
         let expected = [
             ("sample", serde_json::json!({"v": 1})),
             ("message", Value::from("a\nb")),

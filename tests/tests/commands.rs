@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use bulkhead_tests::{Bulkhead, Reply, Stream};
+use bulkhead_tests::{Bulkhead, Peer, Reply, Stream};
 use serde_json::{Value, json};
 
 /// A channel that takes commands, one that takes none, and one that never answers.
@@ -451,5 +451,67 @@ fn an_answer_that_cannot_be_meant_ends_the_life_and_nobody_hears_it() -> Result<
         let message = exit["message"].as_str().unwrap_or_default();
         assert!(message.contains(says), "{lie}: {message}");
     }
+    Ok(())
+}
+
+#[test]
+fn an_address_is_read_before_it_is_a_tag() -> Result<()> {
+    let peer = Peer::simulated(&[])?;
+    let toml = format!(
+        r#"
+[[channel]]
+id = "line"
+driver = "$DRIVERS/modbus.wasm"
+links.plc = {{ connect = "tcp://{}" }}
+[[channel.device]]
+name = "press"
+address = "1"
+[[channel.tag]]
+name = "raw"
+address = "holding:250"
+type = "uint16[2]"
+access = "rw"
+"#,
+        peer.address()
+    );
+    let host = Bulkhead::start(&toml)?;
+    // 21.5 as IEEE 754 binary32, its words swapped.
+    let raw = json!({ "value": [0, 0x41ac] });
+    let written = host.post("/api/v1/tags/line/raw/write", &raw)?;
+    assert_eq!(written.status, 200, "{written:?}");
+    let read = |more: &[&str]| {
+        let one = ["tag", "test-read", "line", "--address", "40251"];
+        host.client(&[&one[..], more].concat())
+    };
+    let swapped = read(&[
+        "--device",
+        "press",
+        "--type",
+        "float32",
+        "--settings",
+        r#"{"order":"CDAB"}"#,
+        "--json",
+    ])?;
+    assert_eq!(swapped.code(), Some(0), "{swapped:?}");
+    let found: Value = serde_json::from_str(&swapped.out[0])?;
+    let expected = json!({ "device": "press", "unit": 1, "value": 21.5, "bytes": "000041ac" });
+    assert_eq!(found, expected);
+    let shown = read(&["--type", "uint16[2]"])?;
+    assert_eq!(shown.code(), Some(0), "{shown:?}");
+    assert_eq!(shown.out[0], "value    [0, 16812]", "{shown:?}");
+
+    for (more, said) in [
+        (&["--type", "int8"][..], "int8 is smaller than a register"),
+        (
+            &["--type", "int16", "--device", "pump"],
+            "name one of the devices press",
+        ),
+    ] {
+        let refused = read(more)?;
+        assert_eq!(refused.code(), Some(1), "{refused:?}");
+        assert!(refused.err.join("\n").contains(said), "{refused:?}");
+    }
+    let wrong = read(&["--type", "int16", "--settings", "{"])?;
+    assert_eq!(wrong.code(), Some(2), "{wrong:?}");
     Ok(())
 }

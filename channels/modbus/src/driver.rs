@@ -20,6 +20,7 @@ use crate::line::{Line, Way};
 use crate::schedule::Schedule;
 use crate::settings::{Callers, ChannelSettings, DeviceSettings, TagSettings, WriteFunction};
 use crate::site::Site;
+use crate::test_read;
 use crate::write;
 
 /// The link that leads to the units.
@@ -87,7 +88,10 @@ impl Driver for Modbus {
     }
 
     fn commands() -> &'static [(&'static str, &'static str)] {
-        &[(identify::COMMAND, identify::HELP)]
+        &[
+            (identify::COMMAND, identify::HELP),
+            (test_read::COMMAND, test_read::HELP),
+        ]
     }
 
     fn configure(config: Config<Self>, context: Context) -> Result<Self, Faults> {
@@ -188,11 +192,10 @@ impl Driver for Modbus {
     }
 
     async fn command(&self, command: Command) -> Result<Vec<u8>, Error> {
+        let Plant { site, lines, .. } = &*self.plant;
         match command.name.as_str() {
-            identify::COMMAND => {
-                let Plant { site, lines, .. } = &*self.plant;
-                identify::identify(&self.context, lines, site, &command).await
-            }
+            identify::COMMAND => identify::identify(&self.context, lines, site, &command).await,
+            test_read::COMMAND => test_read::read(&self.context, lines, site, &command).await,
             other => Err(Error::not_supported(other)),
         }
     }

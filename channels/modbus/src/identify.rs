@@ -54,17 +54,7 @@ pub async fn identify(
     command: &Command,
 ) -> Result<Vec<u8>, Error> {
     let wanted: Wanted = command.json()?;
-    let place = match &wanted.device {
-        None if site.units.len() == 1 => Some(0),
-        None => None,
-        Some(name) => site.names.iter().position(|known| known == name),
-    };
-    let Some(unit) = place.and_then(|place| site.units.get(place)) else {
-        return Err(Error::new(format!(
-            "name one of the devices {} as `device`",
-            site.names.join(", ")
-        )));
-    };
+    let (_, unit) = site.named(wanted.device.as_deref())?;
     let category = match wanted.category {
         Category::Basic => 1,
         Category::Regular => 2,

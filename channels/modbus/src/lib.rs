@@ -15,7 +15,7 @@
 //! | `settings`, `site`, `schedule`, `unit` | the configuration, checked and laid out |
 //! | `line`, `wire`, `failure` | one request and its answer, over a connection that may break |
 //! | `calling` | units that call in, and who they are |
-//! | `cycle`, `write`, `identify` | reading a group or some tags; writing one; asking a unit what it is |
+//! | `cycle`, `write`, `identify`, `test_read` | reading a group or some tags; writing one; asking a unit what it is; reading what is no tag |
 //! | `driver` | the trait that the SDK calls |
 //!
 //! None of them knows a socket, a clock or a thread: `line` awaits bytes and time of the SDK, everything above it is
@@ -44,6 +44,7 @@ pub mod rtu;
 pub mod schedule;
 pub mod settings;
 pub mod site;
+pub mod test_read;
 pub mod unit;
 pub mod value;
 mod wire;

@@ -24,6 +24,8 @@ pub struct Site {
     pub tags: BTreeMap<TagId, Place>,
     /// What one request may ask for, in bits and in registers.
     pub limits: RequestLimits,
+    /// What the operator says of the channel.
+    pub settings: ChannelSettings,
     /// How many lines lead to the units.
     pub lines: usize,
     /// What whoever calls in says of itself, and the line that it then is.
@@ -65,6 +67,7 @@ impl Site {
             names: Vec::with_capacity(config.devices.len()),
             tags: BTreeMap::new(),
             limits: RequestLimits::new(settings),
+            settings: settings.clone(),
             lines: 1,
             greetings: Vec::new(),
         };
@@ -169,6 +172,24 @@ impl Site {
         self.greetings.push((greeting, line));
         self.lines = line + 1;
         line
+    }
+
+    /// A unit and its name, by that; by nothing where there is one.
+    pub fn named(&self, device: Option<&str>) -> Result<(&str, &Unit), Error> {
+        let place = match device {
+            None if self.units.len() == 1 => Some(0),
+            None => None,
+            Some(name) => self.names.iter().position(|known| known == name),
+        };
+        let found = place.and_then(|place| Some((self.names.get(place)?, self.units.get(place)?)));
+        found
+            .map(|(name, unit)| (name.as_str(), unit))
+            .ok_or_else(|| {
+                Error::new(format!(
+                    "name one of the devices {} as `device`",
+                    self.names.join(", ")
+                ))
+            })
     }
 
     /// A tag by its id.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bulkhead_sdk::{Context, DeviceCondition, DeviceId};
 
 use crate::failure::Failure;
+use crate::order::Order;
 use crate::settings::{ChannelSettings, DeviceSettings, MaskWrite};
 
 /// A unit, how to treat it, and whether it is known to answer.
@@ -21,6 +22,8 @@ pub struct Unit {
     pub retries: u8,
     /// An index into the lines.
     pub line: usize,
+    /// The order of bytes of values, where a tag says no other.
+    pub order: Order,
     /// Whether single bits of a register are written with function 22.
     pub mask_write: MaskWrite,
     /// Whether registers that are to be read back are written with function 23.
@@ -54,6 +57,7 @@ impl Unit {
             timeout: Duration::from_millis(timeout.into()),
             retries: own.retries.unwrap_or(channel.retries),
             line,
+            order: own.order.unwrap_or(channel.order),
             mask_write: own.mask_write.unwrap_or(channel.mask_write),
             write_and_read: own.write_and_read.unwrap_or(channel.write_and_read),
             lacks: Cell::default(),

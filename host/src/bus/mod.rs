@@ -1,19 +1,38 @@
 //! The bus: from channels to whoever listens.
 //!
-//! A batch is shared by its consumers, never copied. Each consumer has a bounded queue of its own; when that is full,
-//! the message is dropped for this consumer only, counted, and announced as a gap before the next one. So a slow
-//! consumer never slows a channel, and never misses anything without being told.
+//! A batch is shared by its consumers, never copied. Every message has a number, in one order for all consumers.
+//!
+//! - A [`Subscription`] (a sink) has a bounded queue of its own; when that is full, the message is dropped for this consumer
+//!   only. `subscription`.
+//! - A [`Reader`] (a stream) has no queue, but a place in the backlog: the newest messages, bounded in number, samples and
+//!   bytes, and kept from the first reader on, since nobody else has a number to come back with. One that comes back with
+//!   the number of what it has seen last goes on there. `reader`, `backlog`.
+//!
+//! So a slow consumer never slows a channel, and never misses anything without being told: messages that it did not get are
+//! a hole in their numbers, which is announced where it stands, with the messages and the samples that were in it.
+//!
+//! **Cost**: a message takes one lock, for as long as it takes to number it, to put it into the queues and to push it onto the
+//! backlog; however many readers there are. What they wait for is one notice for all of them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+mod backlog;
+mod reader;
+mod subscription;
 
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
 use crate::config;
 use crate::event::{Sample, WallNs};
 use crate::exit::Exit;
 use crate::ids::InstanceId;
+
+use backlog::Backlog;
+pub use reader::{Heard, Reader};
+use subscription::Subscriber;
+pub use subscription::{Missed, MissedCount, Received, Subscription};
 
 /// What travels on the bus.
 #[derive(Clone, Debug)]
@@ -114,165 +133,195 @@ pub enum Happened {
     },
 }
 
-/// What a consumer receives.
-#[derive(Clone, Debug)]
-pub enum Received {
-    /// The next message.
-    Message(Message),
-    /// So many messages were dropped here because this consumer's queue was full.
-    Gap(u64),
+impl Message {
+    /// How many samples it holds.
+    fn samples(&self) -> u64 {
+        match self {
+            Message::Samples(batch) => batch.samples.len() as u64,
+            Message::Event(_) => 0,
+        }
+    }
+
+    /// About how much memory it keeps, in bytes.
+    fn bytes(&self) -> usize {
+        match self {
+            Message::Samples(batch) => {
+                let values = batch
+                    .samples
+                    .iter()
+                    .filter_map(|sample| sample.value.as_ref());
+                size_of::<Batch>()
+                    + batch.samples.capacity() * size_of::<crate::event::Sample>()
+                    + values.map(crate::event::Value::heap_bytes).sum::<usize>()
+            }
+            Message::Event(event) => size_of::<ChannelEvent>() + event.what.text_bytes(),
+        }
+    }
+}
+
+impl Happened {
+    /// How long its texts are, in bytes.
+    fn text_bytes(&self) -> usize {
+        match self {
+            Happened::State { reason, .. } => reason.len(),
+            Happened::Exit(exit) => exit.text_bytes(),
+            Happened::Link { link, detail, .. } => link.len() + detail.len(),
+            Happened::LinkEvent { link, cause, .. } => link.len() + cause.len(),
+            Happened::Device { device, why, .. } => device.len() + why.len(),
+            Happened::Alarm { code, message, .. } => code.len() + message.len(),
+            Happened::Warning { sentence } => sentence.len(),
+            Happened::Dropped { .. } => 0,
+        }
+    }
+}
+
+/// A place in the order of all messages: how many have been published up to there, and how many samples they held. The number of
+/// a message is that of the place behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place {
+    messages: u64,
+    samples: u64,
 }
 
 /// The bus. Cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Bus {
-    subscribers: Arc<RwLock<Vec<Arc<Subscriber>>>>,
+    inner: Arc<Inner>,
 }
 
-struct Subscriber {
-    sender: mpsc::Sender<Message>,
-    dropped: Arc<AtomicU64>,
+struct Inner {
+    run: u64,
+    state: Mutex<State>,
+    /// Whether there is a backlog, so that messages are measured before the lock is taken.
+    keeps: AtomicBool,
+    readers: AtomicUsize,
+    news: Notify,
+    /// What readers have missed, all of them together.
+    missed_messages: AtomicU64,
+    missed_samples: AtomicU64,
 }
 
-/// One consumer's end. Dropping it ends the subscription.
-pub struct Subscription {
-    receiver: mpsc::Receiver<Message>,
-    dropped: Arc<AtomicU64>,
-    announced: u64,
-    held: Option<Message>,
+#[derive(Default)]
+struct State {
+    /// Behind the newest message.
+    head: Place,
+    subscribers: Vec<Arc<Subscriber>>,
+    /// From the first reader on.
+    backlog: Option<Backlog>,
+}
+
+/// How the readers are, all of them together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readers {
+    /// Those there are.
+    pub open: usize,
+    /// Messages that readers have missed since the host started, since they were too slow or came back too late.
+    pub missed_messages: u64,
+    /// The samples in them, as far as they are known.
+    pub missed_samples: u64,
+}
+
+impl Default for Bus {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Bus {
     /// A bus with no consumers.
     pub fn new() -> Self {
-        Self::default()
+        let inner = Inner {
+            run: Clock::start().wall().0,
+            state: Mutex::default(),
+            keeps: AtomicBool::new(false),
+            readers: AtomicUsize::new(0),
+            news: Notify::new(),
+            missed_messages: AtomicU64::new(0),
+            missed_samples: AtomicU64::new(0),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Which run of the host this is: when it began, in nanoseconds since 1970. Numbers of messages mean nothing in another.
+    pub fn run(&self) -> u64 {
+        self.inner.run
     }
 
     /// Listens to everything from now on, with room for `queue` messages (at least one).
     pub fn subscribe(&self, queue: usize) -> Subscription {
-        let (sender, receiver) = mpsc::channel(queue.max(1));
-        let dropped = Arc::new(AtomicU64::new(0));
-        let subscriber = Arc::new(Subscriber {
-            sender,
-            dropped: dropped.clone(),
-        });
-        let mut subscribers = self
-            .subscribers
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        subscribers.retain(|subscriber| !subscriber.sender.is_closed());
-        subscribers.push(subscriber);
-        Subscription {
-            receiver,
-            dropped,
-            announced: 0,
-            held: None,
+        let mut state = self.inner.lock();
+        let (subscriber, subscription) = subscription::pair(queue, state.head);
+        state.subscribers.retain(|subscriber| subscriber.is_open());
+        state.subscribers.push(Arc::new(subscriber));
+        subscription
+    }
+
+    /// Reads everything from now on.
+    pub fn listen(&self) -> Reader {
+        let head = self.inner.with_backlog(|state| state.head);
+        Reader::new(self.inner.clone(), head.messages, Some(head.samples))
+    }
+
+    /// Reads everything after a message, as far as the backlog goes back. `None` if there was no such message in this run.
+    pub fn resume(&self, after: u64) -> Option<Reader> {
+        let head = self.inner.with_backlog(|state| state.head);
+        (after <= head.messages).then(|| Reader::new(self.inner.clone(), after, None))
+    }
+
+    /// How the readers are.
+    pub fn readers(&self) -> Readers {
+        Readers {
+            open: self.inner.readers.load(Ordering::Relaxed),
+            missed_messages: self.inner.missed_messages.load(Ordering::Relaxed),
+            missed_samples: self.inner.missed_samples.load(Ordering::Relaxed),
         }
     }
 
-    /// Hands a message to every consumer that has room. Never waits.
+    /// Hands a message to every consumer that has room. Never waits for any of them.
     pub fn publish(&self, message: &Message) {
-        let subscribers = self
-            .subscribers
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        for subscriber in subscribers.iter() {
-            if let Err(TrySendError::Full(_)) = subscriber.sender.try_send(message.clone()) {
-                subscriber.dropped.fetch_add(1, Ordering::Relaxed);
+        let inner = &*self.inner;
+        let samples = message.samples();
+        let bytes = inner.keeps.load(Ordering::Relaxed).then(|| message.bytes());
+        {
+            let mut state = inner.lock();
+            state.head.messages += 1;
+            state.head.samples += samples;
+            let State {
+                head,
+                subscribers,
+                backlog,
+            } = &mut *state;
+            for subscriber in subscribers.iter() {
+                subscriber.offer(*head, message);
             }
+            if let Some(backlog) = backlog {
+                backlog.push(*head, message, bytes.unwrap_or_else(|| message.bytes()));
+            }
+        }
+        // A reader counts itself before it looks, and looks under the lock: it has seen the message, or is seen here.
+        if inner.readers.load(Ordering::Relaxed) > 0 {
+            inner.news.notify_waiters();
         }
     }
 }
 
-impl Subscription {
-    /// The next message, or the gap before it. `None` when the bus is gone and everything was received.
-    pub async fn next(&mut self) -> Option<Received> {
-        if let Some(message) = self.held.take() {
-            return Some(Received::Message(message));
-        }
-        let message = self.receiver.recv().await?;
-        let dropped = self.dropped.load(Ordering::Relaxed);
-        if dropped > self.announced {
-            let gap = dropped - self.announced;
-            self.announced = dropped;
-            self.held = Some(message);
-            return Some(Received::Gap(gap));
-        }
-        Some(Received::Message(message))
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in there can panic halfway but for want of memory, which ends the process.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many messages were dropped here so far.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    fn with_backlog<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        let mut state = self.lock();
+        if state.backlog.is_none() {
+            state.backlog = Some(Backlog::new(state.head));
+            self.keeps.store(true, Ordering::Relaxed);
+        }
+        look(&state)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use super::*;
-    use crate::ids::ChannelId;
-
-    fn channel() -> Arc<config::Channel> {
-        let origin = config::Origin {
-            name: String::new(),
-            folder: PathBuf::new(),
-        };
-        let text = "[[channel]]\nid = \"a\"\ndriver = \"d\"";
-        let mut host = config::parse(text, &origin).unwrap().value;
-        Arc::new(host.channels.remove(0))
-    }
-
-    fn batch(sequence: u64) -> Message {
-        let instance = InstanceId {
-            channel: ChannelId::new("a").unwrap(),
-            incarnation: 1,
-        };
-        Message::Samples(Arc::new(Batch {
-            instance: Arc::new(instance),
-            channel: channel(),
-            sequence,
-            server_time: WallNs(0),
-            samples: Vec::new(),
-        }))
-    }
-
-    async fn sequence(subscription: &mut Subscription) -> Result<u64, u64> {
-        match subscription.next().await.unwrap() {
-            Received::Message(Message::Samples(batch)) => Ok(batch.sequence),
-            Received::Message(other) => panic!("{other:?}"),
-            Received::Gap(missed) => Err(missed),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_slow_consumer_is_told_what_it_missed_and_a_quick_one_misses_nothing() {
-        let bus = Bus::new();
-        let mut slow = bus.subscribe(2);
-        let mut quick = bus.subscribe(100);
-        for number in 1..=5 {
-            bus.publish(&batch(number));
-        }
-        assert_eq!(
-            sequence(&mut slow).await,
-            Err(3),
-            "a gap comes before what is received next"
-        );
-        assert_eq!(sequence(&mut slow).await, Ok(1));
-        assert_eq!(sequence(&mut slow).await, Ok(2));
-        bus.publish(&batch(6));
-        assert_eq!(sequence(&mut slow).await, Ok(6), "a gap is announced once");
-        for number in 1..=6 {
-            assert_eq!(sequence(&mut quick).await, Ok(number));
-        }
-    }
-
-    #[tokio::test]
-    async fn consumers_that_left_are_forgotten() {
-        let bus = Bus::new();
-        drop(bus.subscribe(1));
-        let _kept = bus.subscribe(1);
-        assert_eq!(bus.subscribers.read().unwrap().len(), 1);
-    }
-}
+mod tests;

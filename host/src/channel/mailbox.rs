@@ -178,6 +178,18 @@ pub enum RequestError {
         /// The most.
         most: usize,
     },
+    /// The tag was written too short a time ago. The driver has not seen this write.
+    #[error(
+        "tag {tag} may be written once in {interval:?} (`write_interval`); ask again in {wait:?}"
+    )]
+    RateLimited {
+        /// The tag.
+        tag: String,
+        /// The shortest time between two writes.
+        interval: Duration,
+        /// What is left of it.
+        wait: Duration,
+    },
     /// The value does not fit.
     #[error(transparent)]
     BadValue(#[from] BadValue),
@@ -272,6 +284,7 @@ impl RequestError {
             RequestError::NotWritable { .. } => "not-writable",
             RequestError::NotReadable { .. } => "not-readable",
             RequestError::NotSupported { .. } => "not-supported",
+            RequestError::RateLimited { .. } => "rate-limited",
             RequestError::BadValue(_) => "bad-value",
             RequestError::Failed { .. } => "failed",
             RequestError::DeviceLocked { .. } => "device-locked",

@@ -27,6 +27,9 @@ use crate::link::Journal;
 use crate::store::Store;
 use crate::tags::TagTable;
 
+/// Room in a batch that nothing stands in, in bytes.
+const MAX_ROOM: usize = 4 * 1024;
+
 /// How a channel is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChannelStatus {
@@ -603,9 +606,18 @@ impl Shared {
     }
 
     /// Puts samples on the bus, if there are any.
-    pub fn publish(&self, instance: &Arc<InstanceId>, samples: Vec<Sample>, server_time: WallNs) {
+    pub fn publish(
+        &self,
+        instance: &Arc<InstanceId>,
+        mut samples: Vec<Sample>,
+        server_time: WallNs,
+    ) {
         if samples.is_empty() {
             return;
+        }
+        // Room for all of a group, of which few tags have changed, would be held for as long as any consumer has the batch.
+        if (samples.capacity() - samples.len()) * size_of::<Sample>() > MAX_ROOM {
+            samples.shrink_to_fit();
         }
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
         let batch = Batch {

@@ -489,7 +489,9 @@ pub(super) enum TagCommand {
     Read(TagRead),
     /// Write a tag, and wait for the device's own answer
     Write(TagWrite),
-    /// Follow samples and events as they come; comes back by itself when the host restarts
+    /// Read an address as a tag would, without there being a tag; where the driver offers it
+    TestRead(TestRead),
+    /// Follow samples and events as they come; goes on where it was when the connection breaks
     Watch(TagWatch),
 }
 
@@ -500,6 +502,7 @@ impl TagCommand {
             TagCommand::Show(arguments) => &arguments.api,
             TagCommand::Read(arguments) => &arguments.api,
             TagCommand::Write(arguments) => &arguments.api,
+            TagCommand::TestRead(arguments) => &arguments.api,
             TagCommand::Watch(arguments) => &arguments.api,
         }
     }
@@ -507,7 +510,8 @@ impl TagCommand {
 
 const PATTERN_HELP: &str = "\
 A pattern is `channel/tag`, or the tag's name alone; `*` stands for any characters, `?` for one:
-`press-*/temp*`, `*/setpoint`, `temp?`. Put it in quotes, so that the shell leaves it alone.";
+`press-*/temp*`, `*/setpoint`, `temp?`. One of groups is `channel/group`, or the group's name alone:
+`press-*/fast`, `fast`. Put it in quotes, so that the shell leaves it alone.";
 
 #[derive(Debug, Args)]
 #[command(after_help = PATTERN_HELP)]
@@ -517,6 +521,9 @@ pub(super) struct TagList {
     /// Only tags of this channel; may be given more than once
     #[arg(long, value_name = "ID")]
     pub(super) channel: Vec<String>,
+    /// Only tags of groups that fit this pattern; may be given more than once
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) group: Vec<String>,
     /// At most so many tags
     #[arg(long, value_name = "N")]
     pub(super) limit: Option<usize>,
@@ -575,6 +582,32 @@ pub(super) struct TagWrite {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+For what is to become a tag: what an address holds, and in which order its bytes lie. The driver must have the command
+`test-read`, which `bulkhead channel commands` shows; `bulkhead inspect` says how it writes addresses.")]
+pub(super) struct TestRead {
+    /// The channel's id
+    pub(super) channel: String,
+    /// The device, where the channel has several
+    #[arg(long, value_name = "NAME")]
+    pub(super) device: Option<String>,
+    /// In the protocol's own syntax
+    #[arg(long)]
+    pub(super) address: String,
+    /// At the device, such as float32 or int16[8]
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(super) data_type: String,
+    /// What else the driver takes of a tag, as JSON
+    #[arg(long, value_name = "JSON")]
+    pub(super) settings: Option<String>,
+    /// How long to wait for the device, up to 5min
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub(super) timeout: Duration,
+    #[command(flatten)]
+    pub(super) api: Api,
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = PATTERN_HELP)]
 pub(super) struct TagWatch {
     /// Only tags that fit one of these patterns
@@ -582,6 +615,9 @@ pub(super) struct TagWatch {
     /// Only this channel; may be given more than once
     #[arg(long, value_name = "ID")]
     pub(super) channel: Vec<String>,
+    /// Only tags of groups that fit this pattern; may be given more than once
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) group: Vec<String>,
     /// Show what happens to the channels as well: states, exits, links, devices, alarms
     #[arg(long)]
     pub(super) events: bool,

@@ -110,13 +110,13 @@ impl Client {
         }
     }
 
-    /// Opens a stream.
-    pub(super) fn stream(&self, path: &str) -> Result<impl Read + use<>, Failure> {
-        let response = self
-            .agent
-            .get(self.url(path))
-            .call()
-            .map_err(|error| self.failure(&error))?;
+    /// Opens a stream. It goes on after the event with this id; begins anew where that is empty.
+    pub(super) fn stream(&self, path: &str, last_seen: &str) -> Result<impl Read + use<>, Failure> {
+        let mut request = self.agent.get(self.url(path));
+        if !last_seen.is_empty() {
+            request = request.header("last-event-id", last_seen);
+        }
+        let response = request.call().map_err(|error| self.failure(&error))?;
         match response.status() {
             StatusCode::OK => Ok(response.into_body().into_reader()),
             _ => Err(self.refusal(response)),
@@ -146,7 +146,7 @@ impl Client {
     fn refusal(&self, mut response: Response<Body>) -> Failure {
         let status = response.status();
         match response.body_mut().read_json::<wire::ErrorAnswer>() {
-            Ok(answer) => Failure::Refused(answer.error),
+            Ok(answer) => Failure::Refused(Box::new(answer.error)),
             Err(_) => self.strange(&format!("status {status}")),
         }
     }

@@ -63,7 +63,7 @@ pub(super) fn give(arguments: &GiveCommand) -> Result<(), Failure> {
     let cancel = Cancel::on_interrupt(client.clone(), format!("/channels/{channel}/commands"));
     let stream = client.post_for_stream(&path, &request)?;
     let mut ended = None;
-    let followed = follow(stream, &mut |name, data| {
+    let followed = follow(stream, &mut String::new(), &mut |name, data| {
         match name {
             "accepted" => {
                 if let Ok(accepted) = serde_json::from_str::<wire::CommandAccepted>(data) {
@@ -83,7 +83,7 @@ pub(super) fn give(arguments: &GiveCommand) -> Result<(), Failure> {
         (Ok(()), Some((true, data))) => done(arguments.api.json, &data),
         (Ok(()), Some((false, data))) => {
             Err(match serde_json::from_str::<wire::ErrorAnswer>(&data) {
-                Ok(answer) => Failure::Refused(answer.error),
+                Ok(answer) => Failure::Refused(Box::new(answer.error)),
                 Err(_) => lost("its last word was none"),
             })
         }

@@ -25,7 +25,7 @@ pub(super) enum Failure {
         message: String,
     },
     /// A running host refused.
-    Refused(wire::Error),
+    Refused(Box<wire::Error>),
     /// A configuration is at fault.
     Config(Faults),
     /// Everything has been said already.
@@ -94,6 +94,7 @@ impl Failure {
                     message,
                     remedy,
                     device_code: None,
+                    retry_after_ms: None,
                     trace: None,
                     faults: None,
                 };
@@ -102,7 +103,7 @@ impl Failure {
             Failure::Told { message, .. } => write!(text, "error: {message}").ok()?,
             Failure::Refused(error) if json => {
                 text = serde_json::to_string(&wire::ErrorAnswer {
-                    error: error.clone(),
+                    error: (**error).clone(),
                 })
                 .ok()?;
             }

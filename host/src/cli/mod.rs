@@ -35,6 +35,7 @@ mod replay;
 mod run;
 mod status;
 mod tag;
+mod test_read;
 mod typed;
 mod watch;
 

@@ -37,6 +37,21 @@ pub(super) fn status(arguments: &Plain) -> Result<(), Failure> {
         "tags      {}",
         out.paint(tone, &format!("{good} of {total} good"))
     ))?;
+    let wire::Streams {
+        open,
+        missed_messages,
+        missed_samples,
+    } = status.streams;
+    if open > 0 || missed_messages > 0 {
+        let missed = format!("{missed_messages} messages missed ({missed_samples} samples)");
+        let tone = if missed_messages == 0 {
+            Tone::Plain
+        } else {
+            Tone::Doubtful
+        };
+        let missed = out.paint(tone, &missed);
+        out.line(&format!("streams   {open} open, {missed}"))?;
+    }
     if status.sinks.is_empty() {
         return Ok(());
     }
@@ -56,7 +71,13 @@ fn row(sink: wire::Sink) -> Vec<Cell> {
         sink.name.into(),
         sink.kind.into(),
         sink.written_samples.to_string().into(),
-        Cell::toned(dropped, sink.dropped_messages.to_string()),
+        Cell::toned(
+            dropped,
+            match sink.dropped_messages {
+                0 => "0".to_owned(),
+                messages => format!("{messages} ({} samples)", sink.dropped_samples),
+            },
+        ),
         Cell::toned(Tone::Bad, sink.trouble.unwrap_or_default()),
     ]
 }

@@ -4,7 +4,7 @@ use super::arguments::{NamedTag, TagCommand, TagList, TagRead, TagWrite};
 use super::client::{Client, query, tag_path};
 use super::failure::{FAULT, Failure};
 use super::output::{Cell, Output, plain, quality_tone, short_time, time_of_day, value, with_unit};
-use super::{typed, watch};
+use super::{test_read, typed, watch};
 use crate::http::wire;
 
 /// Tags that are asked for with one request.
@@ -18,6 +18,7 @@ pub(super) fn tag(command: TagCommand) -> Result<(), Failure> {
         TagCommand::Show(arguments) => show(&arguments),
         TagCommand::Read(arguments) => read(&arguments),
         TagCommand::Write(arguments) => write(&arguments),
+        TagCommand::TestRead(arguments) => test_read::test_read(&arguments),
         TagCommand::Watch(arguments) => watch::watch(&arguments),
     }
 }
@@ -30,7 +31,8 @@ fn list(arguments: &TagList) -> Result<(), Failure> {
     let mut rows = Vec::new();
     while left > 0 {
         let limit = left.min(PAGE).to_string();
-        let mut parameters = watch::filter(&arguments.channel, &arguments.patterns);
+        let mut parameters =
+            watch::filter(&arguments.channel, &arguments.group, &arguments.patterns);
         parameters.push(("limit", &limit));
         parameters.extend(cursor.iter().map(|cursor| ("cursor", cursor.as_str())));
         let page: wire::TagPage = client.get(&format!("/tags{}", query(parameters)))?;
@@ -129,6 +131,9 @@ fn show(arguments: &NamedTag) -> Result<(), Failure> {
     }
     if detail.report != "always" {
         line("reported", &reported(&detail))?;
+    }
+    if let Some(interval) = detail.write_interval_ms {
+        line("written", &format!("at most once in {interval} ms"))?;
     }
     let quality = out.paint(quality_tone(&tag.quality), &tag.quality);
     out.line(&format!("{:<12} {quality}", "quality"))?;

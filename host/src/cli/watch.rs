@@ -1,4 +1,5 @@
-//! `bulkhead tag watch`: the host's stream, followed over restarts of the host.
+//! `bulkhead tag watch`: the host's stream, followed over lost connections, from which it goes on where it was, and over restarts of
+//! the host, where it says that there is a gap.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
@@ -12,25 +13,29 @@ use super::failure::Failure;
 use super::output::{Output, Tone, plain, quality_tone, say, state_tone, time_of_day, with_unit};
 use crate::http::wire;
 
-/// Between two attempts to come back.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Between the first two attempts to come back; each further pause is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause. The host keeps what was missed for a while only.
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 /// The longest line of the stream, in bytes: an array of 65,536 elements as JSON.
 const MAX_LINE: u64 = 4 * 1024 * 1024;
 
 /// The parameters of a filter.
 pub(super) fn filter<'a>(
     channels: &'a [String],
+    groups: &'a [String],
     patterns: &'a [String],
 ) -> Vec<(&'a str, &'a str)> {
-    let channels = channels.iter().map(|channel| ("channel", channel.as_str()));
-    channels
-        .chain(patterns.iter().map(|pattern| ("tag", pattern.as_str())))
-        .collect()
+    let given = [("channel", channels), ("group", groups), ("tag", patterns)];
+    let each = given
+        .into_iter()
+        .flat_map(|(key, values)| values.iter().map(move |value| (key, value.as_str())));
+    each.collect()
 }
 
 pub(super) fn watch(arguments: &TagWatch) -> Result<(), Failure> {
     let client = Client::new(&arguments.api)?;
-    let mut parameters = filter(&arguments.channel, &arguments.patterns);
+    let mut parameters = filter(&arguments.channel, &arguments.group, &arguments.patterns);
     if !arguments.events {
         parameters.push(("kind", "sample"));
     }
@@ -45,28 +50,48 @@ pub(super) fn watch(arguments: &TagWatch) -> Result<(), Failure> {
         width: 0,
         units: HashMap::new(),
     };
-    // A host that is not there at first is a mistake; one that goes away later comes back.
-    let mut stream = Some(client.stream(&path)?);
+    let mut last_seen = String::new();
+    let mut pause = None;
     loop {
-        if let Some(stream) = stream.take() {
-            let end = follow(stream, &mut |name, data| printer.print(name, data));
-            match end {
-                Ok(()) => return Ok(()),
-                Err(End::Failed(failure)) => return Err(failure),
-                Err(End::Lost(why)) => say(&format!(
-                    "the stream has ended ({why}); waiting for the host to come back"
-                )),
+        let stream = match (pause, client.stream(&path, &last_seen)) {
+            (_, Ok(stream)) => stream,
+            // A host that is not there at first is a mistake; one that goes away later comes back.
+            (None, Err(failure)) => return Err(failure),
+            (Some(before), Err(failure)) if is_passing(&failure) => {
+                std::thread::sleep(before);
+                pause = Some((2 * before).min(LONGEST_PAUSE));
+                continue;
             }
+            (Some(_), Err(failure)) => return Err(failure),
+        };
+        if pause.is_some() {
+            say(match last_seen.is_empty() {
+                true => "the host is back",
+                false => "the host is back; going on where the stream was",
+            });
         }
-        std::thread::sleep(PAUSE);
-        match client.stream(&path) {
-            Ok(back) => {
-                say("the host is back");
-                stream = Some(back);
-            }
-            Err(Failure::Told { .. }) => {}
-            Err(refused) => return Err(refused),
+        let end = follow(stream, &mut last_seen, &mut |name, data| {
+            printer.print(name, data)
+        });
+        match end {
+            Ok(()) => return Ok(()),
+            Err(End::Failed(failure)) => return Err(failure),
+            Err(End::Lost(why)) => say(&format!(
+                "the stream has ended ({why}); waiting for the host to come back"
+            )),
         }
+        std::thread::sleep(FIRST_PAUSE);
+        pause = Some(FIRST_PAUSE);
+    }
+}
+
+/// Whether a host that gives this answer may give the stream later.
+fn is_passing(failure: &Failure) -> bool {
+    match failure {
+        Failure::Told { .. } => true,
+        // The host may not have given up the stream of before yet.
+        Failure::Refused(error) => error.code == "too-many-streams",
+        _ => false,
     }
 }
 
@@ -86,13 +111,14 @@ pub(super) enum Flow {
 }
 
 /// Takes a stream of server-sent events apart (<https://html.spec.whatwg.org/multipage/server-sent-events.html>), as far as this
-/// API uses them.
+/// API uses them. `last_seen` is the id of the last event that was handed on, if it had one.
 pub(super) fn follow(
     stream: impl Read,
+    last_seen: &mut String,
     event: &mut dyn FnMut(&str, &str) -> Result<Flow, Failure>,
 ) -> Result<(), End> {
     let mut reader = BufReader::new(stream);
-    let (mut name, mut data) = (String::new(), String::new());
+    let (mut name, mut data, mut id) = (String::new(), String::new(), String::new());
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -111,16 +137,46 @@ pub(super) fn follow(
             value.trim_start().clone_into(&mut name);
         } else if let Some(value) = text.strip_prefix("data:") {
             value.trim_start().clone_into(&mut data);
-        } else if text.is_empty() && !data.is_empty() {
+        } else if let Some(value) = text.strip_prefix("id:") {
+            value.trim_start().clone_into(&mut id);
+        } else if text.is_empty() {
             if name == "end" {
                 return Err(End::Lost("the host stops".into()));
             }
-            if event(&name, &data).map_err(End::Failed)? == Flow::Enough {
+            if !data.is_empty() && event(&name, &data).map_err(End::Failed)? == Flow::Enough {
                 return Ok(());
+            }
+            if !id.is_empty() {
+                std::mem::swap(last_seen, &mut id);
             }
             name.clear();
             data.clear();
+            id.clear();
         }
+    }
+}
+
+/// A gap, in words.
+fn missed(gap: &wire::Gap) -> String {
+    let why = match gap.reason.as_str() {
+        "too-slow" => "this end is too slow",
+        "too-late" => "the host does not keep them for so long",
+        "host-restarted" => "the host was restarted",
+        other => other,
+    };
+    let samples = gap
+        .samples
+        .map(|samples| format!(" with {samples} samples"));
+    match gap.gap {
+        Some(messages) => format!(
+            "{messages} messages{} were missed here: {}",
+            samples.unwrap_or_default(),
+            plain(why)
+        ),
+        None => format!(
+            "messages were missed here, nobody knows how many: {}",
+            plain(why)
+        ),
     }
 }
 
@@ -147,10 +203,10 @@ impl Printer {
             let line = self.sample(&json);
             self.out.line(&line)?;
         } else if name == "gap" {
-            let missed = json["gap"].to_string();
-            let text = format!("{missed} messages were missed here: this end is too slow");
-            let line = self.out.paint(Tone::Bad, &text);
-            self.out.line(&line)?;
+            if let Ok(gap) = serde_json::from_value::<wire::Gap>(json) {
+                let line = self.out.paint(Tone::Bad, &missed(&gap));
+                self.out.line(&line)?;
+            }
         } else if let Ok(event) = serde_json::from_value::<wire::ChannelEvent>(json) {
             let line = self.event(&event);
             self.out.line(&line)?;
@@ -254,7 +310,7 @@ mod tests {
 
     fn events(stream: &str) -> (Vec<(String, String)>, String) {
         let mut seen = Vec::new();
-        let end = follow(stream.as_bytes(), &mut |name, data| {
+        let end = follow(stream.as_bytes(), &mut String::new(), &mut |name, data| {
             seen.push((name.to_owned(), data.to_owned()));
             Ok(if seen.len() == 3 {
                 Flow::Enough
@@ -299,5 +355,24 @@ mod tests {
             "the host stops",
         );
         check("", &[], "the connection was closed");
+    }
+
+    #[test]
+    fn the_last_id_is_that_of_what_was_handed_on() {
+        let check = |stream: &str, expected: &str| {
+            let mut last_seen = "before".to_owned();
+            let end = follow(stream.as_bytes(), &mut last_seen, &mut |_, _| Ok(Flow::On));
+            assert!(end.is_err());
+            assert_eq!(last_seen, expected, "{stream:?}");
+        };
+        check("event: snapshot\ndata: {}\n\n", "before");
+        check("id: a-1\nevent: sample\ndata: {}\n\n", "a-1");
+        check(
+            "id: a-1\nevent: sample\ndata: {}\n\nid: a-2\nevent: sample\ndata: {}\n",
+            "a-1",
+        );
+        check(": still here\nid: a-7\n\n", "a-7");
+        check("id: a-1\n\nevent: gap\ndata: {}\n\n", "a-1");
+        check("id: a-1\nevent: end\ndata: {}\n\n", "before");
     }
 }

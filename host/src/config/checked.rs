@@ -1,6 +1,7 @@
 //! The configuration as the host uses it: everything resolved, every default filled in, every bound kept.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -326,10 +327,20 @@ pub struct Tag {
     pub interval: Duration,
     /// A sample is handed on, whatever it says, when nothing was for so long.
     pub max_silence: Option<Duration>,
+    /// The shortest time between two writes, in milliseconds: there are many tags.
+    pub write_interval_ms: Option<NonZeroU32>,
     /// Such as `°C`; may be empty.
     pub unit: String,
     /// For people; may be empty.
     pub description: String,
+}
+
+impl Tag {
+    /// The shortest time between two writes, if there is one.
+    pub fn write_interval(&self) -> Option<Duration> {
+        let millis = self.write_interval_ms?;
+        Some(Duration::from_millis(millis.get().into()))
+    }
 }
 
 /// Whether a tag can be read, written or both.

@@ -1,5 +1,6 @@
 //! Groups and tags.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::channel::MAX_ADDRESS_CHARS;
@@ -38,6 +39,7 @@ pub(super) const TAG: Keys = Keys {
         "deadband",
         "interval",
         "max_silence",
+        "write_interval",
         "unit",
         "description",
     ],
@@ -222,6 +224,7 @@ impl<'r> Reader<'_, 'r> {
             deadband,
             interval,
             max_silence,
+            write_interval_ms: write_interval(&section, access),
             unit: section.text("unit", MAX_UNIT_CHARS, "bar"),
             description: section.text(
                 "description",
@@ -481,6 +484,23 @@ fn rhythm(section: &Section<'_>, report: Report) -> (Duration, Option<Duration>)
         Duration::ZERO
     };
     (interval, silence)
+}
+
+/// The shortest time between two writes, in milliseconds; what is left of one counts as a whole one.
+fn write_interval(section: &Section<'_>, access: Access) -> Option<NonZeroU32> {
+    if !section.has("write_interval") {
+        return None;
+    }
+    if !access.is_writable() {
+        section.fault_at(
+            "write_interval",
+            "`write_interval` has no effect as it stands: the tag is not written; add `access = \"rw\"`, or remove it",
+        );
+    }
+    let (least, most) = (Duration::from_millis(10), Duration::from_secs(86_400));
+    let interval = section.duration("write_interval", Duration::from_secs(1), least..=most);
+    let millis = interval.as_nanos().div_ceil(1_000_000);
+    u32::try_from(millis).ok().and_then(NonZeroU32::new)
 }
 
 /// Reports those of the keys that make sense for numbers only. Says whether there was one.

@@ -33,6 +33,19 @@ impl Value {
     /// The longest array.
     pub const MAX_ELEMENTS: usize = crate::limits::VALUE_ELEMENTS;
 
+    /// What it holds on the heap, in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Value::Boolean(_) | Value::Int(_) | Value::Uint(_) | Value::Float(_) => 0,
+            Value::Text(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            Value::Booleans(all) => size_of_val(&**all),
+            Value::Ints(all) => size_of_val(&**all),
+            Value::Uints(all) => size_of_val(&**all),
+            Value::Floats(all) => size_of_val(&**all),
+        }
+    }
+
     /// Whether a text, byte string or array keeps to its bound.
     pub fn is_within_bounds(&self) -> bool {
         match self {

@@ -1,7 +1,9 @@
 //! What a refusal looks like: a status, and a body that names the thing and the remedy.
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::wire;
@@ -14,6 +16,8 @@ use crate::lifecycle::Denied;
 pub(super) struct ApiError {
     status: StatusCode,
     body: wire::Error,
+    /// Goes into the head too, in seconds.
+    retry_after: Option<Duration>,
 }
 
 impl ApiError {
@@ -33,7 +37,9 @@ impl ApiError {
                 device_code: None,
                 trace: None,
                 faults: None,
+                retry_after_ms: None,
             },
+            retry_after: None,
         }
     }
 
@@ -102,6 +108,7 @@ impl From<RequestError> for ApiError {
                 (StatusCode::FORBIDDEN, OWN)
             }
             RequestError::NotSupported { .. } => (StatusCode::NOT_IMPLEMENTED, OWN),
+            RequestError::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, OWN),
             RequestError::BadValue(_) => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "give a value of the tag's own type and within its range",
@@ -137,9 +144,17 @@ impl From<RequestError> for ApiError {
             _ => (sentence.as_str(), remedy),
         };
         let mut api = Self::new(status, error.code(), message, remedy);
-        if let RequestError::Failed { code, trace, .. } = error {
-            api.body.device_code = (code != 0).then_some(code);
-            api.body.trace = trace;
+        match error {
+            RequestError::Failed { code, trace, .. } => {
+                api.body.device_code = (code != 0).then_some(code);
+                api.body.trace = trace;
+            }
+            RequestError::RateLimited { wait, .. } => {
+                let millis = wait.as_nanos().div_ceil(1_000_000);
+                api.body.retry_after_ms = u64::try_from(millis).ok();
+                api.retry_after = Some(wait);
+            }
+            _ => {}
         }
         api
     }
@@ -148,7 +163,15 @@ impl From<RequestError> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let body = wire::ErrorAnswer { error: self.body };
-        (self.status, Json(body)).into_response()
+        let mut response = (self.status, Json(body)).into_response();
+        if let Some(wait) = self.retry_after {
+            // RFC 9110, section 10.2.3: whole seconds.
+            let seconds = wait.as_nanos().div_ceil(1_000_000_000);
+            if let Ok(seconds) = HeaderValue::from_str(&seconds.to_string()) {
+                response.headers_mut().insert(header::RETRY_AFTER, seconds);
+            }
+        }
+        response
     }
 }
 
@@ -174,6 +197,20 @@ mod tests {
             (StatusCode::BAD_GATEWAY, Some(2))
         );
         assert_eq!(api.body.code, "failed");
+    }
+
+    #[test]
+    fn who_writes_too_often_is_told_when_to_come_back() {
+        let api = ApiError::from(RequestError::RateLimited {
+            tag: "temp".into(),
+            interval: Duration::from_secs(2),
+            wait: Duration::from_micros(1_000_100),
+        });
+        assert_eq!(api.body.remedy, "ask again in 1.0001s");
+        assert_eq!(api.body.retry_after_ms, Some(1_001));
+        let response = api.into_response();
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "2");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use axum::http::StatusCode;
 
 use super::ApiError;
+use crate::config;
+use crate::ids::TagId;
 
 /// The most patterns or names of one kind in one question.
 const MAX_TERMS: usize = 100;
@@ -113,35 +115,47 @@ fn within_bound<'s>(key: &str, all: Vec<&'s str>) -> Result<Vec<&'s str>, ApiErr
 }
 
 /// Which tags are meant. `*` stands for any number of characters, `?` for one. `press-*/temp*` means both parts;
-/// without a `/` the tag's name is meant, in any channel.
+/// without a `/` the tag's name is meant, in any channel. Patterns of groups are written in the same way. A tag is meant if it fits
+/// what is given of each: channels, groups and tags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct TagFilter {
     channels: Vec<String>,
-    patterns: Vec<(String, String)>,
+    groups: Vec<Pattern>,
+    patterns: Vec<Pattern>,
+}
+
+/// One for the channel, one for the name in it.
+type Pattern = (String, String);
+
+fn patterns(parameters: &Parameters, key: &str) -> Result<Vec<Pattern>, ApiError> {
+    // A tag's name may hold a comma.
+    let given = parameters.all(key).filter(|pattern| !pattern.is_empty());
+    let given = within_bound(key, given.collect())?;
+    let split = given.into_iter().map(|pattern| {
+        let (channel, name) = pattern.split_once('/').unwrap_or(("*", pattern));
+        (channel.to_owned(), name.to_owned())
+    });
+    Ok(split.collect())
+}
+
+/// Whether a name fits one of the patterns, or there are none.
+fn fits(patterns: &[Pattern], channel: &str, name: &str) -> bool {
+    let one =
+        |(in_channel, pattern): &Pattern| matches(in_channel, channel) && matches(pattern, name);
+    patterns.is_empty() || patterns.iter().any(one)
 }
 
 impl TagFilter {
-    /// Reads `channel` (names) and `tag` (patterns).
+    /// Reads `channel` (names), `group` and `tag` (patterns).
     pub(super) fn read(parameters: &Parameters) -> Result<Self, ApiError> {
-        // A tag's name may hold a comma.
-        let patterns = within_bound(
-            "tag",
-            parameters
-                .all("tag")
-                .filter(|pattern| !pattern.is_empty())
-                .collect(),
-        )?;
-        let patterns = patterns.into_iter().map(|pattern| {
-            let (channel, tag) = pattern.split_once('/').unwrap_or(("*", pattern));
-            (channel.to_owned(), tag.to_owned())
-        });
         Ok(Self {
             channels: parameters
                 .list("channel")?
                 .into_iter()
                 .map(str::to_owned)
                 .collect(),
-            patterns: patterns.collect(),
+            groups: patterns(parameters, "group")?,
+            patterns: patterns(parameters, "tag")?,
         })
     }
 
@@ -152,23 +166,60 @@ impl TagFilter {
 
     /// Whether anything of a channel may be meant.
     pub(super) fn admits_channel(&self, channel: &str) -> bool {
-        let named = self.channels.is_empty() || self.channels.iter().any(|name| name == channel);
-        named
-            && (self.patterns.is_empty()
-                || self
-                    .patterns
+        let may = |patterns: &[Pattern]| {
+            patterns.is_empty()
+                || patterns
                     .iter()
-                    .any(|(pattern, _)| matches(pattern, channel)))
+                    .any(|(pattern, _)| matches(pattern, channel))
+        };
+        self.is_named(channel) && may(&self.groups) && may(&self.patterns)
     }
 
-    /// Whether a tag is meant.
-    pub(super) fn admits(&self, channel: &str, tag: &str) -> bool {
-        let named = self.channels.is_empty() || self.channels.iter().any(|name| name == channel);
-        named
-            && (self.patterns.is_empty()
-                || self.patterns.iter().any(|(in_channel, pattern)| {
-                    matches(in_channel, channel) && matches(pattern, tag)
-                }))
+    /// Whether a tag is meant, as far as its group does not matter.
+    fn admits(&self, channel: &str, tag: &str) -> bool {
+        self.is_named(channel) && fits(&self.patterns, channel, tag)
+    }
+
+    /// Which tags of a channel are in a group that is meant; `None` where groups do not matter.
+    pub(super) fn grouped(&self, channel: &config::Channel) -> Option<Vec<bool>> {
+        if self.groups.is_empty() {
+            return None;
+        }
+        let mut grouped = vec![false; channel.tags.len()];
+        for group in &channel.groups {
+            if fits(&self.groups, channel.id.as_str(), &group.name) {
+                for tag in &group.tags {
+                    if let Some(grouped) = grouped.get_mut(tag.index()) {
+                        *grouped = true;
+                    }
+                }
+            }
+        }
+        Some(grouped)
+    }
+
+    /// Whether a tag of a channel is meant, given what [`TagFilter::grouped`] says of that channel.
+    pub(super) fn means(
+        &self,
+        channel: &config::Channel,
+        grouped: Option<&[bool]>,
+        tag: TagId,
+    ) -> bool {
+        let in_group = grouped.is_none_or(|grouped| grouped.get(tag.index()) == Some(&true));
+        let config = channel.tags.get(tag.index());
+        in_group && config.is_some_and(|config| self.admits(channel.id.as_str(), &config.name))
+    }
+
+    /// Which tags of a channel are meant.
+    pub(super) fn tags_of(&self, channel: &config::Channel) -> Vec<bool> {
+        let grouped = self.grouped(channel);
+        let tags = (0u32..).zip(&channel.tags);
+        tags.map(|(id, _)| self.means(channel, grouped.as_deref(), TagId(id)))
+            .collect()
+    }
+
+    fn is_named(&self, channel: &str) -> bool {
+        self.channels.is_empty() || self.channels.iter().any(|name| name == channel)
     }
 }
 
@@ -253,6 +304,51 @@ mod tests {
         assert!(filter("tag=press-*%2Ftemp").admits_channel("press-1"));
         assert!(!filter("tag=press-*%2Ftemp").admits_channel("other"));
         assert!(filter("").admits("a", "b"));
+    }
+
+    #[test]
+    fn a_filter_means_groups() {
+        const CONFIG: &str = r#"
+            [[channel]]
+            id = "press-3"
+            driver = "modbus.wasm"
+            tag = [{ name = "alone", address = "1", type = "int16", access = "rw" }]
+            [[channel.group]]
+            name = "fast"
+            period = "100ms"
+            tags = [{ name = "temp", address = "2", type = "int16" }, { name = "oil", address = "3", type = "int16" }]
+            [[channel.group]]
+            name = "slow"
+            period = "10s"
+            tags = [{ name = "hours", address = "4", type = "int16" }]
+        "#;
+        let origin = config::Origin {
+            name: "test.toml".into(),
+            folder: std::env::temp_dir(),
+        };
+        let host = config::parse(CONFIG, &origin).unwrap().value;
+        let check = |query: &str, expected: &[&str]| {
+            let parameters = Parameters::read(Some(query), &["channel", "group", "tag"]).unwrap();
+            let filter = TagFilter::read(&parameters).unwrap();
+            let channel = &host.channels[0];
+            let tags = channel.tags.iter().zip(filter.tags_of(channel));
+            let meant: Vec<&str> = tags
+                .filter(|(_, meant)| *meant)
+                .map(|(tag, _)| tag.name.as_str())
+                .collect();
+            assert_eq!(meant, expected, "{query}");
+            let admitted = filter.admits_channel("press-3");
+            assert!(admitted || expected.is_empty(), "{query}");
+        };
+        check("", &["temp", "oil", "hours", "alone"]);
+        check("group=fast", &["temp", "oil"]);
+        check("group=*", &["temp", "oil", "hours"]);
+        check("group=f?st&group=slow&tag=*e*", &["temp"]);
+        check("group=press-*/slow", &["hours"]);
+        check("group=pump-*/slow", &[]);
+        check("group=fast&channel=press-3", &["temp", "oil"]);
+        check("group=fast&channel=press-4", &[]);
+        check("group=FAST", &[]);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! - `server`: connections: how many, how slow, how they end. `patience`: a peer that does not read is given up.
 //! - `guard`: who may ask at all.
 //! - `health`, `status`, `audit`, `reload`, `channels`, `past`, `commands`, `dead_letters`, `devices`, `links`, `tags`, `writes`, `stream`: the answers. `filter`: which tags are
-//!   meant.
+//!   meant. `event_id`,
+//!   `happened`: parts of `stream`.
 //! - `wire`: the shapes of the answers, one to one with JSON; `value`: a JSON value as one that a tag takes.
 //! - `error`: what a refusal looks like.
 //!
@@ -24,14 +25,14 @@
 //! GET  /api/v1/links?channel=&limit=&cursor=        GET  /api/v1/links/{channel}/{link}
 //! GET  /api/v1/links/{channel}/{link}/events
 //! POST /api/v1/links/{channel}/{link}/test {"dial":true} | reconnect
-//! GET  /api/v1/tags?channel=&tag=&limit=&cursor=    GET  /api/v1/tags/{channel}/{tag}
+//! GET  /api/v1/tags?channel=&group=&tag=&limit=&cursor=   GET  /api/v1/tags/{channel}/{tag}
 //! POST /api/v1/tags/{channel}/{tag}/read  {"timeout_ms":5000}
 //! POST /api/v1/tags/{channel}/{tag}/write {"value":21.5,"read_back":true,"timeout_ms":5000,"by":"anna"}
 //! POST /api/v1/tags/read                  {"tags":["press-3/temp"],"timeout_ms":5000}
 //! POST /api/v1/tags/write                 {"writes":[{"tag":"press-3/temp","value":21.5}],"read_back":false,"timeout_ms":5000,"by":"anna"}
 //! GET  /api/v1/audit?limit=&before=
 //! POST /api/v1/reload                     {"dry_run":true}
-//! GET  /api/v1/stream?channel=&tag=&kind=&snapshot=true      (server-sent events)
+//! GET  /api/v1/stream?channel=&group=&tag=&kind=&snapshot=true&last_event_id=   (server-sent events; or `Last-Event-ID`)
 //! ```
 //!
 //! Values and times look as `sink::record` says. A refusal is `{"error":{"code","message","remedy"}}`.
@@ -50,8 +51,10 @@ mod commands;
 mod dead_letters;
 mod devices;
 mod error;
+mod event_id;
 mod filter;
 mod guard;
+mod happened;
 mod health;
 mod links;
 mod past;

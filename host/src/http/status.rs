@@ -25,9 +25,11 @@ pub(super) async fn show(State(app): State<App>) -> Json<wire::Status> {
         name: sink.name,
         kind: sink.kind.to_owned(),
         written_samples: sink.written,
-        dropped_messages: sink.dropped,
+        dropped_messages: sink.missed.messages,
+        dropped_samples: sink.missed.samples,
         trouble: sink.trouble,
     });
+    let readers = host.bus().readers();
     Json(wire::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -37,5 +39,10 @@ pub(super) async fn show(State(app): State<App>) -> Json<wire::Status> {
         channels,
         tags,
         sinks: sinks.collect(),
+        streams: wire::Streams {
+            open: readers.open,
+            missed_messages: readers.missed_messages,
+            missed_samples: readers.missed_samples,
+        },
     })
 }

@@ -31,7 +31,10 @@ pub(super) async fn list(
     State(app): State<App>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<wire::TagPage>, ApiError> {
-    let parameters = Parameters::read(query.as_deref(), &["channel", "tag", "limit", "cursor"])?;
+    let parameters = Parameters::read(
+        query.as_deref(),
+        &["channel", "group", "tag", "limit", "cursor"],
+    )?;
     let limit = parameters.number("limit", DEFAULT_PAGE, 1..=MAX_PAGE)?;
     let filter = TagFilter::read(&parameters)?;
     for name in filter.channels() {
@@ -54,8 +57,9 @@ pub(super) async fn list(
         if !filter.admits_channel(channel.id().as_str()) {
             continue;
         }
+        let grouped = filter.grouped(channel.config());
         for (id, config) in (0u32..).zip(channel.tags().tags().iter()).skip(skip) {
-            if !filter.admits(channel.id().as_str(), &config.name) {
+            if !filter.means(channel.config(), grouped.as_deref(), TagId(id)) {
                 continue;
             }
             if tags.len() == limit {
@@ -107,6 +111,7 @@ pub(super) async fn show(
         deadband: config.deadband,
         interval_ms: config.report.is_by_interval().then(|| ms(config.interval)),
         max_silence_ms: config.max_silence.map(ms),
+        write_interval_ms: config.write_interval_ms.map(std::num::NonZero::get),
         reasons: channel.reasons(id),
     }))
 }

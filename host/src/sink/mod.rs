@@ -5,7 +5,7 @@
 //! - `runner`: the loop: collect, encode, write, try again. It owns its queue, so that a slow sink slows nobody.
 //! - `file`, `stdout`: where the bytes go.
 //!
-//! A sink whose queue overflows misses messages, and says so in a record of its own, before what comes next. A sink
+//! A sink whose queue overflows misses messages, and says so in a record of its own, where they are missing. A sink
 //! that cannot write keeps what it holds and tries again; it never ends the host. No sink is durable: what a
 //! queue holds is lost with the process (the outbox, which comes later, stands before sinks that must not lose).
 

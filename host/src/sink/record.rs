@@ -73,7 +73,10 @@ impl<'a> Record<'a> {
 /// than its queue could bear. Which batches they were shows in the sequences of each channel.
 #[derive(Debug, serde::Serialize)]
 pub(super) struct Gap<'a> {
+    /// Messages: batches, and events, which are no business of a sink.
     pub(super) gap: u64,
+    /// The samples in them.
+    pub(super) samples: u64,
     pub(super) sink: &'a str,
     pub(super) server_time: Time,
     pub(super) server_time_ns: u64,

@@ -17,7 +17,7 @@ use super::file::LinesFile;
 use super::record::{Gap, Record, Time};
 use super::stdout::Stdout;
 use super::text::TextStyle;
-use crate::bus::{Batch, Bus, Message, Received, Subscription};
+use crate::bus::{Batch, Bus, Message, Missed, MissedCount, Received, Subscription};
 use crate::clock::Clock;
 use crate::config::{Sink, SinkKind};
 
@@ -54,8 +54,8 @@ pub struct SinkStatus {
     pub kind: &'static str,
     /// Samples written since the host started.
     pub written: u64,
-    /// Messages that found its queue full.
-    pub dropped: u64,
+    /// What found its queue full.
+    pub missed: Missed,
     /// Why it cannot write at the moment.
     pub trouble: Option<String>,
 }
@@ -73,7 +73,7 @@ struct Shared {
     name: String,
     kind: &'static str,
     written: AtomicU64,
-    dropped: AtomicU64,
+    missed: MissedCount,
     lost: AtomicU64,
     done: CancellationToken,
     trouble: Mutex<Option<String>>,
@@ -93,18 +93,19 @@ impl Sinks {
                 SinkKind::Stdout => ("stdout", stdout, Output::Stdout(None)),
                 SinkKind::File { path } => ("file", Look::Json, Output::File(LinesFile::new(path))),
             };
+            let subscription = bus.subscribe(sink.queue);
             let shared = Arc::new(Shared {
                 name: sink.name.clone(),
                 kind,
                 written: AtomicU64::new(0),
-                dropped: AtomicU64::new(0),
+                missed: subscription.missed(),
                 lost: AtomicU64::new(0),
                 done: CancellationToken::new(),
                 trouble: Mutex::new(None),
             });
             all.push(shared.clone());
             let runner = Runner {
-                subscription: bus.subscribe(sink.queue),
+                subscription,
                 clock,
                 look,
                 output,
@@ -165,7 +166,7 @@ impl Shared {
             name: self.name.clone(),
             kind: self.kind,
             written: self.written.load(Ordering::Relaxed),
-            dropped: self.dropped.load(Ordering::Relaxed),
+            missed: self.missed.get(),
             trouble: self
                 .trouble
                 .lock()
@@ -300,16 +301,21 @@ impl Runner {
             // Sinks take samples; what happens to channels is in the log and in the API.
             Received::Message(Message::Event(_)) => {}
             Received::Gap(missed) => {
-                self.shared.dropped.fetch_add(missed, Ordering::Relaxed);
                 let now = self.clock.wall();
                 let sink = self.shared.name.as_str();
-                tracing::warn!(sink, missed, "the sink was too slow; messages were dropped");
+                tracing::warn!(
+                    sink,
+                    messages = missed.messages,
+                    samples = missed.samples,
+                    "the sink was too slow; messages were dropped"
+                );
                 match self.look {
                     Look::Text(style) => style.gap(&mut self.buffer, missed, now),
                     Look::Json => json_line(
                         &mut self.buffer,
                         &Gap {
-                            gap: missed,
+                            gap: missed.messages,
+                            samples: missed.samples,
                             sink,
                             server_time: Time(now),
                             server_time_ns: now.0,
@@ -489,12 +495,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_gap_stands_before_what_follows_it() {
+    async fn a_gap_stands_where_messages_are_missing() {
         let folder = folder("gap");
         let host = configured(&folder);
         let bus = Bus::new();
+        let subscription = bus.subscribe(2);
+        let missed = subscription.missed();
         let runner = Runner {
-            subscription: bus.subscribe(2),
+            subscription,
             clock: Clock::start(),
             look: Look::Json,
             output: Output::File(LinesFile::new(&folder.join("samples.jsonl"))),
@@ -507,7 +515,7 @@ mod tests {
                 name: "archive".into(),
                 kind: "file",
                 written: AtomicU64::new(0),
-                dropped: AtomicU64::new(0),
+                missed,
                 lost: AtomicU64::new(0),
                 done: CancellationToken::new(),
                 trouble: Mutex::new(None),
@@ -518,15 +526,26 @@ mod tests {
         let shared = runner.shared.clone();
         runner.run().await;
         let lines = lines(&folder.join("samples.jsonl"));
+        let sequence = |line: &serde_json::Value| line["sequence"].as_u64();
         assert_eq!(
-            (lines[0]["gap"].as_u64(), lines[0]["sink"].as_str()),
-            (Some(3), Some("archive"))
-        );
-        assert_eq!(
-            (lines[1]["sequence"].as_u64(), lines[2]["sequence"].as_u64()),
+            (sequence(&lines[0]), sequence(&lines[1])),
             (Some(1), Some(2))
         );
-        assert_eq!(shared.status().dropped, 3);
+        let gap = &lines[2];
+        assert_eq!(
+            (
+                gap["gap"].as_u64(),
+                gap["samples"].as_u64(),
+                gap["sink"].as_str()
+            ),
+            (Some(3), Some(3), Some("archive"))
+        );
+        assert_eq!(lines.len(), 3);
+        let missed = Missed {
+            messages: 3,
+            samples: 3,
+        };
+        assert_eq!(shared.status().missed, missed);
         std::fs::remove_dir_all(folder).unwrap();
     }
 

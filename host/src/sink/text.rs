@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::record::Time;
-use crate::bus::Batch;
+use crate::bus::{Batch, Missed};
 use crate::event::{Quality, Sample, Value, WallNs};
 
 /// How lines for people look.
@@ -56,13 +56,16 @@ impl TextStyle {
     }
 
     /// Appends the line that stands where messages were dropped.
-    pub(super) fn gap(self, out: &mut Vec<u8>, missed: u64, at: WallNs) {
+    pub(super) fn gap(self, out: &mut Vec<u8>, missed: Missed, at: WallNs) {
         let mut line = String::new();
         self.time(&mut line, at);
         self.paint(
             &mut line,
             RED,
-            &format!("{missed} messages were dropped here: the output is too slow"),
+            &format!(
+                "{} messages with {} samples were dropped here: the output is too slow",
+                missed.messages, missed.samples
+            ),
         );
         line.push('\n');
         out.extend_from_slice(line.as_bytes());

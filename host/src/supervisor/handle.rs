@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::commands::{Desk, MAX_UNDER_WAY, Opening, RunningCommand, UnderWay};
 use super::life::Command;
+use super::pace::Pace;
 use super::prepare::{Identity, Needs};
 use crate::audit::{self, Audit};
 use crate::bus::Happened;
@@ -52,6 +53,8 @@ pub struct ChannelHandle {
     audit: Arc<Audit>,
     driver: Identity,
     needs: Needs,
+    /// When tags were written that may not be written often.
+    pace: Pace,
 }
 
 /// What a handle is made of.
@@ -129,6 +132,7 @@ impl ChannelHandle {
             audit: parts.audit,
             driver: parts.driver,
             needs: parts.needs,
+            pace: Pace::default(),
         }
     }
 
@@ -163,7 +167,7 @@ impl ChannelHandle {
     }
 
     /// Its configuration.
-    pub fn config(&self) -> &config::Channel {
+    pub fn config(&self) -> &Arc<config::Channel> {
         self.shared.config()
     }
 
@@ -388,17 +392,13 @@ impl ChannelHandle {
             return Err(refusal);
         }
         let value = tags::to_device(config, value)?;
-        match self
-            .request(
-                Ask::Write {
-                    tag,
-                    value,
-                    read_back,
-                },
-                timeout,
-            )
-            .await?
-        {
+        let ask = Ask::Write {
+            tag,
+            value,
+            read_back,
+        };
+        let put = self.put_in_time(tag, config, ask, timeout)?;
+        match self.answer_to(put, timeout).await? {
             Answer::Write(read) => Ok(read),
             Answer::Read(_) | Answer::Command(_) => Err(RequestError::Restarted),
         }
@@ -565,10 +565,46 @@ impl ChannelHandle {
             })
     }
 
+    /// Puts a write into the mailbox, unless the tag was written too short a time ago.
+    fn put_in_time(
+        &self,
+        tag: TagId,
+        config: &config::Tag,
+        ask: Ask,
+        timeout: Duration,
+    ) -> Result<Put, RequestError> {
+        let timeout = timeout.min(MAX_TIMEOUT);
+        let Some(interval) = config.write_interval() else {
+            return self.put(ask, timeout);
+        };
+        let now = self.shared.clock().monotonic();
+        let admitted =
+            self.pace
+                .admit(tag, interval, now)
+                .map_err(|wait| RequestError::RateLimited {
+                    tag: config.name.clone(),
+                    interval,
+                    wait,
+                })?;
+        let put = self.put(ask, timeout);
+        if put.is_err() {
+            self.pace.take_back(admitted);
+        }
+        put
+    }
+
     async fn request(&self, ask: Ask, timeout: Duration) -> Result<Answer, RequestError> {
+        let put = self.put(ask, timeout.min(MAX_TIMEOUT))?;
+        self.answer_to(put, timeout).await
+    }
+
+    async fn answer_to(
+        &self,
+        (id, mut answer): Put,
+        timeout: Duration,
+    ) -> Result<Answer, RequestError> {
         let timeout = timeout.min(MAX_TIMEOUT);
         let deadline = self.shared.clock().monotonic().after(timeout);
-        let (id, mut answer) = self.put(ask, timeout)?;
         match tokio::time::timeout_at(self.shared.clock().instant(deadline), &mut answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(RequestError::Restarted),

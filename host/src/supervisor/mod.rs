@@ -17,6 +17,7 @@ mod flight;
 mod handle;
 mod host;
 mod life;
+mod pace;
 mod prepare;
 mod registry;
 mod reload;

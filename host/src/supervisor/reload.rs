@@ -130,7 +130,7 @@ impl Host {
         let now = self.channels();
         let difference = Difference::between(
             &changing.config,
-            now.iter().map(|channel| channel.config()),
+            now.iter().map(|channel| &**channel.config()),
             &config.value,
         );
         if !difference.of_host.is_empty() {

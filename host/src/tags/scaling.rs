@@ -245,6 +245,7 @@ pub(in crate::tags) mod tests {
             deadband: 0.0,
             interval: std::time::Duration::ZERO,
             max_silence: None,
+            write_interval_ms: None,
             unit: String::new(),
             description: String::new(),
         }

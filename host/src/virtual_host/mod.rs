@@ -173,6 +173,7 @@ fn parts(setup: &VirtualSetup) -> Result<LedgerParts, BadType> {
             deadband: 0.0,
             interval: std::time::Duration::ZERO,
             max_silence: None,
+            write_interval_ms: None,
             unit: String::new(),
             description: String::new(),
         })

@@ -208,6 +208,11 @@ fn whoever_watches_is_told_when_the_host_goes_and_sees_it_come_back() -> Result<
     watch
         .err()
         .wait_for(0, |line| line.contains("the host is back").then_some(()))?;
+    let gap = watch.out().wait_for(0, |line| {
+        let gap = serde_json::from_str::<Value>(line).ok()?;
+        (gap["reason"] == "host-restarted").then_some(gap)
+    })?;
+    assert_eq!(gap["gap"], Value::Null, "nobody knows how many: {gap:#}");
     let from = watch.out().count();
     watch.out().wait_for(from, sample)?;
     Ok(())

@@ -1,13 +1,14 @@
 //! The doors of a running host, as programs and people use them: the HTTP API, the command line, the sinks.
 //!
 //! - `channels`, `tags`: what is shown, what may be asked for, and each refusal with its code.
-//! - `guard`: who is let in at all. `stream`: samples and events as they come.
+//! - `guard`: who is let in at all. `stream`: samples and events as they come. `resume`: readers of it that come back.
 //! - `reload`: another configuration. `command_line`: what people and scripts get. `sinks`: what is left on the disk.
 
 mod channels;
 mod command_line;
 mod guard;
 mod reload;
+mod resume;
 mod sinks;
 mod stream;
 mod tags;

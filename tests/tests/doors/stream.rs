@@ -210,8 +210,8 @@ fn a_reader_that_is_too_slow_is_told_what_it_missed_and_slows_nobody() -> Result
     slow.set_read_timeout(Some(PATIENCE))?;
     slow.write_all(format!("GET /api/v1/stream HTTP/1.1\r\nhost: {authority}\r\n\r\n").as_bytes())?;
 
-    // It reads nothing until far more has been published than its queue (1,024 messages) and both socket buffers (about
-    // 700 of these batches) can hold; and not for so long that the host gives it up.
+    // It reads nothing until far more has been published than the backlog (65,536 samples, 1,092 of these batches) and both
+    // socket buffers (about 700 of them) can hold; and not for so long that the host gives it up.
     let enough = samples(&host, 0)? + (4_000 / CHANNELS * TAGS) as u64;
     host.get_until("/api/v1/status", |_| {
         (samples(&host, 0).ok()? > enough).then_some(())
@@ -224,7 +224,7 @@ fn a_reader_that_is_too_slow_is_told_what_it_missed_and_slows_nobody() -> Result
     let mut tally = Tally::default();
     let mut reader = Dechunked::new(slow);
     while tally.take(reader.event()?)? {}
-    assert!(tally.announced > 0, "the queue has no bound");
+    assert!(tally.announced > 0, "the backlog has no bound");
     // The first batch of each channel that comes now shows what this channel has missed.
     for channel in 0..CHANNELS {
         step(channel, "start", "running")?;
@@ -295,7 +295,7 @@ fn samples(host: &Bulkhead, channel: usize) -> Result<u64> {
 }
 
 /// Server-sent events out of a chunked answer, read no faster than asked for.
-struct Dechunked {
+pub(super) struct Dechunked {
     stream: std::io::BufReader<TcpStream>,
     text: Vec<u8>,
     at: usize,
@@ -303,7 +303,7 @@ struct Dechunked {
 }
 
 impl Dechunked {
-    fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: TcpStream) -> Self {
         Self {
             stream: std::io::BufReader::new(stream),
             text: Vec::new(),
@@ -333,7 +333,7 @@ impl Dechunked {
     }
 
     /// The next event; `beat` for the comment that comes where there is nothing else to say.
-    fn event(&mut self) -> Result<(String, Value)> {
+    pub(super) fn event(&mut self) -> Result<(String, Value)> {
         loop {
             let rest = &self.text[self.at..];
             let Some(length) = rest.windows(2).position(|pair| pair == b"\n\n") else {

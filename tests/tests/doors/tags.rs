@@ -253,3 +253,75 @@ fn what_cannot_be_read_or_written_is_refused_by_name() -> Result<()> {
     assert_eq!(host.get("/api/v1/tags/a/held")?.body["value"], 20);
     Ok(())
 }
+
+#[test]
+fn a_tag_is_written_no_more_often_than_its_operator_allows() -> Result<()> {
+    let tags: String = ["one", "many", "free"]
+        .map(|name| {
+            let interval = if name == "free" { "" } else { "write_interval = \"1h\"\n" };
+            format!(
+                "[[channel.tag]]\nname = \"{name}\"\naddress = \"hold(1)\"\ntype = \"uint8\"\naccess = \"rw\"\n{interval}"
+            )
+        })
+        .concat();
+    let host = Bulkhead::start(&format!("{SIGNAL}{tags}"))?;
+    host.get_until("/api/v1/channels/a", |shown| {
+        (shown["state"] == "running").then_some(())
+    })?;
+    let asked = || -> Result<u64> {
+        let shown = host.get("/api/v1/channels/a")?.body;
+        shown["counters"]["requests"].as_u64().context("a counter")
+    };
+    let before = asked()?;
+    let path = "/api/v1/tags/a/one/write";
+    // What is refused for another reason does not count.
+    let refused_value = host.post(path, &json!({ "value": 256 }))?;
+    assert_eq!(refused(&refused_value), (422, "bad-value"));
+    let done = host.post(path, &json!({ "value": 2 }))?;
+    assert_eq!(done.status, 200, "{done:?}");
+    let soon = host.post(path, &json!({ "value": 3 }))?;
+    assert_eq!(refused(&soon), (429, "rate-limited"));
+    let wait = &soon.body["error"]["retry_after_ms"];
+    assert!(
+        (1..=3_600_000).contains(&wait.as_u64().context("a wait")?),
+        "{soon:?}"
+    );
+    let ended = host.client(&["tag", "write", "a/one", "4"])?;
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
+    assert!(ended.err.join("\n").contains("ask again in"), "{ended:?}");
+
+    let write = |tag: &str, value: u8| json!({ "tag": format!("a/{tag}"), "value": value });
+    let writes = json!({ "writes": [
+        write("many", 5), write("free", 6), write("many", 7), write("free", 8), write("one", 9),
+    ]});
+    let reply = host.post("/api/v1/tags/write", &writes)?;
+    let results = reply.body["results"].as_array().context("results")?;
+    let codes: Vec<&str> = results
+        .iter()
+        .map(|result| result["error"]["code"].as_str().unwrap_or("done"))
+        .collect();
+    assert_eq!(
+        codes,
+        ["done", "done", "rate-limited", "done", "rate-limited"],
+        "{reply:?}"
+    );
+    assert_eq!(asked()? - before, 4, "the driver sees none of the others");
+    for (tag, value) in [("one", 2), ("many", 5), ("free", 8)] {
+        let read = host.post(&format!("/api/v1/tags/a/{tag}/read"), &json!({}))?;
+        assert_eq!(read.body["value"], value, "{read:?}");
+    }
+    let shown = host.get("/api/v1/tags/a/one")?.body;
+    assert_eq!(shown["write_interval_ms"], 3_600_000, "{shown:#}");
+
+    // Each of them is written down.
+    let page = host.get("/api/v1/audit")?.body;
+    let entries = page["entries"].as_array().context("entries")?;
+    let limited = entries
+        .iter()
+        .filter(|entry| entry["answer"] == "rate-limited")
+        .map(|entry| entry["value"].as_u64());
+    let mut limited: Vec<_> = limited.collect();
+    limited.sort_unstable();
+    assert_eq!(limited, [3, 4, 7, 9].map(Some), "{page:#}");
+    Ok(())
+}

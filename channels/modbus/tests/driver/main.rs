@@ -12,4 +12,5 @@ mod plant;
 mod polling;
 mod rtu;
 mod silence;
+mod test_reading;
 mod writing;

@@ -278,6 +278,20 @@ fn reports_bits_and_bounds() {
             9:15: channel a, tag t: `max_silence` has no effect as it stands: every sample is reported; add `report = "change"`, or remove it"#]],
     );
     check(
+        &tag("write_interval = \"1s\""),
+        expect![[
+            r#"8:18: channel a, tag t: `write_interval` has no effect as it stands: the tag is not written; add `access = "rw"`, or remove it"#
+        ]],
+    );
+    check(
+        &tag("access = \"rw\"\nwrite_interval = \"2d\""),
+        expect!["9:18: channel a, tag t: `write_interval` is `2d`; use 10ms to 1d"],
+    );
+    check(
+        &tag("access = \"w\"\nwrite_interval = \"10500us\""),
+        expect!["in order"],
+    );
+    check(
         &tag("report = \"change\"\ndeadband = \"2%\""),
         expect![
             "9:12: channel a, tag t: a `deadband` in percent is one of the tag's `limits`; add them, such as `limits = [0, 100]`, or write a number in its units"

@@ -6,6 +6,7 @@ mod devices;
 mod links;
 mod reload;
 mod requests;
+mod stream;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,7 @@ pub use requests::{
     Command, CommandAccepted, CommandCancelled, CommandDone, CommandProgress, CommandRequest,
     CommandUnderWay, Commands, DeadLetter, DeadLetterDetail, DeadLetterPage,
 };
+pub use stream::{ChannelEvent, Gap, Happened, Streams};
 
 /// Why a request was not done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +42,9 @@ pub struct Error {
     /// Where a configuration was refused: what `bulkhead check --json` says of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub faults: Option<Box<serde_json::Value>>,
+    /// When to ask again at the earliest, where it was asked too often.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
 }
 
 /// The body of every answer that is a refusal.
@@ -68,6 +73,8 @@ pub struct Status {
     pub tags: TagCounts,
     /// In the configuration's order.
     pub sinks: Vec<Sink>,
+    /// Who reads the stream.
+    pub streams: Streams,
 }
 
 /// Whether the host itself is well.
@@ -140,6 +147,8 @@ pub struct Sink {
     pub written_samples: u64,
     /// Messages (batches and events) that found its queue full.
     pub dropped_messages: u64,
+    /// The samples in them.
+    pub dropped_samples: u64,
     /// Why it cannot write at the moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
@@ -525,6 +534,9 @@ pub struct TagDetail {
     /// After how long without a report the next sample is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_silence_ms: Option<u64>,
+    /// The shortest time between two writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_interval_ms: Option<u32>,
     /// Why the tag is as it is: from the host down to the tag.
     pub reasons: Vec<String>,
 }
@@ -684,88 +696,6 @@ pub struct Written {
     /// What the device held afterwards, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_back: Option<serde_json::Value>,
-}
-
-/// Something that happened to a channel, in the stream. The stream's event has the name that stands under `kind`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ChannelEvent {
-    /// The channel.
-    pub channel: String,
-    /// Which of its lives.
-    pub incarnation: u64,
-    /// When.
-    pub at: String,
-    /// The same, as a number.
-    pub at_ns: u64,
-    /// What.
-    #[serde(flatten)]
-    pub what: Happened,
-}
-
-/// What happened to a channel.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Happened {
-    /// Its running state changed.
-    State {
-        /// The new state.
-        state: String,
-        /// Why.
-        reason: String,
-    },
-    /// A life ended.
-    Exit(Exit),
-    /// A link came up or went down.
-    Link {
-        /// Its name.
-        link: String,
-        /// Whether it is up now.
-        up: bool,
-        /// The peer, or why it is down.
-        detail: String,
-    },
-    /// What stands in a link's history too.
-    LinkEvent {
-        /// Its name.
-        link: String,
-        /// The connection, where it is about one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        connection: Option<u32>,
-        /// As in [`LinkPast::event`].
-        event: String,
-        /// Why.
-        cause: String,
-    },
-    /// The driver spoke of a device, or it is polled less, or an operator took it out of service.
-    Device {
-        /// Its name.
-        device: String,
-        /// `up`, `down` or `unknown`; `demoted`; `locked` or `unlocked`.
-        condition: String,
-        /// In the driver's words, or the operator's.
-        why: String,
-    },
-    /// The driver raised or cleared an alarm.
-    Alarm {
-        /// Its code.
-        code: String,
-        /// Raised, or cleared.
-        active: bool,
-        /// In the driver's words.
-        message: String,
-    },
-    /// The host noticed something that an operator should know.
-    Warning {
-        /// In one sentence.
-        message: String,
-    },
-    /// Samples or polls were dropped.
-    Dropped {
-        /// How many.
-        count: u64,
-        /// Of what, and why.
-        what: String,
-    },
 }
 
 #[cfg(test)]

@@ -1,0 +1,159 @@
+//! The command `test-read`: reads one place of a unit as a tag would, without there being a tag.
+//!
+//! So that an operator finds out what an address holds, and in which order its bytes lie, before it goes into the configuration.
+//! What is wrong with the tag is said as for a tag of the file. The read is one turn on the line, before all polls that wait.
+
+use std::fmt::Write as _;
+
+use bulkhead_sdk::{Command, Context, DataType, Error, Priority, Quality, Value};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+
+use crate::cycle::BUSY_PAUSE;
+use crate::exception::Exception;
+use crate::failure::Failure;
+use crate::line::{Line, Reply};
+use crate::pdu::Ask;
+use crate::plan::Span;
+use crate::point::{Point, Wish, resolve};
+use crate::settings::TagSettings;
+use crate::site::Site;
+use crate::unit::Unit;
+
+/// Its name.
+pub const COMMAND: &str = "test-read";
+/// What it does, for people.
+pub const HELP: &str = "Reads an address as a tag would, without there being a tag. \
+    Takes {\"device\": name, \"address\": text, \"type\": text, \"settings\": {...}} as a tag has them; the device may be left out where there is \
+    one, the settings always. Answers {\"device\": name, \"unit\": number, \"value\": the value before any scaling, \"bytes\": hexadecimal}.";
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    device: Option<String>,
+    address: String,
+    #[serde(rename = "type")]
+    data_type: String,
+    #[serde(default)]
+    settings: TagSettings,
+}
+
+#[derive(Debug, Serialize)]
+struct Found<'a> {
+    device: &'a str,
+    unit: u8,
+    value: Json,
+    bytes: String,
+}
+
+/// Reads what the command wants.
+pub async fn read(
+    context: &Context,
+    lines: &[Line],
+    site: &Site,
+    command: &Command,
+) -> Result<Vec<u8>, Error> {
+    let wanted: Wanted = command.json()?;
+    let (device, unit) = site.named(wanted.device.as_deref())?;
+    let point = point(site, unit, &wanted)?;
+    let reply = ask(context, lines, unit, point, command).await?;
+    let bytes = hexadecimal(reply.data());
+    let value = point.codec.decode(reply.data(), 0).map_err(|unreadable| {
+        Error::new(format!("{unreadable}: {bytes}")).with_quality(unreadable.quality())
+    })?;
+    let found = Found {
+        device,
+        unit: unit.number,
+        value: json_of(&value),
+        bytes,
+    };
+    serde_json::to_vec(&found).map_err(|error| Error::new(error.to_string()))
+}
+
+/// What is to be read, or everything that is wrong with it.
+fn point(site: &Site, unit: &Unit, wanted: &Wanted) -> Result<Point, Error> {
+    let data_type: DataType = wanted
+        .data_type
+        .parse()
+        .map_err(|error| wrong(format!("type: {error}")))?;
+    let wish = Wish {
+        address: &wanted.address,
+        data_type,
+        writable: false,
+        settings: &wanted.settings,
+        order: unit.order,
+    };
+    resolve(wish, &site.settings).map_err(|faults| {
+        let faults = faults.iter().map(|(at, fault)| format!("{at}: {fault}"));
+        wrong(faults.collect::<Vec<_>>().join("; "))
+    })
+}
+
+fn wrong(message: String) -> Error {
+    Error::new(message).with_quality(Quality::BadConfiguration)
+}
+
+/// A unit that is busy is asked again, as often as `retries` says.
+async fn ask(
+    context: &Context,
+    lines: &[Line],
+    unit: &Unit,
+    point: Point,
+    command: &Command,
+) -> Result<Reply, Error> {
+    let Span { start, count } = point.span;
+    let mut attempts_left = unit.retries;
+    loop {
+        let mut exchange = lines[unit.line].exchange(Priority::Write).await;
+        if context.now() >= command.deadline {
+            return Err(Failure::Overdue.into());
+        }
+        let ask = Ask::Read {
+            table: point.table,
+            start,
+            count,
+        };
+        match exchange.ask(unit.number, unit.timeout, ask).await {
+            Err(Failure::Exception(Exception::BUSY)) if attempts_left > 0 => {
+                attempts_left -= 1;
+                drop(exchange);
+                context.sleep(BUSY_PAUSE).await;
+            }
+            Err(failure) => return Err(failure.into()),
+            Ok(reply) => {
+                unit.answered(context);
+                return Ok(reply);
+            }
+        }
+    }
+}
+
+/// What JSON has no numbers for is written as the host writes it; bytes are hexadecimal.
+fn json_of(value: &Value) -> Json {
+    let float = |number: f64| match number {
+        number if number.is_finite() => json!(number),
+        number if number.is_nan() => json!("NaN"),
+        number if number > 0.0 => json!("Infinity"),
+        _ => json!("-Infinity"),
+    };
+    match value {
+        Value::Boolean(on) => json!(on),
+        Value::Int(number) => json!(number),
+        Value::Uint(number) => json!(number),
+        Value::Float(number) => float(*number),
+        Value::Text(text) => json!(text),
+        Value::Bytes(bytes) => json!(hexadecimal(bytes)),
+        Value::Booleans(all) => json!(all),
+        Value::Ints(all) => json!(all),
+        Value::Uints(all) => json!(all),
+        Value::Floats(all) => all.iter().copied().map(float).collect(),
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("a string takes everything");
+    }
+    text
+}
