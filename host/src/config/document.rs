@@ -169,8 +169,7 @@ pub(super) fn read<'t>(text: &'t str, findings: &Findings<'_>) -> Option<DeTable
     None
 }
 
-/// A fault of TOML's syntax, in words.
-pub(super) fn syntax_message(what: &str) -> String {
+fn syntax_message(what: &str) -> String {
     match what {
         "duplicate key" => "this key stands twice in its table; remove one".to_owned(),
         "recursion limit" | "cannot recurse further; max recursion depth met" => {

@@ -142,11 +142,11 @@ fn find<'v, 'i>(
 ) -> Result<&'v mut Spanned<Node<'i>>, ImportError> {
     let none = |what: &str, name: &str, there: Vec<String>, remedy: &str| {
         let there = match there.is_empty() {
-            true => "none".to_owned(),
-            false => there.join(", "),
+            true => "nor any other".to_owned(),
+            false => format!("but {}", there.join(", ")),
         };
         ImportError::NoSpot(format!(
-            "there is no {what} {}, but {there}; {remedy}",
+            "there is no {what} {}, {there}; {remedy}",
             quoted(name)
         ))
     };

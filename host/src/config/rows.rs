@@ -19,8 +19,8 @@ use serde_json::Value as Json;
 use toml::Spanned;
 use toml::de::{DeArray, DeValue};
 
-use super::document::{Findings, Node, syntax_message};
-use super::fault::quoted;
+use super::document::{Findings, Node};
+use super::fault::{plain, quoted};
 use super::resolve::MAX_TAGS;
 use super::section::{json, unknown};
 use super::tag::TAG;
@@ -114,8 +114,10 @@ pub(super) fn read<'t>(text: &'t str, findings: Findings<'t>, rows_left: &mut us
     let mut records = Records::new(text);
     let mut rows = Vec::new();
     let mut is_empty = false;
-    if let Some(columns) = header(records.next(), &findings) {
-        is_empty = true;
+    let first = records.next();
+    let is_whole = first.is_some_and(|first| first.cells.iter().all(|cell| cell.wrong.is_none()));
+    if let Some(columns) = header(first, &findings) {
+        is_empty = is_whole;
         while let Some(record) = records.next() {
             if record.cells.iter().all(|cell| cell.text.is_empty()) {
                 continue;
@@ -247,7 +249,8 @@ fn row<'t>(record: &Record<'t>, columns: &[Column], findings: &Findings<'_>) -> 
         }
         let node = match kind(key) {
             Some(Kind::Settings) => {
-                row.settings = Some(settings(cell, findings));
+                let at = format!("{}, column settings", called(record, columns));
+                row.settings = Some(settings(cell, &at, findings));
                 continue;
             }
             Some(Kind::Number) => number(&cell.text),
@@ -287,27 +290,31 @@ fn range<'t>(cell: &Cell<'t>) -> Option<Node<'t>> {
     Some(Node::Array(ends.into_iter().collect::<DeArray<'t>>()))
 }
 
+/// What a row is called in messages: by the name of its tag, if it has one.
+fn called(record: &Record<'_>, columns: &[Column]) -> String {
+    let mut cells = record.cells.iter().zip(columns);
+    let name = cells.find(|(_, column)| **column == Column::Key("name"));
+    match name {
+        Some((name, _)) if !name.text.is_empty() => format!("tag {}", plain(&name.text)),
+        _ => "tag without a name".to_owned(),
+    }
+}
+
 /// The settings of a tag: a table as TOML writes it. What is wrong is reported, and void.
-fn settings(cell: &Cell<'_>, findings: &Findings<'_>) -> Spanned<Json> {
+fn settings(cell: &Cell<'_>, at: &str, findings: &Findings<'_>) -> Spanned<Json> {
     let span = || cell.span.clone();
-    let fault = |message: String| findings.fault(span(), "column settings", message);
+    let fault = |message: String| findings.fault(span(), at, message);
+    let no_table = |why: &str| {
+        fault(format!(
+            "`settings` is {}, which is no table{why}; write one such as `{{ order = 'cdab' }}`",
+            quoted(&cell.text)
+        ));
+        Json::Null
+    };
     let found = match DeValue::parse(cell.text.trim()) {
         Ok(node) if node.get_ref().is_table() => json(&node, &mut |_, message| fault(message)),
-        Ok(_) => {
-            fault(format!(
-                "`settings` is {}; write a table such as `{{ order = 'cdab' }}`",
-                quoted(&cell.text)
-            ));
-            Json::Null
-        }
-        Err(error) => {
-            fault(format!(
-                "`settings` is {}: {}",
-                quoted(&cell.text),
-                syntax_message(error.message())
-            ));
-            Json::Null
-        }
+        Ok(_) => no_table(""),
+        Err(error) => no_table(&format!(" of TOML ({})", error.message())),
     };
     Spanned::new(span(), found)
 }

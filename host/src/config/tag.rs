@@ -524,9 +524,11 @@ fn rhythm(section: &Section<'_>, report: Report) -> (Duration, Option<Duration>)
         section.fault_at(
             "interval",
             format!(
-                "`interval` has no effect as it stands; add {} or `{}`, or remove it",
-                section.example("report", "\"interval\""),
-                if section.is_row() { "both" } else { "\"both\"" }
+                "`interval` has no effect as it stands; add {}, or remove it",
+                match section.is_row() {
+                    true => "`interval` or `both` under `report`",
+                    false => "`report = \"interval\"` or `\"both\"`",
+                }
             ),
         );
     }

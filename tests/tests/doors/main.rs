@@ -2,6 +2,7 @@
 //!
 //! - `channels`, `tags`: what is shown, what may be asked for, and each refusal with its code.
 //! - `guard`: who is let in at all. `stream`: samples and events as they come.
+//! - `tags_files`: tags in files of their own, out and in.
 //! - `command_line`: what people and scripts get. `sinks`: what is left on the disk.
 
 mod channels;
@@ -10,6 +11,7 @@ mod guard;
 mod sinks;
 mod stream;
 mod tags;
+mod tags_files;
 
 use bulkhead_tests::{Ended, Reply};
 use serde_json::Value;

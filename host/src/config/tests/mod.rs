@@ -11,6 +11,7 @@ mod hostile;
 mod items;
 mod redial;
 mod reference;
+mod tags_files;
 
 const QUICKSTART: &str = include_str!("../../../../examples/quickstart.toml");
 /// A channel in order; what a test adds begins on line 4.
