@@ -9,6 +9,7 @@ use super::*;
 mod channels;
 mod hostile;
 mod items;
+mod out_and_in;
 mod redial;
 mod reference;
 mod tags_files;

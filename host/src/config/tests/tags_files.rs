@@ -1,21 +1,20 @@
-//! Files of tags: every fault at once with its row and column, and the rules of tags as in TOML. Out to CSV and in again.
+//! Files of tags: every fault at once with its row and column, and the rules of tags as in TOML.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
 use expect_test::{Expect, expect};
-use proptest::prelude::*;
 
-use super::super::{Import, ImportError, Spot, TagsFile, parse_with_files, rows, tag as tags};
-use super::{CHANNEL, Checked, Faults, Host, Origin, PathBuf, QUICKSTART, TAG, channel};
+use super::super::{TagsFile, parse_with_files, rows, tag as tags};
+use super::{Checked, Faults, Host, Origin, PathBuf, TAG, channel};
 use crate::ids::ChannelId;
 
 /// A group whose tags stand in a file.
-const GROUP: &str = "[[channel.group]]\nname = \"g\"\nperiod = \"1s\"\ntags_file = \"press.csv\"\n";
+pub(super) const GROUP: &str =
+    "[[channel.group]]\nname = \"g\"\nperiod = \"1s\"\ntags_file = \"press.csv\"\n";
 
-fn origin() -> Origin {
+pub(super) fn origin() -> Origin {
     Origin {
         name: "plant.toml".into(),
         folder: PathBuf::from("/plant"),
@@ -23,7 +22,9 @@ fn origin() -> Origin {
 }
 
 /// Reads files out of a list.
-fn reader<'a>(files: &'a [(&'a str, &'a [u8])]) -> impl Fn(&Path) -> io::Result<TagsFile> + 'a {
+pub(super) fn reader<'a>(
+    files: &'a [(&'a str, &'a [u8])],
+) -> impl Fn(&Path) -> io::Result<TagsFile> + 'a {
     move |path| {
         let found = files
             .iter()
@@ -36,11 +37,11 @@ fn reader<'a>(files: &'a [(&'a str, &'a [u8])]) -> impl Fn(&Path) -> io::Result<
     }
 }
 
-fn with(toml: &str, csv: &[u8]) -> Result<Checked<Host>, Faults> {
+pub(super) fn with(toml: &str, csv: &[u8]) -> Result<Checked<Host>, Faults> {
     parse_with_files(toml, &origin(), &reader(&[("press.csv", csv)]))
 }
 
-fn good(toml: &str, csv: &str) -> Checked<Host> {
+pub(super) fn good(toml: &str, csv: &str) -> Checked<Host> {
     with(toml, csv.as_bytes()).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
@@ -181,13 +182,13 @@ fn faults_have_the_file_the_row_and_the_column() {
             press.csv:16:18: channel a, tag t13, column clamp: `clamp` is for numbers, and the type is `bool`; remove it
             press.csv:17:27: channel a, tag t14, column deadband: a `deadband` in percent is one of the tag's `limits`; add them, such as `0..100` under `limits`, or write a number in its units
             press.csv:18:21: channel a, tag t15, column deadband: `deadband` has no effect as it stands; add `change` under `report`, or remove it
-            press.csv:18:23: channel a, tag t15, column interval: `interval` has no effect as it stands; add `interval` under `report` or `both`, or remove it
+            press.csv:18:23: channel a, tag t15, column interval: `interval` has no effect as it stands; add `interval` or `both` under `report`, or remove it
             press.csv:18:26: channel a, tag t15, column max_silence: `max_silence` has no effect as it stands: every sample is reported; add `change` under `report`, or remove it
             press.csv:19:20: channel a, tag t16, column report: `interval` under `report` needs an `interval`; add one such as `10s` under `interval`
             press.csv:20:30: channel a, tag t17, column interval: `interval` is `5`, which is no duration; write one with its unit such as "10s"
-            press.csv:21:25: column settings: `settings` is `order`: not valid TOML: string values must be quoted, expected literal string; see toml.io for how it is written
-            press.csv:22:25: column settings: `settings` is `{ order = cdab }`: not valid TOML: string values must be quoted, expected literal string; see toml.io for how it is written
-            press.csv:23:25: column settings: a number in the settings is not finite, which JSON cannot carry; write it as a string
+            press.csv:21:25: tag t18, column settings: `settings` is `order`, which is no table of TOML (string values must be quoted, expected literal string); write one such as `{ order = 'cdab' }`
+            press.csv:22:25: tag t19, column settings: `settings` is `{ order = cdab }`, which is no table of TOML (string values must be quoted, expected literal string); write one such as `{ order = 'cdab' }`
+            press.csv:23:25: tag t20, column settings: a number in the settings is not finite, which JSON cannot carry; write it as a string
             press.csv:24:1: channel a, tag t1, column name: tag `t1` stands on line 4 already; give one of them another name"#]],
     );
 }
@@ -293,9 +294,9 @@ fn faults_of_the_form() {
     );
     check(
         "name,address,type,\"unit\nt,1,int16,C\n",
-        expect![[r#"
-        plant.toml:7:13: channel a, group g: the group has no tags; add a row for each to the file, or remove the group
-        press.csv:1:19: header: the cell begins with a quote and does not end with one; close it, and write each quote within the cell twice"#]],
+        expect![
+            "press.csv:1:19: header: the cell begins with a quote and does not end with one; close it, and write each quote within the cell twice"
+        ],
     );
     check(
         "name,address,type,,unit\nt,1,int16,,C\nu,1,int16,x,C\n",
@@ -498,314 +499,4 @@ fn every_key_of_a_tag_is_a_column() {
         assert!(rows::kind(key).is_some(), "{key} has no kind of cell");
     }
     assert_eq!(rows::kind("tags"), None);
-}
-
-fn exported(checked: &Checked<Host>, group: Option<&str>) -> String {
-    let id = &checked.value.channels[0].id;
-    checked.locations.tags(id, group).unwrap().to_csv()
-}
-
-#[test]
-fn what_is_written_is_exported() {
-    let toml = channel(&format!(
-        "[[channel.device]]\nname = \"p\"\n[[channel.device]]\nname = \"q\"\n{GROUP}device = \"q\"\ntags = [\n\
-         {{ name = \"x\", address = \"1, 2\", type = \"int16\", limits = [0, 1_000.5], report = \"change\", deadband = \"2%\", offset = 0x10 }},\n\
-         {{ name = \"y\", address = \"1\", type = \"int16\", device = \"p\", settings = {{ order = \"a'b\" }}, scale = 1e-3 }}]\n\
-         [[channel.tag]]\nname = \"say \\\"z\\\"\"\naddress = \"2\"\ntype = \"bool\"\ndevice = \"p\""
-    ));
-    let checked = good(&toml, "name;address;type;unit\nfrom file;3;string;\n");
-    expect![[r#"
-        name,address,type,device,settings,scale,limits,report,deadband
-        x,"1, 2",int16,q,,,0..1000.5,change,2%
-        y,1,int16,p,"{ order = ""a'b"" }",1e-3,,,
-        from file,3,string,q,,,,,
-        "say ""z""",2,bool,p,,,,,
-    "#]]
-    .assert_eq(&exported(&checked, None));
-    expect![[r#"
-        name,address,type,device,settings,scale,limits,report,deadband
-        x,"1, 2",int16,q,,,0..1000.5,change,2%
-        y,1,int16,p,"{ order = ""a'b"" }",1e-3,,,
-        from file,3,string,q,,,,,
-    "#]]
-    .assert_eq(&exported(&checked, Some("g")));
-    let id = ChannelId::new("a").unwrap();
-    assert_eq!(checked.locations.tags(&id, Some("h")), None);
-    assert_eq!(
-        checked.locations.tags(&ChannelId::new("b").unwrap(), None),
-        None
-    );
-}
-
-/// A tag of TOML, its name apart: keys and values that are in order together.
-fn keys() -> impl Strategy<Value = String> {
-    let text = "[ -~äß\\n]{1,20}";
-    let numbers = (-1e9..1e9f64, 0.001..1e6f64).prop_map(|(low, width)| (low, low + width));
-    let number = ("[a-z0-9,;\" ]{1,9}", "u?int(8|16|32|64)", any::<(bool, bool)>(), numbers, 0.0..9e3f64, 1u64..9_999, prop::bool::ANY)
-        .prop_map(|(address, kind, (scaled, bounded), (low, high), deadband, interval, percent)| {
-            let mut keys = format!("address = {address:?}, type = {kind:?}");
-            if scaled {
-                keys.push_str(&format!(", scale = {high:?}, offset = {low:?}"));
-            }
-            if bounded {
-                keys.push_str(&format!(", limits = [{low:?}, {high:?}], clamp = [{low:e}, {high:e}]"));
-            }
-            match percent && bounded {
-                true => keys.push_str(&format!(", report = \"both\", interval = \"{interval}s\", deadband = \"{}%\"", deadband % 100.0)),
-                false => keys.push_str(&format!(", report = \"change\", max_silence = \"{interval}ms\", deadband = {deadband:?}")),
-            }
-            keys.replace("interval = \"0", "interval = \"1").replace("max_silence = \"", "max_silence = \"1m ")
-        });
-    let other = (
-        prop::sample::select(vec!["bool", "string", "bytes", "float32[7]"]),
-        "[1-9][0-9]{0,4}",
-    )
-        .prop_map(|(kind, address)| {
-            format!("address = \"{address}\", type = \"{kind}\", access = \"rw\"")
-        });
-    let bits = (0u8..8, any::<bool>()).prop_map(|(bit, is_mask)| {
-        let part = if is_mask {
-            format!("mask = \"{:#x}\"", 1u16 << bit | 1)
-        } else {
-            format!("bit = {bit}")
-        };
-        format!("address = \"1\", type = \"uint16\", {part}")
-    });
-    let settings = prop::collection::btree_map(
-        "[a-z .ä]{0,5}",
-        (
-            text,
-            any::<i64>(),
-            any::<f64>().prop_filter("finite", |f| f.is_finite()),
-        ),
-        0..3,
-    )
-    .prop_map(|table| {
-        let entries: Vec<String> = table
-            .iter()
-            .map(|(key, (text, integer, float))| {
-                format!(
-                    "{} = {{ t = {}, i = {integer}, f = [{float:?}, true] }}",
-                    toml_text(key),
-                    toml_text(text)
-                )
-            })
-            .collect();
-        format!("settings = {{ {} }}", entries.join(", "))
-    });
-    (prop_oneof![number, other, bits], settings, text, text).prop_map(
-        |(keys, settings, unit, description)| {
-            format!(
-                "{keys}, {settings}, unit = {}, description = {}",
-                toml_text(&unit),
-                toml_text(&description)
-            )
-        },
-    )
-}
-
-fn toml_text(text: &str) -> String {
-    // JSON's strings are TOML's, but for a character that is not generated.
-    serde_json::to_string(text).unwrap()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
-    /// Out to CSV and in again: the same checked tags, whatever they are.
-    #[test]
-    fn export_then_import_changes_nothing(
-        tags in prop::collection::btree_map("[a-z,;\"'äß.%]{1,12}", keys(), 1..12),
-    ) {
-        let tags: Vec<String> = tags.iter().map(|(name, keys)| format!("{{ name = {}, {keys} }}", toml_text(name))).collect();
-        let toml = channel(&GROUP.replace("tags_file = \"press.csv\"", &format!("tags = [{}]", tags.join(",\n"))));
-        let before = good(&toml, "");
-        let csv = exported(&before, Some("g"));
-        let after = good(&channel(GROUP), &csv);
-        prop_assert_eq!(&after.value.channels, &before.value.channels, "{}", csv);
-        prop_assert_eq!(exported(&after, None), csv);
-    }
-
-    /// Whatever the bytes: no panic, and faults that lie within the file.
-    #[test]
-    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), header in any::<bool>()) {
-        let beginning: &[u8] = if header { b"name,address,type,settings,scale\n" } else { b"" };
-        let bytes = [beginning, &bytes].concat();
-        if let Err(faults) = with(&channel(GROUP), &bytes) {
-            check_places(&faults, &String::from_utf8_lossy(&bytes))?;
-        }
-    }
-
-    /// A good file with pieces cut out, doubled or put in.
-    #[test]
-    fn no_mutation_panics(
-        edits in prop::collection::vec((any::<prop::sample::Index>(), 0usize..20, 0..PIECES.len(), 0u8..3), 1..6),
-    ) {
-        let mut text = "name,address,type,scale,limits,settings,unit\n\"a\",1,int16,0.1,0..5,{ o = 'x' },\"°C\"\nb,2,bool,,,,\"x\ny\"\n".to_owned();
-        for (place, length, piece, edit) in edits {
-            let from = text.floor_char_boundary(place.index(text.len() + 1));
-            let to = text.floor_char_boundary((from + length).min(text.len()));
-            let original = text.clone();
-            match edit {
-                0 => text.replace_range(from..to, ""),
-                1 => text.insert_str(from, &original[from..to]),
-                _ => text.replace_range(from..to, PIECES[piece]),
-            }
-        }
-        match with(&channel(GROUP), text.as_bytes()) {
-            Ok(checked) => {
-                let again = exported(&checked, None);
-                prop_assert_eq!(good(&channel(GROUP), &again).value, checked.value, "{}", again);
-            }
-            Err(faults) => check_places(&faults, &text)?,
-        }
-    }
-}
-
-const PIECES: [&str; 14] = [
-    "\"", ",", ";", "\n", "\r\n", "\r", "\"\"", "..", "{", "}", "\u{0}", "ß", "\u{feff}", "nan",
-];
-
-fn check_places(faults: &Faults, csv: &str) -> Result<(), TestCaseError> {
-    let lines = csv.split('\n').count();
-    for fault in &faults.faults {
-        let most = if fault.file.is_some() { lines } else { 7 };
-        prop_assert!(
-            (1..=most).contains(&(fault.position.line as usize)),
-            "{faults}"
-        );
-        prop_assert!(
-            fault.message.contains("; ") || fault.message.contains("did you mean"),
-            "{faults}"
-        );
-    }
-    Ok(())
-}
-
-fn imported(toml: &str, spot: Spot<'_>, csv: &str) -> Result<(String, Checked<Host>), ImportError> {
-    let origin = origin();
-    let import = Import {
-        text: toml,
-        origin: &origin,
-        spot,
-    };
-    let files = [("new.csv", csv.as_bytes())];
-    import.with_tags_file("new.csv", &reader(&files))
-}
-
-#[test]
-fn an_import_adds_one_line() {
-    let csv = "name,address,type\nnew,1,int16\n";
-    let spot = |group| Spot {
-        channel: "a",
-        group,
-    };
-    let group = "[[channel.group]] # slow ones\nname = \"g\" # as they say\nperiod = \"1s\"\n";
-    for (toml, spot, before, line) in [
-        (
-            channel(group),
-            spot(Some("g")),
-            "as they say",
-            "\ntags_file = 'new.csv'",
-        ),
-        (
-            channel(group).replace('\n', "\r\n"),
-            spot(Some("g")),
-            "as they say",
-            "\r\ntags_file = 'new.csv'",
-        ),
-        (
-            channel("group = [{ name = \"g\", period = \"1s\" }]"),
-            spot(Some("g")),
-            "name = \"g\"",
-            ", tags_file = 'new.csv'",
-        ),
-        (
-            CHANNEL.to_owned(),
-            spot(None),
-            "id = \"a\"",
-            "\ntags_file = 'new.csv'",
-        ),
-        (
-            "[[channel]]\ndriver = \"d\"\nid = \"a\"".to_owned(),
-            spot(None),
-            "id = \"a\"",
-            "\ntags_file = 'new.csv'",
-        ),
-        (
-            channel(&format!("{group}tags = [{{ {TAG} }}]\n")),
-            spot(Some("g")),
-            "as they say",
-            "\ntags_file = 'new.csv'",
-        ),
-    ] {
-        let (text, checked) =
-            imported(&toml, spot, csv).unwrap_or_else(|error| panic!("{toml}\n{error}"));
-        let expected = toml.replacen(before, &format!("{before}{line}"), 1);
-        assert_eq!(text, expected);
-        let tags = &checked.value.channels[0].tags;
-        assert_eq!(tags.last().unwrap().name, "new", "{text}");
-        let origin = origin();
-        let again = Import {
-            text: &text,
-            origin: &origin,
-            spot,
-        };
-        assert_eq!(again.tags_file().unwrap().as_deref(), Some("new.csv"));
-        assert_eq!(
-            Import {
-                text: &toml,
-                ..again
-            }
-            .tags_file()
-            .unwrap(),
-            None
-        );
-    }
-}
-
-#[test]
-fn an_import_that_would_be_at_fault_says_so_by_the_lines_of_today() {
-    let toml = channel(&format!(
-        "{}tags = [{{ {TAG} }}]\n[[sink]]\nkind = \"fiel\"",
-        GROUP.replace("tags_file = \"press.csv\"\n", "")
-    ));
-    let spot = Spot {
-        channel: "a",
-        group: Some("g"),
-    };
-    let told = |toml: &str, spot, csv| imported(toml, spot, csv).unwrap_err().to_string();
-    expect![[r#"
-        plant.toml:9:8: sink fiel: there is no kind of sink `fiel`; use `stdout` or `file`
-        new.csv:2:1: channel a, tag t, column name: tag `t` stands on line 7 of plant.toml already; give one of them another name"#]].assert_eq(&told(&toml, spot, "name,address,type\nt,1,int16\n"));
-    expect!["there is no group `h`, but `g`; add it to the configuration with a `name` and a `period`, or name one of those"].assert_eq(&told(
-        &toml,
-        Spot {
-            group: Some("h"),
-            ..spot
-        },
-        "",
-    ));
-    expect!["there is no channel `b`, but `a`; name one of those"].assert_eq(&told(
-        &toml,
-        Spot {
-            channel: "b",
-            group: None,
-        },
-        "",
-    ));
-    expect!["there is no group `g`, but none; add it to the configuration with a `name` and a `period`, or name one of those"].assert_eq(&told(CHANNEL, spot, ""));
-    expect!["plant.toml:1:11: not valid TOML: unclosed array table, expected `]`; see toml.io for how it is written"].assert_eq(&told("[[channel]\n", spot, ""));
-}
-
-#[test]
-fn the_quickstart_can_be_exported() {
-    let before = good(QUICKSTART, "");
-    let mut counts = BTreeMap::new();
-    for channel in &before.value.channels {
-        let table = before.locations.tags(&channel.id, None).unwrap();
-        counts.insert(channel.id.as_str(), table.rows.len());
-        assert_eq!(table.columns[..3], ["name", "address", "type"]);
-    }
-    assert_eq!(counts.into_values().sum::<usize>(), 10);
 }
