@@ -237,7 +237,7 @@ fn plan(import: &Import<'_>, source: &Path, file: &TagsFile) -> Result<Plan, Imp
     let is_there = is_same(&target, source) || fs::read(&target).is_ok_and(|old| old == file.bytes);
     if there.is_none() && !is_there && target.exists() {
         return Err(ImportFailure::Told(Failure::fault(format!(
-            "{} is another file of that name; give the new one another name, or move that one away",
+            "{} is there already, and is another file; give the new one another name, or move that one away",
             shown(&target)
         ))));
     }
@@ -324,8 +324,12 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     written().map_err(|error| {
         // It is in nobody's way if it stays.
         drop(fs::remove_file(&beside));
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound => "make its folder first",
+            _ => "let this user write to its folder",
+        };
         Failure::host(format!(
-            "{} cannot be written: {error}; let this user write to its folder",
+            "{} cannot be written: {error}; {remedy}",
             shown(&path)
         ))
     })

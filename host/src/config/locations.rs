@@ -1,6 +1,6 @@
 //! Where the parts of a configuration stand in its files, for faults that are found after it was read.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use toml::Spanned;
@@ -20,7 +20,6 @@ use crate::ids::ChannelId;
 #[derive(Clone, Debug)]
 pub struct Locations {
     file: String,
-    folder: PathBuf,
     pub(super) text: Arc<str>,
     pub(super) texts: Arc<Texts>,
 }
@@ -38,15 +37,9 @@ impl Locations {
     pub(super) fn new(origin: &Origin, text: &str, texts: Texts) -> Self {
         Self {
             file: origin.name.clone(),
-            folder: origin.folder.clone(),
             text: text.into(),
             texts: texts.into(),
         }
-    }
-
-    /// The folder that relative paths start from.
-    pub fn folder(&self) -> &Path {
-        &self.folder
     }
 
     /// The files of tags that the configuration names.

@@ -119,7 +119,8 @@ pub(super) fn read<'t>(text: &'t str, findings: Findings<'t>, rows_left: &mut us
     if let Some(columns) = header(first, &findings) {
         is_empty = is_whole;
         while let Some(record) = records.next() {
-            if record.cells.iter().all(|cell| cell.text.is_empty()) {
+            let is_narrow = record.count <= MAX_COLUMNS;
+            if is_narrow && record.cells.iter().all(|cell| cell.text.is_empty()) {
                 continue;
             }
             is_empty = false;
@@ -223,9 +224,9 @@ fn row<'t>(record: &Record<'t>, columns: &[Column], findings: &Findings<'_>) -> 
         .iter()
         .rposition(|column| *column != Column::Nameless);
     let width = named.map_or(0, |last| last + 1);
-    if is_clear && record.count < width {
+    if is_clear && !(width..=MAX_COLUMNS).contains(&record.count) {
         let message = format!(
-            "the row has {} cells, and the header has {width} columns; write a separator for each empty cell too",
+            "the row has {} cells, and the header has {width} columns; write a cell for each, also where it is empty",
             record.count
         );
         findings.fault(record.span.clone(), "", message);

@@ -156,7 +156,8 @@ fn tags_go_out_and_in_again() -> Result<()> {
     let before = fs::read_to_string(&config)?;
     let import = |file: &str, more: &[&str]| {
         let command = ["tag", "import", file, "--config", "plant/plant.toml"];
-        folder.run(&[&command, &["--channel", "a", "--group", "fast"], more].concat())
+        let spot = ["--channel", "a", "--group", "fast"];
+        folder.run(&[&command[..], &spot, more].concat())
     };
     let dry = import("out.csv", &["--dry-run", "--json"])?;
     ended_with(&dry, 0);
@@ -218,7 +219,7 @@ fn an_import_that_is_at_fault_changes_nothing() -> Result<()> {
             "--channel",
             "a",
         ];
-        folder.run(&[&command, more].concat())
+        folder.run(&[&command[..], more].concat())
     };
     fs::create_dir(folder.path().join("in"))?;
     folder.write("there.csv", "somebody else's")?;
@@ -281,7 +282,7 @@ fn an_import_that_is_at_fault_changes_nothing() -> Result<()> {
     let ended = import("in/there.csv", &format!("{header}new,sine,float64\n"), fast)?;
     ended_with(&ended, 1);
     assert!(
-        ended.err[0].contains("there.csv is another file of that name"),
+        ended.err[0].contains("there.csv is there already, and is another file"),
         "{ended:#?}"
     );
     let ended = folder.run(&[

@@ -282,7 +282,7 @@ fn faults_of_the_form() {
     check(
         "name,address,type\nt,1\nu,1,int16,x\nv,1,int16,,\nw,\"1\"2,int16\nx,\"a \"\"b\"\"\",int16\ny,5\" pipe,int16\n",
         expect![[r#"
-            press.csv:2:1: the row has 2 cells, and the header has 3 columns; write a separator for each empty cell too
+            press.csv:2:1: the row has 2 cells, and the header has 3 columns; write a cell for each, also where it is empty
             press.csv:3:11: the cell has no column; name one in the header, or put the separators of the row right
             press.csv:5:3: column address: the cell begins with a quote and does not end with one; close it, and write each quote within the cell twice"#]],
     );
@@ -302,6 +302,12 @@ fn faults_of_the_form() {
         "name,address,type,,unit\nt,1,int16,,C\nu,1,int16,x,C\n",
         expect![
             "press.csv:3:11: the cell has no column; name one in the header, or put the separators of the row right"
+        ],
+    );
+    check(
+        &format!("name,address,type\nt,1,int16{}x\n", ",".repeat(300)),
+        expect![
+            "press.csv:2:1: the row has 303 cells, and the header has 3 columns; write a cell for each, also where it is empty"
         ],
     );
     // Lines within quotes are lines of the file.
