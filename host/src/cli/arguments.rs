@@ -44,7 +44,7 @@ pub(super) enum Command {
     Reload(Reload),
     /// List, show, start, stop, restart or reset the channels of a running host
     Channel(Channel),
-    /// List, show, read, write or watch the tags of a running host
+    /// List, show, read, write or watch the tags of a running host; export and import those of a configuration
     Tag(Tag),
     /// List the devices of a channel, take them out of service, or put them into service again
     Device(Device),
@@ -71,7 +71,7 @@ impl Command {
             Command::Status(arguments) => arguments.api.json,
             Command::Reload(arguments) => arguments.api.json,
             Command::Channel(arguments) => arguments.command.api().json,
-            Command::Tag(arguments) => arguments.command.api().json,
+            Command::Tag(arguments) => arguments.command.is_json(),
             Command::Device(arguments) => arguments.command.api().json,
             Command::DeadLetter(arguments) => arguments.command.api().json,
             Command::Audit(arguments) => arguments.command.is_json(),
@@ -493,17 +493,23 @@ pub(super) enum TagCommand {
     TestRead(TestRead),
     /// Follow samples and events as they come; goes on where it was when the connection breaks
     Watch(TagWatch),
+    /// Write the tags of a configuration as CSV, for a spreadsheet
+    Export(TagExport),
+    /// Check a CSV file of tags, and put it into a configuration
+    Import(TagImport),
 }
 
 impl TagCommand {
-    pub(super) fn api(&self) -> &Api {
+    pub(super) fn is_json(&self) -> bool {
         match self {
-            TagCommand::List(arguments) => &arguments.api,
-            TagCommand::Show(arguments) => &arguments.api,
-            TagCommand::Read(arguments) => &arguments.api,
-            TagCommand::Write(arguments) => &arguments.api,
-            TagCommand::TestRead(arguments) => &arguments.api,
-            TagCommand::Watch(arguments) => &arguments.api,
+            TagCommand::List(arguments) => arguments.api.json,
+            TagCommand::Show(arguments) => arguments.api.json,
+            TagCommand::Read(arguments) => arguments.api.json,
+            TagCommand::Write(arguments) => arguments.api.json,
+            TagCommand::TestRead(arguments) => arguments.api.json,
+            TagCommand::Watch(arguments) => arguments.api.json,
+            TagCommand::Export(arguments) => arguments.json,
+            TagCommand::Import(arguments) => arguments.json,
         }
     }
 }
@@ -629,6 +635,52 @@ pub(super) struct TagWatch {
     pub(super) count: Option<u64>,
     #[command(flatten)]
     pub(super) api: Api,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The columns are name, address, type and those that are in use; each is called like its key in the configuration. Tags come in
+the order of their groups, then those outside of groups.")]
+pub(super) struct TagExport {
+    /// The configuration, a TOML file
+    pub(super) config: PathBuf,
+    /// The channel; may be left out where there is one only
+    #[arg(long, value_name = "ID")]
+    pub(super) channel: Option<String>,
+    /// Only the tags of this group
+    #[arg(long, value_name = "NAME")]
+    pub(super) group: Option<String>,
+    /// Where to write to, instead of standard output; a file that is there is replaced
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Print JSON: an object for each tag, or what was written with --output
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The file is checked as if it stood there, together with the rest of the configuration and by the drivers: every fault at once.
+If there is none, it is put where the `tags_file` of the group leads, or beside the configuration if there is none yet, which
+is named there then. Nothing else in the configuration is changed. A running host is not told.")]
+pub(super) struct TagImport {
+    /// The CSV file
+    pub(super) file: PathBuf,
+    /// The configuration, a TOML file
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: PathBuf,
+    /// The channel
+    #[arg(long, value_name = "ID")]
+    pub(super) channel: String,
+    /// The group; without it the tags stand outside of groups, and are not polled
+    #[arg(long, value_name = "NAME")]
+    pub(super) group: Option<String>,
+    /// Check only, and say what would be written
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// What the host passes on when it starts itself anew to compile; nobody types it.

@@ -1,5 +1,7 @@
 //! `bulkhead check`: every fault of a configuration, without running anything.
 
+use std::cell::RefCell;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -8,12 +10,9 @@ use super::arguments::Check;
 use super::failure::{FAULT, Failure};
 use super::output::{Output, say};
 use super::progress::Progress;
-use crate::config::{self, Checked, Faults, Origin};
+use crate::config::{self, Checked, Faults, Origin, TagsFile};
 use crate::engine::Compiler;
 use crate::supervisor;
-
-/// The largest configuration, in bytes. The parser knows the same bound.
-const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -46,7 +45,7 @@ pub(super) async fn check(arguments: Check) -> Result<(), Failure> {
         Err(other) => return Err(other),
     };
     let Some(faults) = faults else { return Ok(()) };
-    tell(&arguments, &faults)
+    tell(arguments.json, &faults)
 }
 
 fn fine(arguments: &Check, file: &str, channels: usize, tags: usize) -> Result<(), Failure> {
@@ -66,8 +65,9 @@ fn fine(arguments: &Check, file: &str, channels: usize, tags: usize) -> Result<(
     Ok(())
 }
 
-fn tell(arguments: &Check, faults: &Faults) -> Result<(), Failure> {
-    if arguments.json {
+/// Says what is wrong with a configuration.
+pub(super) fn tell(json: bool, faults: &Faults) -> Result<(), Failure> {
+    if json {
         let Faults { file, faults, more } = faults;
         Output::new().json(&Report {
             ok: false,
@@ -95,28 +95,39 @@ fn count(host: &config::Host) -> (usize, usize) {
     )
 }
 
-/// Reads and checks a file, drivers apart.
+/// Reads and checks a configuration with its files of tags, drivers apart.
 pub(super) fn read(path: &Path) -> Result<Checked<config::Host>, Failure> {
+    let (text, origin) = text(path)?;
+    config::parse_with_files(&text, &origin, &tags_file).map_err(Failure::Config)
+}
+
+/// The files that a configuration is made of: itself, then the files of tags that it names, as far as it can be read.
+pub(super) fn files(path: &Path) -> Vec<PathBuf> {
+    let files = RefCell::new(vec![path.to_owned()]);
+    if let Ok((text, origin)) = text(path) {
+        // Its faults are told by whoever reads it for its content.
+        drop(config::parse_with_files(&text, &origin, &|path| {
+            files.borrow_mut().push(path.to_owned());
+            tags_file(path)
+        }));
+    }
+    files.into_inner()
+}
+
+/// The text of a configuration, and where it comes from.
+pub(super) fn text(path: &Path) -> Result<(String, Origin), Failure> {
     let name = path.display();
-    let fault = |error: std::io::Error| {
+    let bytes = bytes(path).map_err(|error| {
         let remedy = match error.kind() {
-            std::io::ErrorKind::NotFound => "check the path",
-            std::io::ErrorKind::PermissionDenied => "let this user read it",
+            io::ErrorKind::NotFound => "check the path",
+            io::ErrorKind::PermissionDenied => "let this user read it",
+            io::ErrorKind::IsADirectory => {
+                return Failure::fault(format!("{name} is a folder; give a TOML file"));
+            }
             _ => "give a TOML file",
         };
         Failure::fault(format!("{name} cannot be read: {error}; {remedy}"))
-    };
-    let metadata = path.metadata().map_err(fault)?;
-    if metadata.is_dir() {
-        return Err(Failure::fault(format!(
-            "{name} is a folder; give a TOML file"
-        )));
-    }
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(fault)?;
-    // One byte more than may be, so that the parser sees that it is too much.
-    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_BYTES + 1), &mut bytes)
-        .map_err(fault)?;
+    })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         Failure::fault(format!(
@@ -127,12 +138,32 @@ pub(super) fn read(path: &Path) -> Result<Checked<config::Host>, Failure> {
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
     let folder = parent.map_or_else(|| PathBuf::from("."), Path::to_path_buf);
-    config::parse(
-        &text,
-        &Origin {
-            name: name.to_string(),
-            folder,
-        },
-    )
-    .map_err(Failure::Config)
+    let name = name.to_string();
+    Ok((text, Origin { name, folder }))
+}
+
+/// Reads a file of tags.
+pub(super) fn tags_file(path: &Path) -> io::Result<TagsFile> {
+    // A pipe would be waited for, and what it said would be gone the next time.
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    Ok(TagsFile {
+        name: path.strip_prefix(".").unwrap_or(path).display().to_string(),
+        bytes: bytes(path)?,
+    })
+}
+
+/// What a file holds, up to one byte more than may be, so that it is seen to be too much.
+fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    if path.metadata()?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path)?;
+    io::Read::read_to_end(
+        &mut io::Read::take(file, config::MAX_BYTES as u64 + 1),
+        &mut bytes,
+    )?;
+    Ok(bytes)
 }

@@ -3,6 +3,7 @@
 //! - `arguments`: what can be typed. `failure`: how a command ends that does not do what it was asked.
 //! - `run`, `check`, `inspect`, `replay`: commands that are a host, or look at what one would run or has run. `logs` (through
 //!   `log_writer`), `progress`: what these say while they work. `loading`: a driver for a command that looks at one.
+//! - `tags_file`: tags of a configuration out to CSV and in again.
 //! - `client`: how the others ask a running host; `status`, `channel`, `command`, `dead_letter`, `link`, `past`, `reload`, `tag` and `watch` are
 //!   these others. They go through the
 //!   HTTP API and nothing else.
@@ -35,6 +36,7 @@ mod replay;
 mod run;
 mod status;
 mod tag;
+mod tags_file;
 mod test_read;
 mod typed;
 mod watch;

@@ -43,7 +43,10 @@ pub(super) async fn run(arguments: Run, began: Instant) -> Result<(), Failure> {
     logs::start(&arguments.log)?;
     let mut signals = Signals::new()?;
     // Before it is read: what changes from then on is another.
-    let known = stamp(&arguments.config).await;
+    let known = match arguments.watch {
+        true => stamps(&arguments.config, None).await,
+        false => None,
+    };
     let config = check::read(&arguments.config)?;
     let listener = listen(&config.value).await?;
 
@@ -217,11 +220,11 @@ async fn reload_on_hangup(reloader: Reloader, mut hangup: Signal) {
     }
 }
 
-/// Reloads whenever the file is another. Looks at it now and then: editors replace files in ways of their own.
-async fn reload_on_change(reloader: Reloader, path: PathBuf, mut known: Option<Stamp>) {
+/// Reloads whenever one of the files is another. Looks at them now and then: editors replace files in ways of their own.
+async fn reload_on_change(reloader: Reloader, path: PathBuf, mut known: Option<Stamps>) {
     loop {
         tokio::time::sleep(LOOK).await;
-        let now = stamp(&path).await;
+        let now = stamps(&path, known.as_ref()).await;
         // A file that is away for a moment is being replaced.
         if now.is_some() && now != known {
             known = now;
@@ -233,14 +236,30 @@ async fn reload_on_change(reloader: Reloader, path: PathBuf, mut known: Option<S
 /// What changes with a file's content: when it was written, its length, which file it is.
 type Stamp = (SystemTime, u64, u64);
 
-/// The stamp of the file that has this name now.
-async fn stamp(path: &Path) -> Option<Stamp> {
-    let path = path.to_owned();
-    let looked = tokio::task::spawn_blocking(move || {
-        let metadata = path.metadata().ok()?;
-        Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
-    });
-    looked.await.ok().flatten()
+/// The files of a configuration, with their stamps.
+type Stamps = Vec<(PathBuf, Stamp)>;
+
+/// The stamps of the files that have these names now; `None` if one is not there. Which files there are is looked for anew only where
+/// one of those known is another.
+async fn stamps(path: &Path, known: Option<&Stamps>) -> Option<Stamps> {
+    let (path, known) = (path.to_owned(), known.cloned());
+    let look = move || {
+        let stamp = |path: PathBuf| {
+            let metadata = path.metadata().ok()?;
+            let stamp = (metadata.modified().ok()?, metadata.len(), metadata.ino());
+            Some((path, stamp))
+        };
+        let all = |paths: Vec<PathBuf>| paths.into_iter().map(stamp).collect::<Option<Stamps>>();
+        if let Some(known) = known {
+            let paths = known.iter().map(|(path, _)| path.clone()).collect();
+            let now = all(paths)?;
+            if now == known {
+                return Some(now);
+            }
+        }
+        all(check::files(&path))
+    };
+    tokio::task::spawn_blocking(look).await.ok().flatten()
 }
 
 async fn reload(reloader: &Reloader, why: &str) {

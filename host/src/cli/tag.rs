@@ -4,7 +4,7 @@ use super::arguments::{NamedTag, TagCommand, TagList, TagRead, TagWrite};
 use super::client::{Client, query, tag_path};
 use super::failure::{FAULT, Failure};
 use super::output::{Cell, Output, plain, quality_tone, short_time, time_of_day, value, with_unit};
-use super::{test_read, typed, watch};
+use super::{tags_file, test_read, typed, watch};
 use crate::http::wire;
 
 /// Tags that are asked for with one request.
@@ -20,6 +20,8 @@ pub(super) fn tag(command: TagCommand) -> Result<(), Failure> {
         TagCommand::Write(arguments) => write(&arguments),
         TagCommand::TestRead(arguments) => test_read::test_read(&arguments),
         TagCommand::Watch(arguments) => watch::watch(&arguments),
+        TagCommand::Export(arguments) => tags_file::export(&arguments),
+        TagCommand::Import(arguments) => super::in_runtime(tags_file::import(arguments))?,
     }
 }
 

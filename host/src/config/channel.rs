@@ -21,8 +21,22 @@ pub(super) const MAX_ADDRESS_CHARS: usize = 1_024;
 
 pub(super) const CHANNEL: Keys = Keys {
     known: &[
-        "id", "driver", "sha256", "enabled", "settings", "limits", "restart", "health", "recorder",
-        "requests", "demotion", "links", "device", "group", "tag",
+        "id",
+        "driver",
+        "sha256",
+        "enabled",
+        "settings",
+        "limits",
+        "restart",
+        "health",
+        "recorder",
+        "requests",
+        "demotion",
+        "links",
+        "device",
+        "group",
+        "tag",
+        "tags_file",
     ],
     later: &[
         (
@@ -70,18 +84,18 @@ const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Reads one channel. `tags_left` is what remains of the bound on the tags of a file.
+/// Reads one channel. `tags` is where its tags may stand, and how many there may be.
 pub(super) fn channel<'r>(
     section: &Section<'r>,
     folder: &Path,
     ids: &mut Names<'r>,
-    tags_left: &mut usize,
+    tags: &mut tag::Tags<'r>,
 ) -> Channel {
     section.refuse_unknown_keys(&CHANNEL);
     let id = id(section, ids);
     let (links, link_names) = link::links(section, folder);
     let (devices, device_names) = devices(section, &id, &link_names);
-    let (groups, tags) = tag::groups_and_tags(section, &device_names, tags_left);
+    let (groups, tags) = tag::groups_and_tags(section, &device_names, tags);
     Channel {
         id,
         driver: driver(section, folder),

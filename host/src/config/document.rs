@@ -4,13 +4,14 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::rc::Rc;
 
 use toml::de::DeTable;
 
 use super::fault::{Fault, Faults, Position};
 
-/// The largest file, in bytes.
-pub(super) const MAX_BYTES: usize = 16 << 20;
+/// The largest configuration, and the largest file of tags, in bytes.
+pub const MAX_BYTES: usize = 16 << 20;
 /// The largest file of which every fault of syntax is reported; of a larger one, the first.
 const MAX_BYTES_TO_RECOVER: usize = 1 << 20;
 
@@ -61,10 +62,12 @@ fn clamped(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// Gathers faults while a file is read.
+/// Gathers faults while a file is read. Those of the files of tags are gathered with those of the configuration.
 pub(super) struct Findings<'t> {
+    file: &'t str,
+    is_configuration: bool,
     lines: Lines<'t>,
-    found: RefCell<Found>,
+    found: Rc<RefCell<Found>>,
 }
 
 #[derive(Default)]
@@ -74,11 +77,29 @@ struct Found {
 }
 
 impl<'t> Findings<'t> {
-    pub(super) fn new(text: &'t str) -> Self {
+    /// For the configuration itself.
+    pub(super) fn new(file: &'t str, text: &'t str) -> Self {
         Self {
+            file,
+            is_configuration: true,
             lines: Lines::new(text),
-            found: RefCell::default(),
+            found: Rc::default(),
         }
+    }
+
+    /// For a file of tags that the configuration names.
+    pub(super) fn of_tags_file<'f>(&self, file: &'f str, text: &'f str) -> Findings<'f> {
+        Findings {
+            file,
+            is_configuration: false,
+            lines: Lines::new(text),
+            found: Rc::clone(&self.found),
+        }
+    }
+
+    /// The file, as the operator named it.
+    pub(super) fn file(&self) -> &'t str {
+        self.file
     }
 
     /// Keeps a fault, or counts it where so many were kept that nobody will read on.
@@ -89,6 +110,7 @@ impl<'t> Findings<'t> {
         } else {
             let position = self.lines.position(span.start);
             found.faults.push(Fault {
+                file: (!self.is_configuration).then(|| self.file.to_owned()),
                 position,
                 at: at.to_owned(),
                 message: message.into(),
@@ -106,10 +128,15 @@ impl<'t> Findings<'t> {
         self.lines.line(span.start)
     }
 
+    /// The place of a byte.
+    pub(super) fn position(&self, byte: usize) -> Position {
+        self.lines.position(byte)
+    }
+
     /// What was gathered; `None` if that is nothing.
-    pub(super) fn into_faults(self, file: &str) -> Option<Faults> {
-        let found = self.found.into_inner();
-        Faults::new(file, found.faults, found.more)
+    pub(super) fn into_faults(self) -> Option<Faults> {
+        let found = self.found.take();
+        Faults::new(self.file, found.faults, found.more)
     }
 }
 

@@ -16,19 +16,24 @@ pub struct Position {
 /// One thing that is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Fault {
+    /// The file of tags in which it stands; `None` for the configuration itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// Where in the file.
     #[serde(flatten)]
     pub position: Position,
-    /// Where in its structure, such as `channel press-3, tag temp`. Empty for a fault of syntax.
+    /// Where in its structure, such as `channel press-3, tag temp`, or `channel press-3, tag temp, column scale` in a file of tags.
+    /// Empty for a fault of syntax.
     pub at: String,
     /// What is wrong; what to do about it.
     pub message: String,
 }
 
-/// Everything that is wrong with a file, in the order of its lines.
+/// Everything that is wrong with a configuration and its files of tags: first the configuration, then the others by their names,
+/// each in the order of its lines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 pub struct Faults {
-    /// The file, as the operator named it.
+    /// The configuration, as the operator named it.
     pub file: String,
     /// At least one, at most [`Faults::MAX`].
     pub faults: Vec<Fault>,
@@ -63,7 +68,8 @@ impl fmt::Display for Faults {
                 writeln!(f)?;
             }
             let Position { line, column } = fault.position;
-            write!(f, "{}:{line}:{column}: ", self.file)?;
+            let file = fault.file.as_ref().unwrap_or(&self.file);
+            write!(f, "{file}:{line}:{column}: ")?;
             if !fault.at.is_empty() {
                 write!(f, "{}: ", fault.at)?;
             }
@@ -112,6 +118,7 @@ mod tests {
     #[test]
     fn faults_are_sorted_and_bounded() {
         let fault = |line| Fault {
+            file: None,
             position: Position { line, column: 1 },
             at: String::new(),
             message: "x".into(),
@@ -124,5 +131,11 @@ mod tests {
                 .to_string()
                 .ends_with("a.toml: and 7 more; mend these first")
         );
+        let of_tags = Fault {
+            file: Some("press.csv".into()),
+            ..fault(1)
+        };
+        let faults = Faults::new("z.toml", vec![of_tags, fault(9)], 0).unwrap();
+        assert_eq!(faults.to_string(), "z.toml:9:1: x\npress.csv:1:1: x");
     }
 }

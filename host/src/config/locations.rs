@@ -1,30 +1,50 @@
-//! Where the parts of a configuration stand in its file, for faults that are found after it was read.
+//! Where the parts of a configuration stand in its files, for faults that are found after it was read.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::document::Lines;
+use super::Origin;
+use super::document::{Findings, Lines};
 use super::fault::{Fault, Position, plain};
+use super::rows::{Row, Rows};
+use super::tags_files::{TagsFiles, Texts};
 use crate::ids::ChannelId;
 
 /// Finds the place of a channel's parts.
 ///
-/// It keeps the text and reads it anew at each question: faults are rare, and a table of places for 100,000 tags
+/// It keeps the texts and reads them anew at each question: faults are rare, and a table of places for 100,000 tags
 /// would outweigh their configuration.
 #[derive(Clone, Debug)]
 pub struct Locations {
     file: String,
-    text: Arc<str>,
+    pub(super) text: Arc<str>,
+    pub(super) texts: Arc<Texts>,
+}
+
+/// A place in a configuration or in one of its files of tags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file of tags; `None` for the configuration itself.
+    pub file: Option<String>,
+    /// Where in it.
+    pub position: Position,
 }
 
 impl Locations {
-    pub(super) fn new(file: &str, text: &str) -> Self {
+    pub(super) fn new(origin: &Origin, text: &str, texts: Texts) -> Self {
         Self {
-            file: file.to_owned(),
+            file: origin.name.clone(),
             text: text.into(),
+            texts: texts.into(),
         }
+    }
+
+    /// The files of tags that the configuration names.
+    pub fn tags_files(&self) -> impl Iterator<Item = &Path> {
+        self.texts.paths()
     }
 
     /// The file, as the operator named it.
@@ -35,7 +55,7 @@ impl Locations {
     /// The place of a part of a channel: `driver`, `settings.timeout_ms`, `device press.address`, `group fast.period`,
     /// `tag temp.settings.order[1]`, `link plc`. Where the part itself is not in the file, the nearest that holds
     /// it; the channel itself for the empty `at`. `None` if there is no such channel.
-    pub fn locate(&self, channel: &ChannelId, at: &str) -> Option<Position> {
+    pub fn locate(&self, channel: &ChannelId, at: &str) -> Option<Place> {
         self.locate_all(channel, &[at]).pop()
     }
 
@@ -46,41 +66,76 @@ impl Locations {
         wrong: impl IntoIterator<Item = (&'a str, String)>,
     ) -> Vec<Fault> {
         let (parts, messages): (Vec<&str>, Vec<String>) = wrong.into_iter().unzip();
-        let mut positions = self.locate_all(channel, &parts);
-        positions.resize(parts.len(), Position { line: 1, column: 1 });
+        let mut places = self.locate_all(channel, &parts);
+        let beginning = Place {
+            file: None,
+            position: Position { line: 1, column: 1 },
+        };
+        places.resize(parts.len(), beginning);
         let named = parts.iter().map(|part| match *part {
             "" => format!("channel {channel}"),
             part => format!("channel {channel}, {}", plain(part)),
         });
-        let all = positions.into_iter().zip(named).zip(messages);
-        all.map(|((position, at), message)| Fault {
-            position,
+        let all = places.into_iter().zip(named).zip(messages);
+        all.map(|((place, at), message)| Fault {
+            file: place.file,
+            position: place.position,
             at,
             message,
         })
         .collect()
     }
 
-    fn locate_all(&self, channel: &ChannelId, parts: &[&str]) -> Vec<Position> {
+    fn locate_all(&self, channel: &ChannelId, parts: &[&str]) -> Vec<Place> {
         let Ok(tree) = DeTable::parse(&self.text) else {
             return Vec::new();
         };
         let Some(found) = item(tree.get_ref().get("channel"), "id", channel.as_str()) else {
             return Vec::new();
         };
+        // What the rows say was in order when it was read.
+        let findings = Findings::new(&self.file, "");
+        let written = written_files(found);
+        let files = TagsFiles::those(&self.texts, &findings, &|file| written.contains(&file));
         let lines = Lines::new(&self.text);
-        parts
-            .iter()
-            .map(|part| lines.position(start_of_part(found, part)))
-            .collect()
+        let place = |part: &&str| match part_of(found, &files, part) {
+            Part::Here(byte) => Place {
+                file: None,
+                position: lines.position(byte),
+            },
+            Part::InRows(rows, byte) => Place {
+                file: Some(rows.findings.file().to_owned()),
+                position: rows.findings.position(byte),
+            },
+        };
+        parts.iter().map(place).collect()
     }
 }
 
-/// The byte where the named part of a channel begins.
-fn start_of_part(channel: &Spanned<DeValue<'_>>, at: &str) -> usize {
+/// The files of tags that a channel and its groups name.
+fn written_files<'v>(channel: &'v Spanned<DeValue<'_>>) -> Vec<&'v str> {
+    let groups = channel.get_ref().get("group").into_iter().flat_map(items);
+    std::iter::once(channel)
+        .chain(groups)
+        .filter_map(|table| table.get_ref().get("tags_file")?.get_ref().as_str())
+        .collect()
+}
+
+/// Where a part begins, as a byte.
+enum Part<'f, 't> {
+    Here(usize),
+    InRows(&'f Rows<'t>, usize),
+}
+
+/// Where the named part of a channel begins.
+fn part_of<'f, 't>(
+    channel: &Spanned<DeValue<'_>>,
+    files: &'f TagsFiles<'t>,
+    at: &str,
+) -> Part<'f, 't> {
     let get = |key: &str| channel.get_ref().get(key);
     let Some((kind, rest)) = at.split_once(' ') else {
-        return follow(channel, at);
+        return Part::Here(follow(channel, at));
     };
     let found = match kind {
         "device" => named(get("device"), rest),
@@ -94,16 +149,37 @@ fn start_of_part(channel: &Spanned<DeValue<'_>>, at: &str) -> usize {
                 .into_iter()
                 .flat_map(items)
                 .map(|group| group.get_ref().get("tags"));
-            groups
+            let here = groups
                 .chain([get("tag")])
-                .find_map(|tags| named(tags, rest))
+                .find_map(|tags| named(tags, rest));
+            if here.is_none()
+                && let Some((rows, row, path)) = row_of(files, rest)
+            {
+                return Part::InRows(rows, row.start_of(path));
+            }
+            here
         }
         _ => None,
     };
-    match found {
+    Part::Here(match found {
         Some((part, path)) => follow(part, path),
         None => channel.span().start,
-    }
+    })
+}
+
+/// The row whose name begins `rest`, and what follows it.
+fn row_of<'f, 't, 'p>(
+    files: &'f TagsFiles<'t>,
+    rest: &'p str,
+) -> Option<(&'f Rows<'t>, &'f Row<'t>, &'p str)> {
+    files.all().find_map(|rows| {
+        let entries = rows
+            .rows
+            .iter()
+            .filter_map(|row| Some((row.get("name")?.get_ref().as_str()?, row)));
+        let (row, path) = best(entries, rest)?;
+        Some((rows, row, path))
+    })
 }
 
 /// Follows `settings.order[1]` as far as it goes.
@@ -249,7 +325,7 @@ settings.order = "x"
             ("link aux", "[[channel]]\nid = \"a\""),
             ("nonsense here", "[[channel]]\nid = \"a\""),
         ] {
-            let found = locations.locate(&id, at).unwrap();
+            let found = locations.locate(&id, at).unwrap().position;
             let rest: String = text
                 .lines()
                 .skip(found.line as usize - 1)

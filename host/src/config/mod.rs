@@ -3,7 +3,8 @@
 //! ```text
 //! text ── document ──► tree with places ── section ──► resolve, channel, link, tag, sink ──► checked::Host
 //!                            │                                   │
-//!                            └──── faults, with their places ◄───┘
+//!                            ▲            │                      │
+//! files of tags ── rows ─────┘            └► faults, with their places
 //! ```
 //!
 //! `document` reads TOML's own tree, `section` one table of it key by key, the five files named after parts of the
@@ -13,9 +14,10 @@
 //! with its line and its remedy. So a reader that meets a fault reports it and goes on with the default; whatever
 //! was read is thrown away if there was any fault.
 //!
-//! `difference` compares two configurations, for a reload.
+//! Tags may stand in files of their own (`tags_files`), whose `rows` are read as tables are: a rule of tags stands once. `export` writes
+//! such a file, `import` names one in a configuration. `difference` compares two configurations, for a reload.
 //!
-//! Pure: the text comes in as a string, and no path is opened here.
+//! Pure: the text comes in as a string, files of tags through a function that is handed in, and no path is opened here.
 
 mod address;
 mod channel;
@@ -24,7 +26,9 @@ mod demotion;
 mod dial;
 mod difference;
 mod document;
+mod export;
 mod fault;
+mod import;
 mod link;
 mod locations;
 mod names;
@@ -33,13 +37,17 @@ mod recorder;
 mod redial;
 mod requests;
 mod resolve;
+mod rows;
 mod section;
 mod sink;
 mod spelling;
 mod tag;
+mod tags_files;
 mod units;
 
 use std::path::PathBuf;
+
+use toml::de::DeTable;
 
 pub use address::{Connect, Identity, Listen, Parity, SerialLine, Tls, Transport};
 pub use checked::{
@@ -49,9 +57,13 @@ pub use checked::{
 };
 pub use dial::DialRange;
 pub use difference::{ChannelDifference, Difference, Items, is_same_tag};
+pub use document::MAX_BYTES;
+pub use export::TagTable;
 pub use fault::{Fault, Faults, Position};
-pub use locations::Locations;
+pub use import::{Import, ImportError, Spot};
+pub use locations::{Locations, Place};
 pub use network::Network;
+pub use tags_files::{ReadTagsFile, TagsFile};
 
 /// Where a text comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,19 +83,48 @@ pub struct Checked<T> {
     pub locations: Locations,
 }
 
-/// Reads and checks a whole file, of at most 16 MiB. Reports every fault at once. Where TOML's own syntax is at fault, only
-/// that is reported, since the rest of such a file cannot be known; all of it up to 1 MiB, beyond that the first.
+/// Reads and checks a configuration that names no files of tags; one that does is at fault. See [`parse_with_files`].
 pub fn parse(text: &str, origin: &Origin) -> Result<Checked<Host>, Faults> {
-    let findings = document::Findings::new(text);
+    parse_with_files(text, origin, &|_| {
+        Err(std::io::Error::other("there are no files here"))
+    })
+}
+
+/// Reads and checks a whole configuration, of at most 16 MiB, with the files of tags that it names. Reports every fault at once. Where
+/// TOML's own syntax is at fault, only that is reported, since the rest of such a file cannot be known; all of it up to 1 MiB, beyond
+/// that the first.
+pub fn parse_with_files(
+    text: &str,
+    origin: &Origin,
+    read: &ReadTagsFile<'_>,
+) -> Result<Checked<Host>, Faults> {
+    let findings = document::Findings::new(&origin.name, text);
     let tree = document::read(text, &findings);
-    let host = tree
-        .as_ref()
-        .map(|tree| resolve::host(tree, origin, &findings));
-    match (host, findings.into_faults(&origin.name)) {
+    resolved(text, origin, tree, findings, read)
+}
+
+/// Goes on with the tree of a text; without one, the findings say why.
+fn resolved(
+    text: &str,
+    origin: &Origin,
+    tree: Option<DeTable<'_>>,
+    findings: document::Findings<'_>,
+    read: &ReadTagsFile<'_>,
+) -> Result<Checked<Host>, Faults> {
+    let texts = match &tree {
+        Some(tree) => tags_files::Texts::read(tree, &origin.folder, read),
+        None => tags_files::Texts::default(),
+    };
+    let host = {
+        let files = tags_files::TagsFiles::new(&texts, &findings);
+        tree.as_ref()
+            .map(|tree| resolve::host(tree, origin, &findings, &files))
+    };
+    match (host, findings.into_faults()) {
         (_, Some(faults)) => Err(faults),
         (Some(value), None) => Ok(Checked {
             value,
-            locations: Locations::new(&origin.name, text),
+            locations: Locations::new(origin, text, texts),
         }),
         (None, None) => unreachable!("a text without a tree has been reported"),
     }

@@ -13,12 +13,13 @@ pub(super) const MAX_CHARS: usize = 128;
 pub(super) struct Names<'r> {
     kind: &'static str,
     in_order: Vec<&'r str>,
-    seen: HashMap<&'r str, Seen>,
+    seen: HashMap<&'r str, Seen<'r>>,
 }
 
 #[derive(Clone, Copy)]
-struct Seen {
+struct Seen<'r> {
     position: usize,
+    file: &'r str,
     line: usize,
 }
 
@@ -33,24 +34,33 @@ impl<'r> Names<'r> {
 
     /// Takes the name that stands at `key`, and reports one that was there before.
     pub(super) fn claim(&mut self, section: &Section<'r>, key: &str, name: &'r str) {
+        let file = section.findings().file();
         let line = section.findings().line(&section.span_of(key));
         match self.seen.entry(name) {
             Entry::Vacant(entry) => {
                 entry.insert(Seen {
                     position: self.in_order.len(),
+                    file,
                     line,
                 });
                 self.in_order.push(name);
             }
-            Entry::Occupied(entry) => section.fault_at(
-                key,
-                format!(
-                    "{} {} stands on line {} already; give one of them another name",
-                    self.kind,
-                    quoted(name),
-                    entry.get().line
-                ),
-            ),
+            Entry::Occupied(entry) => {
+                let first = entry.get();
+                let elsewhere = match first.file == file {
+                    true => String::new(),
+                    false => format!(" of {}", plain(first.file)),
+                };
+                section.fault_at(
+                    key,
+                    format!(
+                        "{} {} stands on line {}{elsewhere} already; give one of them another name",
+                        self.kind,
+                        quoted(name),
+                        first.line
+                    ),
+                );
+            }
         }
     }
 

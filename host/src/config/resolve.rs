@@ -10,11 +10,13 @@ use super::document::Findings;
 use super::fault::quoted;
 use super::names::{Names, called};
 use super::section::{Keys, Section};
+use super::tag::Tags;
+use super::tags_files::TagsFiles;
 use super::{Origin, channel, recorder, sink};
 
 /// The most channels in one file.
 pub(super) const MAX_CHANNELS: usize = 10_000;
-/// The most tags in one file.
+/// The most tags of one host.
 pub(super) const MAX_TAGS: usize = 100_000;
 
 pub(super) const ROOT: Keys = Keys {
@@ -46,7 +48,12 @@ pub(super) const HTTP: Keys = Keys {
 };
 
 /// Reads a whole file. What is wrong is in the findings afterwards, and if there is anything, the result is void.
-pub(super) fn host<'r>(tree: &'r DeTable<'r>, origin: &Origin, findings: &'r Findings<'r>) -> Host {
+pub(super) fn host<'r>(
+    tree: &'r DeTable<'r>,
+    origin: &Origin,
+    findings: &'r Findings<'r>,
+    files: &'r TagsFiles<'r>,
+) -> Host {
     let root = Section::new(tree, 0..0, "", findings);
     root.refuse_unknown_keys(&ROOT);
     let section = root.part("host", &HOST);
@@ -64,7 +71,7 @@ pub(super) fn host<'r>(tree: &'r DeTable<'r>, origin: &Origin, findings: &'r Fin
         compile: compile(&section),
         recorder: recorder::host_recorder(&section),
         http: http(&root),
-        channels: channels(&root, &origin.folder),
+        channels: channels(&root, &origin.folder, files),
         sinks: sink::sinks(&root, &origin.folder),
     }
 }
@@ -114,7 +121,7 @@ fn http(root: &Section<'_>) -> Option<Http> {
     }
 }
 
-fn channels<'r>(root: &Section<'r>, folder: &Path) -> Vec<Channel> {
+fn channels<'r>(root: &Section<'r>, folder: &Path, files: &'r TagsFiles<'r>) -> Vec<Channel> {
     let sections = root.tables("channel");
     if !root.has("channel") || root.is_empty_list("channel") {
         root.fault(
@@ -128,7 +135,10 @@ fn channels<'r>(root: &Section<'r>, folder: &Path) -> Vec<Channel> {
         return Vec::new();
     }
     let mut ids = Names::new("channel");
-    let mut tags_left = MAX_TAGS;
+    let mut reading = Tags {
+        files,
+        left: MAX_TAGS,
+    };
     let mut channels = Vec::with_capacity(sections.len());
     for (index, section) in sections.into_iter().enumerate() {
         let at = called("channel", &section, "id", index);
@@ -136,7 +146,7 @@ fn channels<'r>(root: &Section<'r>, folder: &Path) -> Vec<Channel> {
             &section.named(at),
             folder,
             &mut ids,
-            &mut tags_left,
+            &mut reading,
         ));
     }
     channels

@@ -1,7 +1,8 @@
-//! One table of the file, read key by key.
+//! One table of the file, or one row of a file of tags, read key by key.
 //!
 //! Every reader reports what is wrong and then goes on with the default, so that one pass finds every fault.
 
+use std::borrow::Cow;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
@@ -11,16 +12,24 @@ use toml::de::{DeInteger, DeTable};
 
 use super::document::{Findings, Node};
 use super::fault::quoted;
+use super::rows::{self, Row};
 use super::spelling::closest;
 use super::units::{parse_duration, parse_size, show_duration, show_size};
 
 /// One table, where it stands and what it is called in messages.
 pub(super) struct Section<'r> {
     /// `None` reads as an empty table.
-    table: Option<&'r DeTable<'r>>,
+    table: Option<Table<'r>>,
     span: Range<usize>,
     at: String,
     findings: &'r Findings<'r>,
+}
+
+/// What a section is read from.
+#[derive(Clone, Copy)]
+enum Table<'r> {
+    Toml(&'r DeTable<'r>),
+    Row(&'r Row<'r>),
 }
 
 /// The keys of a table: those that are read, and those that a later version will read, each with what to do today.
@@ -37,8 +46,18 @@ impl<'r> Section<'r> {
         findings: &'r Findings<'r>,
     ) -> Self {
         Self {
-            table: Some(table),
+            table: Some(Table::Toml(table)),
             span,
+            at: at.into(),
+            findings,
+        }
+    }
+
+    /// A row of a file of tags.
+    pub(super) fn row(row: &'r Row<'r>, at: impl Into<String>, findings: &'r Findings<'r>) -> Self {
+        Self {
+            table: Some(Table::Row(row)),
+            span: row.span(),
             at: at.into(),
             findings,
         }
@@ -62,8 +81,40 @@ impl<'r> Section<'r> {
         self.findings
     }
 
-    fn get(&self, key: &str) -> Option<&'r Spanned<Node<'r>>> {
-        self.table?.get(key)
+    /// The value of a key. Not for `settings` of a row.
+    pub(super) fn get(&self, key: &str) -> Option<&'r Spanned<Node<'r>>> {
+        match self.table? {
+            Table::Toml(table) => table.get(key),
+            Table::Row(row) => row.get(key),
+        }
+    }
+
+    fn toml(&self) -> Option<&'r DeTable<'r>> {
+        match self.table? {
+            Table::Toml(table) => Some(table),
+            Table::Row(_) => None,
+        }
+    }
+
+    /// Whether this is a row of a file of tags.
+    pub(super) fn is_row(&self) -> bool {
+        matches!(self.table, Some(Table::Row(_)))
+    }
+
+    /// What this is called in a fault of one key; of a row, with the name of the column.
+    fn at_key(&self, key: &str) -> Cow<'_, str> {
+        match self.is_row() {
+            true => format!("{}, column {key}", self.at).into(),
+            false => (&*self.at).into(),
+        }
+    }
+
+    /// How a value would be written here, for a message; `toml` is how TOML writes it.
+    pub(super) fn example(&self, key: &str, toml: &str) -> String {
+        match self.is_row() {
+            true => format!("`{}` under `{key}`", rows::example(toml)),
+            false => format!("`{key} = {toml}`"),
+        }
     }
 
     /// Reports something about the table as a whole.
@@ -73,8 +124,8 @@ impl<'r> Section<'r> {
 
     /// Reports something about one key's value, or about the table where the key is absent.
     pub(super) fn fault_at(&self, key: &str, message: impl Into<String>) {
-        let span = self.get(key).map_or_else(|| self.span(), Spanned::span);
-        self.findings.fault(span, &self.at, message);
+        self.findings
+            .fault(self.span_of(key), &self.at_key(key), message);
     }
 
     /// Reports something about a part of a key's value.
@@ -93,7 +144,7 @@ impl<'r> Section<'r> {
 
     /// Reports every key that is not in the list.
     pub(super) fn refuse_unknown_keys(&self, keys: &Keys) {
-        for key in self.table.into_iter().flat_map(DeTable::keys) {
+        for key in self.toml().into_iter().flat_map(DeTable::keys) {
             let name: &str = key.get_ref();
             if keys.known.contains(&name) {
                 continue;
@@ -102,38 +153,25 @@ impl<'r> Section<'r> {
                 self.findings.fault(key.span(), &self.at, "");
                 continue;
             }
-            let message = match keys.later.iter().find(|(later, _)| *later == name) {
-                Some((_, remedy)) => {
-                    format!("`{name}` is not supported yet by this version; {remedy}")
-                }
-                None => match closest(name, keys.known) {
-                    Some(meant) => {
-                        format!("unknown key {}; did you mean `{meant}`?", quoted(name))
-                    }
-                    None => format!(
-                        "unknown key {}; remove it, or use one of {}",
-                        quoted(name),
-                        listed(keys.known)
-                    ),
-                },
-            };
+            let message = unknown("key", name, keys);
             self.findings.fault(key.span(), &self.at, message);
         }
     }
 
     fn wrong_type(&self, key: &str, node: &Spanned<Node<'_>>, wanted: &str) {
         let found = match node.get_ref() {
-            Node::Integer(_) => "an integer",
-            Node::Array(_) => "an array",
-            Node::String(_) => "a string",
-            Node::Float(_) => "a float",
-            Node::Boolean(_) => "a boolean",
-            Node::Datetime(_) => "a date",
-            Node::Table(_) => "a table",
+            Node::String(text) if self.is_row() => quoted(text),
+            Node::Integer(_) => "an integer".to_owned(),
+            Node::Array(_) => "an array".to_owned(),
+            Node::String(_) => "a string".to_owned(),
+            Node::Float(_) => "a float".to_owned(),
+            Node::Boolean(_) => "a boolean".to_owned(),
+            Node::Datetime(_) => "a date".to_owned(),
+            Node::Table(_) => "a table".to_owned(),
         };
         self.findings.fault(
             node.span(),
-            &self.at,
+            &self.at_key(key),
             format!("`{key}` is {found}; write {wanted}"),
         );
     }
@@ -180,9 +218,11 @@ impl<'r> Section<'r> {
     /// A string that must be there.
     pub(super) fn required(&self, key: &str, example: &str) -> Option<&'r str> {
         if !self.has(key) {
-            self.fault(format!(
-                "`{key}` is missing; add one such as `{key} = \"{example}\"`"
-            ));
+            let example = self.example(key, &format!("\"{example}\""));
+            self.fault_at(
+                key,
+                format!("`{key}` is missing; add one such as {example}"),
+            );
         }
         self.string(key, example)
     }
@@ -251,7 +291,10 @@ impl<'r> Section<'r> {
         if right.is_none() {
             self.fault_at(
                 key,
-                format!("`{key}` is no pair of numbers, the lower one first; write one such as `{key} = {example}`"),
+                format!(
+                    "`{key}` is no pair of numbers, the lower one first; write one such as {}",
+                    self.example(key, example)
+                ),
             );
         }
         right
@@ -468,7 +511,7 @@ impl<'r> Section<'r> {
 
     /// Every key with its table, in the order of the file.
     pub(super) fn named_tables(&self) -> Vec<(&'r str, Section<'r>)> {
-        let mut entries: Vec<_> = self.table.into_iter().flat_map(DeTable::iter).collect();
+        let mut entries: Vec<_> = self.toml().into_iter().flat_map(DeTable::iter).collect();
         entries.sort_by_key(|(key, _)| key.span().start);
         let mut sections = Vec::with_capacity(entries.len());
         for (key, node) in entries {
@@ -486,51 +529,71 @@ impl<'r> Section<'r> {
     /// A table that only the driver understands, as JSON; `{}` where it is absent.
     pub(super) fn settings(&self, key: &str) -> Json {
         let empty = || Json::Object(serde_json::Map::new());
+        if let Some(Table::Row(row)) = self.table {
+            return row.settings().cloned().unwrap_or_else(empty);
+        }
         match self.get(key) {
             None => empty(),
-            Some(node) if node.get_ref().is_table() => self.json(node),
+            Some(node) if node.get_ref().is_table() => {
+                json(node, &mut |span, message| self.fault_in(span, message))
+            }
             Some(node) => {
                 self.wrong_type(key, node, &format!("a table such as `{key} = {{ .. }}`"));
                 empty()
             }
         }
     }
+}
 
-    fn json(&self, node: &Spanned<Node<'_>>) -> Json {
-        match node.get_ref() {
-            Node::String(text) => Json::from(&**text),
-            Node::Boolean(truth) => Json::from(*truth),
-            Node::Datetime(moment) => Json::from(moment.to_string()),
-            Node::Array(list) => list.iter().map(|item| self.json(item)).collect(),
-            Node::Table(table) => table
-                .iter()
-                .map(|(key, value)| (key.get_ref().to_string(), self.json(value)))
-                .collect(),
-            Node::Integer(integer) => {
-                let number = to_i128(integer).and_then(serde_json::Number::from_i128);
-                number
-                    .map(Json::Number)
-                    .unwrap_or_else(|| self.no_json(node, "is beyond 64 bits"))
-            }
-            Node::Float(float) => {
-                let number = float
-                    .as_str()
-                    .parse()
-                    .ok()
-                    .and_then(serde_json::Number::from_f64);
-                number
-                    .map(Json::Number)
-                    .unwrap_or_else(|| self.no_json(node, "is not finite"))
-            }
-        }
-    }
-
-    fn no_json(&self, node: &Spanned<Node<'_>>, why: &str) -> Json {
+/// A value as JSON. What JSON cannot carry is reported, and void.
+pub(super) fn json(node: &Spanned<Node<'_>>, fault: &mut dyn FnMut(Range<usize>, String)) -> Json {
+    let mut void = |why: &str| {
         let message = format!(
             "a number in the settings {why}, which JSON cannot carry; write it as a string"
         );
-        self.findings.fault(node.span(), &self.at, message);
+        fault(node.span(), message);
         Json::Null
+    };
+    match node.get_ref() {
+        Node::String(text) => Json::from(&**text),
+        Node::Boolean(truth) => Json::from(*truth),
+        Node::Datetime(moment) => Json::from(moment.to_string()),
+        Node::Array(list) => list.iter().map(|item| json(item, fault)).collect(),
+        Node::Table(table) => table
+            .iter()
+            .map(|(key, value)| (key.get_ref().to_string(), json(value, fault)))
+            .collect(),
+        Node::Integer(integer) => {
+            let number = to_i128(integer).and_then(serde_json::Number::from_i128);
+            number
+                .map(Json::Number)
+                .unwrap_or_else(|| void("is beyond 64 bits"))
+        }
+        Node::Float(float) => {
+            let number = float
+                .as_str()
+                .parse()
+                .ok()
+                .and_then(serde_json::Number::from_f64);
+            number
+                .map(Json::Number)
+                .unwrap_or_else(|| void("is not finite"))
+        }
+    }
+}
+
+/// What is wrong with a key or column that is not known.
+pub(super) fn unknown(kind: &str, name: &str, keys: &Keys) -> String {
+    if let Some((_, remedy)) = keys.later.iter().find(|(later, _)| *later == name) {
+        return format!("`{name}` is not supported yet by this version; {remedy}");
+    }
+    match closest(name, keys.known) {
+        Some(meant) => format!("unknown {kind} {}; did you mean `{meant}`?", quoted(name)),
+        None => format!(
+            "unknown {kind} {}; remove it, or use one of {}",
+            quoted(name),
+            listed(keys.known)
+        ),
     }
 }
 

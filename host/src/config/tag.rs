@@ -1,5 +1,6 @@
-//! Groups and tags.
+//! Groups and tags, whether they stand in the configuration or in files of tags.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use super::fault::quoted;
 use super::names::{Names, called, required_name};
 use super::resolve::MAX_TAGS;
 use super::section::{Keys, Section};
+use super::tags_files::TagsFiles;
 use crate::event::{DataType, Scalar};
 use crate::ids::{DeviceId, TagId};
 
@@ -18,8 +20,15 @@ const MAX_UNIT_CHARS: usize = 64;
 const MAX_DESCRIPTION_CHARS: usize = 1_024;
 
 pub(super) const GROUP: Keys = Keys {
-    known: &["name", "period", "device", "stale_after", "tags"],
-    later: &[("tags_file", "write the tags under `tags`")],
+    known: &[
+        "name",
+        "period",
+        "device",
+        "stale_after",
+        "tags",
+        "tags_file",
+    ],
+    later: &[],
 };
 pub(super) const TAG: Keys = Keys {
     known: &[
@@ -46,18 +55,26 @@ pub(super) const TAG: Keys = Keys {
     later: &[],
 };
 
+/// Where tags may stand, and how many there may be.
+pub(super) struct Tags<'r> {
+    pub(super) files: &'r TagsFiles<'r>,
+    /// How many more there may be.
+    pub(super) left: usize,
+}
+
 /// Reads groups with their tags, then the tags outside any group.
 pub(super) fn groups_and_tags<'r>(
     channel: &Section<'r>,
     devices: &Names<'r>,
-    tags_left: &mut usize,
+    tags: &mut Tags<'r>,
 ) -> (Vec<Group>, Vec<Tag>) {
     let mut reader = Reader {
         channel,
         devices,
         names: Names::new("tag"),
         tags: Vec::new(),
-        tags_left,
+        files: HashMap::new(),
+        bound: tags,
     };
     let mut group_names = Names::new("group");
     let mut groups = Vec::new();
@@ -76,8 +93,11 @@ pub(super) fn groups_and_tags<'r>(
         let section = section.named(at);
         groups.push(reader.group(&section, &mut group_names));
     }
-    for (index, section) in channel.tables("tag").into_iter().enumerate() {
-        reader.tag(section, index, None, Polled::OnDemand);
+    let from_file = reader.rows(channel, false);
+    for tags in [channel.tables("tag"), from_file] {
+        for (index, section) in tags.into_iter().enumerate() {
+            reader.tag(section, index, None, Polled::OnDemand);
+        }
     }
     (groups, reader.tags)
 }
@@ -87,7 +107,9 @@ struct Reader<'a, 'r> {
     devices: &'a Names<'r>,
     names: Names<'r>,
     tags: Vec<Tag>,
-    tags_left: &'a mut usize,
+    /// The files of tags so far, and what names them.
+    files: HashMap<&'r str, String>,
+    bound: &'a mut Tags<'r>,
 }
 
 /// Whether a tag stands in a group.
@@ -110,13 +132,16 @@ impl<'r> Reader<'_, 'r> {
             section.fault("`period` is missing; add one such as `period = \"100ms\"`");
         }
         let period = section.duration("period", example, Duration::from_millis(10)..=day);
-        let tags = section.tables("tags");
-        if !section.has("tags") || section.is_empty_list("tags") {
+        let mut tags = section.tables("tags");
+        let has_file = section.has("tags_file");
+        if !has_file && (!section.has("tags") || section.is_empty_list("tags")) {
             section.fault_at(
                 "tags",
-                "the group has no tags; add some under `tags`, or remove the group",
+                "the group has no tags; add some under `tags` or in a `tags_file`, or remove the group",
             );
         }
+        let before_rows = tags.len();
+        tags.extend(self.rows(section, tags.is_empty()));
         let device = match section.has("device") {
             true => Some(self.device(section)),
             // Every one of the tags would be at fault for the same reason: say it once.
@@ -125,13 +150,14 @@ impl<'r> Reader<'_, 'r> {
                     && !tags.is_empty()
                     && !tags.iter().any(|tag| tag.has("device")) =>
             {
-                section.fault(self.which_device("the group"));
+                section.fault(self.which_device(section, "the group"));
                 Some(DeviceId(0))
             }
             false => None,
         };
         let first = self.tags.len();
         for (index, tag) in tags.into_iter().enumerate() {
+            let index = index.checked_sub(before_rows).unwrap_or(index);
             self.tag(tag, index, device, Polled::InGroup);
         }
         let tags = (first..self.tags.len())
@@ -145,6 +171,32 @@ impl<'r> Reader<'_, 'r> {
         }
     }
 
+    /// The tags in the file that a group or the channel names, if it names one. `needs_some`: a file without any is reported.
+    fn rows(&mut self, section: &Section<'r>, needs_some: bool) -> Vec<Section<'r>> {
+        let Some(file) = self.bound.files.of(section) else {
+            return Vec::new();
+        };
+        if let Some(first) = section
+            .peek("tags_file")
+            .and_then(|written| self.files.insert(written, section.at().to_owned()))
+        {
+            let message = format!(
+                "these are the tags of {first} already, and a name stands once in a channel; name another file"
+            );
+            section.fault_at("tags_file", message);
+            return Vec::new();
+        }
+        if file.is_empty && needs_some {
+            section.fault_at(
+                "tags_file",
+                "the group has no tags; add a row for each to the file, or remove the group",
+            );
+        }
+        let rows = file.rows.iter();
+        rows.map(|row| Section::row(row, section.at(), &file.findings))
+            .collect()
+    }
+
     fn tag(
         &mut self,
         section: Section<'r>,
@@ -152,13 +204,13 @@ impl<'r> Reader<'_, 'r> {
         device: Option<DeviceId>,
         polled: Polled,
     ) {
-        let Some(left) = self.tags_left.checked_sub(1) else {
+        let Some(left) = self.bound.left.checked_sub(1) else {
             section.fault(format!(
-                "more than {MAX_TAGS} tags in one file; move the rest to another host"
+                "more than {MAX_TAGS} tags; move the rest to another host"
             ));
             return;
         };
-        *self.tags_left = left;
+        self.bound.left = left;
         let named = called("tag", &section, "name", index);
         let parent = if section.has("name") {
             self.channel.at()
@@ -177,7 +229,7 @@ impl<'r> Reader<'_, 'r> {
             Some(device) => device,
             None => {
                 if self.devices_differ() {
-                    section.fault(self.which_device("the tag"));
+                    section.fault(self.which_device(&section, "the tag"));
                 }
                 DeviceId(0)
             }
@@ -238,9 +290,10 @@ impl<'r> Reader<'_, 'r> {
         self.devices.len() > 1
     }
 
-    fn which_device(&self, who: &str) -> String {
+    fn which_device(&self, section: &Section<'_>, who: &str) -> String {
         format!(
-            "the channel has several devices, and {who} does not say which it means; add `device = \"..\"` with one of {}",
+            "the channel has several devices, and {who} does not say which it means; add {} with one of {}",
+            section.example("device", "\"..\""),
             self.devices.some()
         )
     }
@@ -350,7 +403,7 @@ fn part(section: &Section<'_>, data_type: DataType, access: Access) -> Option<Pa
     if access != Access::Read {
         section.fault_at(
             key,
-            format!("a tag with `{key}` can only be read: the rest of the number would have to be written with it; make it `access = \"r\"`, or address the bits themselves if the driver can"),
+            format!("a tag with `{key}` can only be read: the rest of the number would have to be written with it; make it {}, or address the bits themselves if the driver can", section.example("access", "\"r\"")),
         );
     }
     if key == "bit" {
@@ -416,7 +469,10 @@ fn report(section: &Section<'_>, data_type: DataType, limits: Option<Bounds>) ->
     if section.has("deadband") && !report.is_by_change() && !is_unclear(section) {
         section.fault_at(
             "deadband",
-            "`deadband` has no effect as it stands; add `report = \"change\"`, or remove it",
+            format!(
+                "`deadband` has no effect as it stands; add {}, or remove it",
+                section.example("report", "\"change\"")
+            ),
         );
     }
     (report, deadband)
@@ -441,7 +497,10 @@ fn percent_of(section: &Section<'_>, written: &str, limits: Option<Bounds>) -> f
         None => {
             section.fault_at(
                 "deadband",
-                "a `deadband` in percent is one of the tag's `limits`; add them, such as `limits = [0, 100]`, or write a number in its units",
+                format!(
+                    "a `deadband` in percent is one of the tag's `limits`; add them, such as {}, or write a number in its units",
+                    section.example("limits", "[0, 100]")
+                ),
             );
             0.0
         }
@@ -458,21 +517,31 @@ fn rhythm(section: &Section<'_>, report: Report) -> (Duration, Option<Duration>)
         section.fault_at(
             "report",
             format!(
-                "`report = \"{}\"` needs an `interval`; add one such as `interval = \"10s\"`",
-                report.as_str()
+                "{} needs an `interval`; add one such as {}",
+                section.example("report", &format!("\"{}\"", report.as_str())),
+                section.example("interval", "\"10s\"")
             ),
         );
     }
     if section.has("interval") && !report.is_by_interval() && !unclear {
         section.fault_at(
             "interval",
-            "`interval` has no effect as it stands; add `report = \"interval\"` or `\"both\"`, or remove it",
+            format!(
+                "`interval` has no effect as it stands; add {}, or remove it",
+                match section.is_row() {
+                    true => "`interval` or `both` under `report`",
+                    false => "`report = \"interval\"` or `\"both\"`",
+                }
+            ),
         );
     }
     if section.has("max_silence") && report == Report::Always && !unclear {
         section.fault_at(
             "max_silence",
-            "`max_silence` has no effect as it stands: every sample is reported; add `report = \"change\"`, or remove it",
+            format!(
+                "`max_silence` has no effect as it stands: every sample is reported; add {}, or remove it",
+                section.example("report", "\"change\"")
+            ),
         );
     }
     let silence = section

@@ -2,7 +2,8 @@
 //!
 //! - `channels`, `tags`: what is shown, what may be asked for, and each refusal with its code.
 //! - `guard`: who is let in at all. `stream`: samples and events as they come. `resume`: readers of it that come back.
-//! - `reload`: another configuration. `command_line`: what people and scripts get. `sinks`: what is left on the disk.
+//! - `tags_files`: tags in files of their own, out and in. `reload`: another configuration.
+//! - `command_line`: what people and scripts get. `sinks`: what is left on the disk.
 
 mod channels;
 mod command_line;
@@ -12,6 +13,7 @@ mod resume;
 mod sinks;
 mod stream;
 mod tags;
+mod tags_files;
 
 use bulkhead_tests::{Ended, Reply};
 use serde_json::Value;

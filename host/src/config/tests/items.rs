@@ -46,9 +46,9 @@ fn groups() {
     check(
         &channel("[[channel.group]]"),
         expect![[r#"
-        4:1: channel a, group number 1: `name` is missing; add one such as `name = "fast"`
-        4:1: channel a, group number 1: `period` is missing; add one such as `period = "100ms"`
-        4:1: channel a, group number 1: the group has no tags; add some under `tags`, or remove the group"#]],
+            4:1: channel a, group number 1: `name` is missing; add one such as `name = "fast"`
+            4:1: channel a, group number 1: `period` is missing; add one such as `period = "100ms"`
+            4:1: channel a, group number 1: the group has no tags; add some under `tags` or in a `tags_file`, or remove the group"#]],
     );
     check(
         &channel(
@@ -56,8 +56,7 @@ fn groups() {
         ),
         expect![[r#"
             6:10: channel a, group g: `period` is `1ms`; use 10ms to 1day
-            7:8: channel a, group g: the group has no tags; add some under `tags`, or remove the group
-            8:1: channel a, group g: `tags_file` is not supported yet by this version; write the tags under `tags`"#]],
+            8:13: channel a, group g: `x.csv` cannot be read: there are no files here; name a CSV file"#]],
     );
     check(
         &channel("[[channel.group]]\nname = \"g\"\nperiod = 100\ntags = [\"t\"]"),
@@ -482,7 +481,7 @@ fn totals_are_bounded() {
     check(
         &channel(&format!("{group}\n{tags}]")),
         expect![
-            "8:3888891: channel a, group g: more than 100000 tags in one file; move the rest to another host"
+            "8:3888891: channel a, group g: more than 100000 tags; move the rest to another host"
         ],
     );
 }

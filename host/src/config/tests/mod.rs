@@ -9,8 +9,10 @@ use super::*;
 mod channels;
 mod hostile;
 mod items;
+mod out_and_in;
 mod redial;
 mod reference;
+mod tags_files;
 
 const QUICKSTART: &str = include_str!("../../../../examples/quickstart.toml");
 /// A channel in order; what a test adds begins on line 4.
