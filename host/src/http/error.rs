@@ -15,7 +15,7 @@ use crate::lifecycle::Denied;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ApiError {
     status: StatusCode,
-    body: wire::Error,
+    body: Box<wire::Error>,
     /// Goes into the head too, in seconds.
     retry_after: Option<Duration>,
 }
@@ -30,7 +30,7 @@ impl ApiError {
         let (code, message, remedy) = (code.to_owned(), message.into(), remedy.into());
         Self {
             status,
-            body: wire::Error {
+            body: Box::new(wire::Error {
                 code,
                 message,
                 remedy,
@@ -38,7 +38,7 @@ impl ApiError {
                 trace: None,
                 faults: None,
                 retry_after_ms: None,
-            },
+            }),
             retry_after: None,
         }
     }
@@ -89,7 +89,7 @@ impl ApiError {
 
     /// What stands in the body.
     pub(super) fn into_body(self) -> wire::Error {
-        self.body
+        *self.body
     }
 }
 
@@ -162,7 +162,7 @@ impl From<RequestError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = wire::ErrorAnswer { error: self.body };
+        let body = wire::ErrorAnswer { error: *self.body };
         let mut response = (self.status, Json(body)).into_response();
         if let Some(wait) = self.retry_after {
             // RFC 9110, section 10.2.3: whole seconds.
