@@ -99,7 +99,10 @@ fn faults_name_the_file_of_tags_and_the_row() -> Result<()> {
 
     // The file itself.
     for (name, said) in [
-        ("nowhere.csv", "check the path"),
+        (
+            "nowhere.csv",
+            "check the path, which begins in the folder of this file",
+        ),
         ("data", "name a CSV file"),
     ] {
         folder.write_config(&FROM_FILE.replace("tags.csv", name))?;
