@@ -74,9 +74,12 @@ async fn received(subscription: &mut Subscription) -> Result<u64, Missed> {
     }
 }
 
+/// The messages, the samples, the last number.
+type GapSeen = (u64, Option<u64>, u64);
+
 /// What is there to be read: the sequences of batches, which are their numbers too, and gaps as messages, samples and the last
 /// number.
-fn heard(reader: &mut Reader) -> Vec<Result<u64, (u64, Option<u64>, u64)>> {
+fn heard(reader: &mut Reader) -> Vec<Result<u64, GapSeen>> {
     let mut all = Vec::new();
     while let Some(heard) = reader.next().now_or_never() {
         all.push(match heard {
@@ -198,7 +201,8 @@ fn a_reader_that_is_too_slow_is_told_how_many_messages_and_samples_it_missed() {
 async fn a_reader_that_waits_is_woken() {
     let bus = Bus::new();
     let mut reader = bus.listen();
-    let waiting = tokio::spawn(async move {
+    let mut waiting = tokio::task::JoinSet::new();
+    waiting.spawn(async move {
         let mut numbers = Vec::new();
         while numbers.len() < 3 {
             match reader.next().await {
@@ -212,7 +216,7 @@ async fn a_reader_that_waits_is_woken() {
         tokio::task::yield_now().await;
         bus.publish(&batch_of(number, 1));
     }
-    assert_eq!(waiting.await.unwrap(), [1, 2, 3]);
+    assert_eq!(waiting.join_all().await.concat(), [1, 2, 3]);
 }
 
 /// Readers that come back all the time while many publish: what one of them sees is every number once, in order.

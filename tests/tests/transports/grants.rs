@@ -323,7 +323,7 @@ fn by_tls_and_udp_too_a_name_is_checked_at_every_dial() -> Result<()> {
                 let keys = format!(r#"connect = "{scheme}://plc.example:502"{more}"#);
                 let mut stage = crate::stage(&keys).await;
                 // A datagram leaves when there is something to say; a stream is dialled before.
-                let mut speak = async |stage: &mut Stage, to: &str| -> Result<()> {
+                let speak = async |stage: &mut Stage, to: &str| -> Result<()> {
                     if scheme == "udp" {
                         // Nobody listens there, so it may have been opened anew before the name was changed.
                         let wanted = format!("{to}:502");
