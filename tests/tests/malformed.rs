@@ -21,7 +21,7 @@ const GROUPS: [(&str, [u16; 3]); 2] = [("low", [0, 4, 8]), ("high", [100, 104, 1
 /// A second of the victim's polls.
 const SECOND: usize = 10;
 /// How long the victim waits for an answer.
-const TIMEOUT_MS: u64 = 250;
+const TIMEOUT_MS: u64 = 1_000;
 
 /// What a spoilt answer does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
