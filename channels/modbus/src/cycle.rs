@@ -9,6 +9,11 @@
 //! before, it gets no second chance. After its last attempt its remaining requests are not sent at all. So a dead unit
 //! costs the others one time-out in a cycle at most, and from its second cycle on nothing but the time after them.
 //!
+//! Over Modbus TCP, while another unit of the line answers, a poll asks a unit that is known to be silent without waiting: its answer is
+//! known by its number whenever it comes, and from then on the unit is read like the others. So it costs them nothing at all.
+//! Where the next poll is further away than the unit's time-out, the cycle ends only when that is over, or the unit was heard
+//! and read; the line is free meanwhile.
+//!
 //! # What a failure costs
 //!
 //! | failure | of this cycle is lost |
@@ -20,7 +25,7 @@
 //! | malformed answer | the rest of the unit; the others wait for the new connection |
 //! | connection down | the rest of the cycle |
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bulkhead_sdk::{
@@ -29,6 +34,7 @@ use bulkhead_sdk::{
 
 use crate::exception::Exception;
 use crate::failure::Failure;
+use crate::framing::Framing;
 use crate::line::Line;
 use crate::plan::Block;
 use crate::schedule::{Area, Round, Schedule};
@@ -37,6 +43,8 @@ use crate::unit::Unit;
 
 /// How often blocks are halved in one cycle; the search goes on in the next one. Enough to find at least one span at fault.
 const MOST_HALVINGS: u32 = 24;
+/// How often it is looked at whether a unit that was called has answered.
+const LISTEN: Duration = Duration::from_millis(20);
 /// How long a unit that says it is busy is left alone.
 pub const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -52,6 +60,8 @@ pub struct Cycle<'a, D> {
     pub priority: Priority,
     /// Nobody waits for the rest after this moment.
     pub until: Option<Instant>,
+    /// When it comes again; not where somebody waits for it.
+    pub period: Option<Duration>,
     /// Takes the samples of each block as they come.
     pub deliver: &'a D,
     halvings: u32,
@@ -72,6 +82,8 @@ struct Visit {
     round: usize,
     jobs: VecDeque<Job>,
     attempts_left: u8,
+    /// It was silent, was asked without waiting, and has answered.
+    was_called: bool,
 }
 
 /// One request.
@@ -119,6 +131,7 @@ impl<'a, D: Fn(Vec<Sample>)> Cycle<'a, D> {
             site,
             priority,
             until: None,
+            period: None,
             deliver,
             halvings: MOST_HALVINGS,
             down: None,
@@ -149,6 +162,19 @@ impl<'a, D: Fn(Vec<Sample>)> Cycle<'a, D> {
             let unit = &self.site.units[round.unit];
             if let Some(failure) = self.down {
                 self.give_up(&visit, round, failure.quality());
+                continue;
+            }
+            if !visit.was_called && unit.is_silent() && self.may_call(unit) {
+                let called = self.call(&visit, round, unit).await;
+                let waits =
+                    called == Ok(()) && self.period.is_some_and(|period| period > unit.timeout);
+                if waits && self.is_heard(unit).await {
+                    visit.was_called = true;
+                    visits.push_back(visit);
+                } else {
+                    let failure = called.err().unwrap_or(Failure::Timeout(unit.timeout));
+                    self.give_up(&visit, round, failure.quality());
+                }
                 continue;
             }
             match self.visit(&mut visit, round, unit).await {
@@ -190,12 +216,14 @@ impl<'a, D: Fn(Vec<Sample>)> Cycle<'a, D> {
                     round: index,
                     jobs,
                     attempts_left: 0,
+                    was_called: false,
                 });
             } else {
                 visits.push_back(Visit {
                     round: index,
                     jobs,
                     attempts_left: unit.retries,
+                    was_called: false,
                 });
             }
         }
@@ -270,6 +298,57 @@ impl<'a, D: Fn(Vec<Sample>)> Cycle<'a, D> {
         Ok(())
     }
 
+    /// Whether a unit can be asked without waiting for its answer, and somebody would wait otherwise.
+    fn may_call(&self, unit: &Unit) -> bool {
+        self.period.is_some()
+            && self.lines[unit.line].framing() == Framing::Tcp
+            && self
+                .site
+                .units
+                .iter()
+                .any(|other| other.line == unit.line && other.is_up())
+    }
+
+    /// Asks a unit that is known to be silent for the first thing that is wanted of it.
+    async fn call(&mut self, visit: &Visit, round: &Round, unit: &Unit) -> Result<(), Failure> {
+        let Some(job) = visit.jobs.front() else {
+            return Ok(());
+        };
+        let ask = round.areas[job.area].ask(job.block);
+        let mut exchange = self.lines[unit.line].exchange(self.priority).await;
+        let called = exchange.call(unit.number, unit.timeout, ask).await;
+        drop(exchange);
+        self.report.failed();
+        if let Err(failure @ (Failure::NotConnected(_) | Failure::NobodyCalled)) = called {
+            self.down = Some(failure);
+        }
+        called
+    }
+
+    /// Waits for a sign of a unit that was called, for its time-out, with the line free for others. Says whether there was one.
+    async fn is_heard(&mut self, unit: &Unit) -> bool {
+        let until = self.context.now() + unit.timeout;
+        while unit.is_silent() && self.context.now() < until {
+            self.context.sleep(LISTEN).await;
+            let mut exchange = self.lines[unit.line].exchange(self.priority).await;
+            let listened = exchange.listen(unit.timeout).await;
+            self.welcome(unit.line, exchange.take_heard());
+            drop(exchange);
+            if listened.is_err() {
+                return false;
+            }
+        }
+        !unit.is_silent()
+    }
+
+    /// Units that were given up have answered after all.
+    fn welcome(&self, line: usize, heard: BTreeSet<u8>) {
+        let heard = |known: &&Unit| known.line == line && heard.contains(&known.number);
+        for unit in self.site.units.iter().filter(heard) {
+            unit.answered(self.context);
+        }
+    }
+
     /// One request. A unit that answers, if only to refuse, is alive.
     async fn read(
         &mut self,
@@ -284,6 +363,7 @@ impl<'a, D: Fn(Vec<Sample>)> Cycle<'a, D> {
         let outcome = exchange
             .ask(unit.number, unit.timeout, area.ask(job.block))
             .await;
+        self.welcome(unit.line, exchange.take_heard());
         drop(exchange);
         match outcome {
             Ok(reply) => {

@@ -35,6 +35,8 @@ pub struct Modbus {
     listener: Option<Listener>,
     /// Taken out while its group is polled, which happens once at a time.
     schedules: BTreeMap<GroupId, RefCell<Option<Schedule>>>,
+    /// How often each group comes.
+    periods: BTreeMap<GroupId, Duration>,
     write_function: WriteFunction,
 }
 
@@ -118,6 +120,11 @@ impl Driver for Modbus {
                 callers: settings.callers,
             }),
             listener,
+            periods: config
+                .groups
+                .iter()
+                .map(|group| (group.id, group.period))
+                .collect(),
             schedules: schedules
                 .into_iter()
                 .map(|(id, schedule)| (id, RefCell::new(Some(schedule))))
@@ -153,7 +160,8 @@ impl Driver for Modbus {
             .ok_or_else(|| Error::new("the group is being polled already"))?;
         let publish = |samples| self.context.publish(samples);
         let Plant { site, lines, .. } = &*self.plant;
-        let cycle = Cycle::new(&self.context, lines, site, Priority::Poll, &publish);
+        let mut cycle = Cycle::new(&self.context, lines, site, Priority::Poll, &publish);
+        cycle.period = self.periods.get(&poll.group).copied();
         let report = cycle.run(&mut schedule, &poll.skip).await;
         slot.replace(Some(schedule));
         Ok(report)

@@ -9,6 +9,7 @@
 //! word; a serial line has no peer that could.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bulkhead_sdk::{
@@ -22,8 +23,8 @@ use crate::wire::{Question, Wire};
 
 /// After so many time-outs of one unit without a frame of any the connection is reset.
 const MOST_UNANSWERED: u8 = 3;
-/// The same, of several units together: where they take turns, no stream that TCP itself still waits for is waited for much longer.
-const MOST_UNANSWERED_OF_ALL: u8 = 4;
+/// The same, of units together that have answered on this stream before: where those fall silent, it is the stream.
+const MOST_UNANSWERED_OF_LIVING: u8 = 3;
 
 /// The way to some units.
 #[derive(Debug)]
@@ -203,6 +204,53 @@ impl Exchange<'_> {
         outcome
     }
 
+    /// Asks without waiting for the answer: who asks next over this line learns whether the unit has answered. For Modbus TCP, whose
+    /// answers say what they are answers to.
+    pub async fn call(&mut self, unit: u8, timeout: Duration, ask: Ask) -> Result<(), Failure> {
+        let Line {
+            context, framing, ..
+        } = self.line;
+        if let Some(moment) = self.wire.quiet_until.take() {
+            context.sleep_until(moment).await;
+        }
+        let stream = self.stream(timeout).await?;
+        let question = self.wire.question(*framing, unit, ask);
+        let until = context.now() + timeout;
+        let called = self.wire.call(&stream, *framing, question, until);
+        let called = match context.deadline(until, called).await {
+            Ok(called) => called,
+            Err(_) => {
+                stream.reset();
+                Err(Failure::CutShort)
+            }
+        };
+        if !self.line.pause.is_zero() {
+            self.wire.quiet_until = Some(context.now() + self.line.pause);
+        }
+        called
+    }
+
+    /// Takes in what has come by itself: answers that nobody waited for.
+    pub async fn listen(&mut self, patience: Duration) -> Result<(), Failure> {
+        let context = &self.line.context;
+        let stream = self.line.connection()?.stream()?;
+        if !self.wire.is_over(&stream) {
+            return Ok(());
+        }
+        let until = context.now() + patience;
+        let listened = context.deadline(until, self.wire.listen(&stream)).await;
+        let outcome = listened.unwrap_or(Err(Failure::CutShort));
+        if outcome.is_err() {
+            stream.reset();
+        }
+        outcome
+    }
+
+    /// Units that have answered what nobody waited for any more, since this was last asked.
+    pub fn take_heard(&mut self) -> BTreeSet<u8> {
+        self.wire.take_heard()
+    }
+
     /// The stream, once there is one. After our own reset and at the very first the host is dialling right now, so it is worth
     /// waiting; in all other cases the device is away, and who asks is told at once.
     async fn stream(&mut self, timeout: Duration) -> Result<Stream, Failure> {
@@ -268,9 +316,9 @@ impl Exchange<'_> {
                 let crowded = wire.is_full() && *framing != Framing::Tcp;
                 let unanswered = wire.timed_out(question, context.now() + timeout);
                 let is_lost = unanswered.of_unit >= MOST_UNANSWERED
-                    || unanswered.of_all >= MOST_UNANSWERED_OF_ALL;
+                    || unanswered.of_living >= MOST_UNANSWERED_OF_LIVING;
                 if (is_lost || crowded) && !framing.is_serial() {
-                    let count = unanswered.of_all;
+                    let count = unanswered.of_unit.max(unanswered.of_living);
                     context.warn(format!(
                         "unit {unit}: {count} requests without any answer: dialling anew"
                     ));

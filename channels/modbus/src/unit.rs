@@ -99,6 +99,11 @@ impl Unit {
         self.told.get() == DeviceCondition::Down
     }
 
+    /// Whether it answered when it was last asked.
+    pub fn is_up(&self) -> bool {
+        self.told.get() == DeviceCondition::Up
+    }
+
     /// It answered, if only to refuse.
     pub fn answered(&self, context: &Context) {
         if self.told.replace(DeviceCondition::Up) != DeviceCondition::Up {

@@ -22,7 +22,7 @@
 //! transaction, unit, function, length, count or checksum; a frame that stops in the middle) leaves the wire *unclean*. A stream is then
 //! dropped; a serial line is drained until it falls silent.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bulkhead_sdk::{Context, Instant, LinkError, Stream};
@@ -53,6 +53,10 @@ pub(crate) struct Wire {
     late: VecDeque<Late>,
     /// How many timed out since the last frame, by unit.
     unanswered: BTreeMap<u8, u8>,
+    /// Units that have answered on this stream.
+    spoke: BTreeSet<u8>,
+    /// Units that have answered what nobody waited for any more, until somebody asks who they are.
+    heard: BTreeSet<u8>,
     /// When the next request may be sent.
     pub(crate) quiet_until: Option<Instant>,
     /// A serial line on which bytes may come that nobody asked for.
@@ -64,8 +68,8 @@ pub(crate) struct Wire {
 pub(crate) struct Unanswered {
     /// Of one unit.
     pub(crate) of_unit: u8,
-    /// Of all together.
-    pub(crate) of_all: u8,
+    /// Of all together that have answered on this stream before.
+    pub(crate) of_living: u8,
 }
 
 /// A request, and whom it is for.
@@ -131,6 +135,7 @@ impl Wire {
         self.asked = None;
         self.late.clear();
         self.unanswered.clear();
+        self.spoke.clear();
         self.unclean = framing.is_serial();
         self.stream = Some(stream);
     }
@@ -283,6 +288,37 @@ impl Wire {
         }
     }
 
+    /// Sends a request whose answer nobody waits for. It may come at any time until the stream ends, and is known by its number.
+    pub(crate) async fn call(
+        &mut self,
+        stream: &Stream,
+        framing: Framing,
+        question: Question,
+        until: Instant,
+    ) -> Result<(), Failure> {
+        self.asked = Some(question.clone());
+        stream.write_all(&question.frame(framing)).await?;
+        self.asked = None;
+        self.remember(question, until);
+        Ok(())
+    }
+
+    /// Reads the frames that have come, each of which must answer something that was asked.
+    pub(crate) async fn listen(&mut self, stream: &Stream) -> Result<(), Failure> {
+        while stream.unread() > 0 {
+            let (transaction, unit, pdu) = mbap_frame(stream, &mut false).await?;
+            self.unanswered.clear();
+            if !self.was_late(transaction, unit, &pdu) {
+                return Err(Malformed::Transaction {
+                    got: transaction,
+                    asked: self.transaction,
+                }
+                .into());
+            }
+        }
+        Ok(())
+    }
+
     /// Sends to all units. Nobody answers.
     pub(crate) async fn broadcast(
         &mut self,
@@ -367,16 +403,34 @@ impl Wire {
 
     /// Whether the frame answers a request that timed out; if so, that one is answered now.
     fn was_late(&mut self, transaction: u16, unit: u8, pdu: &[u8]) -> bool {
-        let place = self
-            .late
-            .iter()
-            .position(|late| late.question.check(transaction, unit, pdu).is_ok());
-        place.is_some_and(|place| self.late.remove(place).is_some())
+        let answer = |late: &Late| late.question.check(transaction, unit, pdu).ok();
+        let found = self.late.iter().enumerate();
+        let Some((place, answer)) = found
+            .filter_map(|(place, late)| Some((place, answer(late)?)))
+            .next()
+        else {
+            return false;
+        };
+        // A gateway that speaks in the place of a unit says that the unit does not.
+        if !matches!(answer, Answer::Exception(code) if Exception(code).unit_is_away()) {
+            self.spoke.insert(unit);
+            self.heard.insert(unit);
+        }
+        self.late.remove(place);
+        true
+    }
+
+    /// The units that have answered what nobody waited for any more, since this was last asked.
+    pub(crate) fn take_heard(&mut self) -> BTreeSet<u8> {
+        std::mem::take(&mut self.heard)
     }
 
     /// The request on the way was answered: by the unit itself, or by a gateway in its place.
     pub(crate) fn answered(&mut self, framing: Framing, unit: u8, by_itself: bool) {
         self.asked = None;
+        if by_itself {
+            self.spoke.insert(unit);
+        }
         if framing != Framing::Tcp {
             self.late
                 .retain(|late| !by_itself || late.question.unit != unit);
@@ -398,11 +452,16 @@ impl Wire {
         *unanswered = unanswered.saturating_add(1);
         let unanswered = Unanswered {
             of_unit: *unanswered,
-            of_all: self
-                .unanswered
-                .values()
-                .fold(0, |sum, more| sum.saturating_add(*more)),
+            of_living: (self.unanswered.iter())
+                .filter(|(unit, _)| self.spoke.contains(unit))
+                .fold(0, |sum, (_, more)| sum.saturating_add(*more)),
         };
+        self.remember(question, until);
+        unanswered
+    }
+
+    /// An answer to this may still come.
+    fn remember(&mut self, question: Question, until: Instant) {
         if self.late.len() == MOST_LATE {
             self.late.pop_front();
         }
@@ -411,7 +470,6 @@ impl Wire {
             until,
             overtaken: false,
         });
-        unanswered
     }
 
     /// Whether one more would make the oldest late request forgotten.

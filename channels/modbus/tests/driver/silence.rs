@@ -62,13 +62,63 @@ fn a_dead_unit_costs_the_others_one_time_out_at_most() {
     let units: Vec<u8> = plant.seen().iter().map(|seen| seen.0).collect();
     assert_eq!(units, [1, 1, 3, 3, 2], "and it is asked once");
     assert_eq!(done.failed, 1);
-    assert_eq!(host.now() - before, 3 * TIMEOUT);
+    assert_eq!(
+        host.now() - before,
+        2 * TIMEOUT,
+        "which nobody waits for while others answer"
+    );
+    assert_eq!(host.quality("two.a"), Some(Quality::BadTimeout));
 
     plant.unit(2, |unit| unit.silent = false);
     host.poll("all");
+    assert_eq!(
+        host.condition("two"),
+        Some(DeviceCondition::Down),
+        "its answer is on the way"
+    );
+    host.poll("all");
     assert_eq!(host.condition("two"), Some(DeviceCondition::Up));
-    assert_eq!(host.value("two.b"), Some(Value::Uint(2)));
+    assert_eq!(
+        host.value("two.b"),
+        Some(Value::Uint(2)),
+        "and it is read in the same cycle"
+    );
+    assert_eq!(host.now() - before, 2 * TIMEOUT);
     assert_eq!(resets(&host), 0, "the others keep their connection");
+}
+
+#[test]
+fn a_unit_that_is_asked_seldom_is_waited_for_while_the_line_is_free() {
+    let plant = Handle::default();
+    let mut setup = Setup::new();
+    for number in [1, 2] {
+        plant.unit(number, |unit| unit.holding = [(0, number.into())].into());
+        setup = setup
+            .device(&format!("u{number}"), &number.to_string())
+            .device_settings(r#"{ "timeout_ms": 200, "retries": 0 }"#)
+            .tag(&format!("t{number}"), "40001", "uint16");
+    }
+    plant.unit(2, |unit| unit.silent = true);
+    let mut host = plant.host(setup);
+    host.poll("all");
+    assert_eq!(host.condition("u2"), Some(DeviceCondition::Down));
+    let before = host.now();
+    host.begin_poll("all");
+    let read = host.read(&["t1"]).expect("the line is free");
+    assert_eq!(read[0].quality, Quality::Good);
+    host.finish_poll("all");
+    assert!(host.now() - before >= Duration::from_millis(200));
+    assert_eq!(host.quality("t2"), Some(Quality::BadTimeout));
+
+    plant.unit(2, |unit| unit.silent = false);
+    host.poll("all");
+    assert_eq!(host.condition("u2"), Some(DeviceCondition::Up));
+    assert_eq!(
+        host.value("t2"),
+        Some(Value::Uint(2)),
+        "in the very poll that asked"
+    );
+    assert_eq!(resets(&host), 0);
 }
 
 #[test]
