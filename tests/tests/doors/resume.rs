@@ -234,7 +234,7 @@ fn whoever_watches_misses_nothing_over_a_broken_connection() -> Result<()> {
         watch.out().wait_for(from, live)?;
         // It is away until the host has published much more.
         between.refuse()?;
-        wait_for_samples(&host, 40)?;
+        wait_for_samples(&host, 80)?;
         between.admit()?;
         let mut back = 0;
         watch.err().wait_for(0, |line| {
