@@ -334,7 +334,7 @@ impl Stage {
     async fn receive(&mut self) {
         let message = match self.bus.next().await {
             Some(Received::Message(message)) => message,
-            Some(Received::Gap(missed)) => panic!("{missed} messages were missed"),
+            Some(Received::Gap(missed)) => panic!("{missed:?}"),
             None => panic!("the host is gone; what came: {:#?}", self.seen),
         };
         match message {
