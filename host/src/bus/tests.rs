@@ -74,12 +74,11 @@ async fn received(subscription: &mut Subscription) -> Result<u64, Missed> {
     }
 }
 
-/// The messages, the samples, the last number.
-type GapSeen = (u64, Option<u64>, u64);
+/// A gap: messages, samples, and the number of the last message.
+type GapUntil = (u64, Option<u64>, u64);
 
-/// What is there to be read: the sequences of batches, which are their numbers too, and gaps as messages, samples and the last
-/// number.
-fn heard(reader: &mut Reader) -> Vec<Result<u64, GapSeen>> {
+/// What is there to be read: the sequences of batches, which are their numbers too, and gaps.
+fn heard(reader: &mut Reader) -> Vec<Result<u64, GapUntil>> {
     let mut all = Vec::new();
     while let Some(heard) = reader.next().now_or_never() {
         all.push(match heard {
@@ -201,8 +200,7 @@ fn a_reader_that_is_too_slow_is_told_how_many_messages_and_samples_it_missed() {
 async fn a_reader_that_waits_is_woken() {
     let bus = Bus::new();
     let mut reader = bus.listen();
-    let mut waiting = tokio::task::JoinSet::new();
-    waiting.spawn(async move {
+    let reading = async {
         let mut numbers = Vec::new();
         while numbers.len() < 3 {
             match reader.next().await {
@@ -211,12 +209,15 @@ async fn a_reader_that_waits_is_woken() {
             }
         }
         numbers
-    });
-    for number in 1..=3 {
-        tokio::task::yield_now().await;
-        bus.publish(&batch_of(number, 1));
-    }
-    assert_eq!(waiting.join_all().await.concat(), [1, 2, 3]);
+    };
+    let publishing = async {
+        for number in 1..=3 {
+            tokio::task::yield_now().await;
+            bus.publish(&batch_of(number, 1));
+        }
+    };
+    let (numbers, ()) = tokio::join!(reading, publishing);
+    assert_eq!(numbers, [1, 2, 3]);
 }
 
 /// Readers that come back all the time while many publish: what one of them sees is every number once, in order.

@@ -1,7 +1,5 @@
 //! What a refusal looks like: a status, and a body that names the thing and the remedy.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -16,8 +14,6 @@ use crate::lifecycle::Denied;
 pub(super) struct ApiError {
     status: StatusCode,
     body: Box<wire::Error>,
-    /// Goes into the head too, in seconds.
-    retry_after: Option<Duration>,
 }
 
 impl ApiError {
@@ -39,7 +35,6 @@ impl ApiError {
                 faults: None,
                 retry_after_ms: None,
             }),
-            retry_after: None,
         }
     }
 
@@ -151,8 +146,7 @@ impl From<RequestError> for ApiError {
             }
             RequestError::RateLimited { wait, .. } => {
                 let millis = wait.as_nanos().div_ceil(1_000_000);
-                api.body.retry_after_ms = u64::try_from(millis).ok();
-                api.retry_after = Some(wait);
+                api.body.retry_after_ms = u32::try_from(millis).ok();
             }
             _ => {}
         }
@@ -162,14 +156,16 @@ impl From<RequestError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        // RFC 9110, section 10.2.3: whole seconds.
+        let retry_after = self
+            .body
+            .retry_after_ms
+            .map(|millis| millis.div_ceil(1_000));
         let body = wire::ErrorAnswer { error: *self.body };
         let mut response = (self.status, Json(body)).into_response();
-        if let Some(wait) = self.retry_after {
-            // RFC 9110, section 10.2.3: whole seconds.
-            let seconds = wait.as_nanos().div_ceil(1_000_000_000);
-            if let Ok(seconds) = HeaderValue::from_str(&seconds.to_string()) {
-                response.headers_mut().insert(header::RETRY_AFTER, seconds);
-            }
+        if let Some(seconds) = retry_after {
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
@@ -177,6 +173,8 @@ impl IntoResponse for ApiError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -284,7 +284,7 @@ fn reports_bits_and_bounds() {
     );
     check(
         &tag("access = \"rw\"\nwrite_interval = \"2d\""),
-        expect!["9:18: channel a, tag t: `write_interval` is `2d`; use 10ms to 1d"],
+        expect!["9:18: channel a, tag t: `write_interval` is `2d`; use 10ms to 1day"],
     );
     check(
         &tag("access = \"w\"\nwrite_interval = \"10500us\""),

@@ -44,7 +44,7 @@ pub struct Error {
     pub faults: Option<Box<serde_json::Value>>,
     /// When to ask again at the earliest, where it was asked too often.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_after_ms: Option<u64>,
+    pub retry_after_ms: Option<u32>,
 }
 
 /// The body of every answer that is a refusal.
