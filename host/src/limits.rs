@@ -67,8 +67,8 @@ pub const BATCH: Configured<u64> = Configured {
 };
 /// Bytes that the events of one turn may carry; the last of them may go beyond by what one event carries.
 pub const BATCH_BYTES: usize = 1 << 20;
-/// Actions in one turn.
-pub const ACTIONS: usize = 65_536;
+/// Actions in one turn. Until they are all taken over, nobody else is served by the same thread.
+pub const ACTIONS: usize = 16_384;
 /// Events that may wait for a turn.
 pub const MAILBOX: Configured<u64> = Configured {
     default: 1_024,

@@ -50,7 +50,7 @@ const CULPRITS: [(&str, &str, &str); 6] = [
     (
         "floods with actions",
         "floods",
-        r#"{ what = "actions", count = 60000 }"#,
+        r#"{ what = "actions", count = 16000 }"#,
     ),
     (
         "floods the log",

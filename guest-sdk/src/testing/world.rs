@@ -20,7 +20,7 @@ impl<D: Driver> FakeHost<D> {
         match self.runtime.turn(now, events) {
             Ok(actions) => {
                 assert!(
-                    actions.len() <= 65_536,
+                    actions.len() <= 16_384,
                     "{} actions in one turn",
                     actions.len()
                 );

@@ -25,6 +25,9 @@ use crate::link::{Connection, StreamId};
 use crate::store::SAVED_STATE;
 use crate::text::{shown, shown_lines};
 
+/// After so many actions others get to run.
+const BREATH: usize = 512;
+
 impl Incarnation<'_> {
     /// Applies a whole list.
     pub(super) async fn apply(
@@ -33,7 +36,11 @@ impl Incarnation<'_> {
         now: MonotonicNs,
         wall: WallNs,
     ) -> Result<(), Exit> {
-        for action in actions {
+        for (index, action) in actions.into_iter().enumerate() {
+            // Nobody else is served by this thread meanwhile, timers and sockets included.
+            if index % BREATH == BREATH - 1 {
+                tokio::task::yield_now().await;
+            }
             match action {
                 Action::Publish(publish) => {
                     self.publish(publish.samples, (wall, now));
