@@ -30,7 +30,7 @@ async fn of_a_list_with_a_malformed_action_nothing_is_applied() {
     let mut stage = Stage::start(Plan {
         rules: OPEN,
         keys: &format!(
-            "{}\nlimits = {{ samples_per_second = 2000, fuel_per_turn = 1_000_000_000, turn_deadline = \"30s\" }}",
+            "{}\nlimits = {{ samples_per_second = 1000, fuel_per_turn = 1_000_000_000, turn_deadline = \"30s\" }}",
             peer.link("")
         ),
         ..Plan::default()
@@ -178,12 +178,12 @@ async fn of_a_list_with_a_malformed_action_nothing_is_applied() {
     // Those with many actions: the one that is refused is in the midst of them.
     for (steps, says) in [
         (
-            vec![repeat(70_000, json!({ "cancel-timer": 1 }))],
-            "action 65537 of 70003 (cancel-timer) is one too many",
+            vec![repeat(20_000, json!({ "cancel-timer": 1 }))],
+            "action 16385 of 20003 (cancel-timer) is one too many",
         ),
         (
-            vec![repeat(20_001, stage.level(-1))],
-            "(publish) publishes more samples than limits.samples_per_second = 2000",
+            vec![repeat(10_001, stage.level(-1))],
+            "(publish) publishes more samples than limits.samples_per_second = 1000",
         ),
     ] {
         number += 1;
