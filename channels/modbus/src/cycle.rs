@@ -9,8 +9,10 @@
 //! before, it gets no second chance. After its last attempt its remaining requests are not sent at all. So a dead unit
 //! costs the others one time-out in a cycle at most, and from its second cycle on nothing but the time after them.
 //!
-//! Over Modbus TCP, while another unit of the line answers, a poll asks a unit that is known to be silent without waiting: its answer is
-//! known by its number whenever it comes, and from then on the unit is read like the others. So it costs them nothing at all.
+//! Over Modbus TCP, where another unit has answered in the same cycle, a poll asks a unit that is known to be silent without waiting: its
+//! answer is known by its number whenever it comes, and from then on the unit is read like the others. So it costs them nothing
+//! at all, unless they take turns behind a gateway: where one that answers times out meanwhile, units are waited for on that
+//! stream from then on.
 //! Where the next poll is further away than the unit's time-out, the cycle ends only when that is over, or the unit was heard
 //! and read; the line is free meanwhile.
 //!
@@ -67,6 +69,8 @@ pub struct Cycle<'a, D> {
     halvings: u32,
     /// The connection is down: nothing more can be had in this cycle.
     down: Option<Failure>,
+    /// A unit has answered in this cycle.
+    somebody_answers: bool,
     report: PollReport,
 }
 
@@ -135,6 +139,7 @@ impl<'a, D: Fn(Vec<Sample>)> Cycle<'a, D> {
             deliver,
             halvings: MOST_HALVINGS,
             down: None,
+            somebody_answers: false,
             report: PollReport::default(),
         }
     }
@@ -166,9 +171,8 @@ impl<'a, D: Fn(Vec<Sample>)> Cycle<'a, D> {
             }
             if !visit.was_called && unit.is_silent() && self.may_call(unit) {
                 let called = self.call(&visit, round, unit).await;
-                let waits =
-                    called == Ok(()) && self.period.is_some_and(|period| period > unit.timeout);
-                if waits && self.is_heard(unit).await {
+                let waits = self.period.is_some_and(|period| period > unit.timeout);
+                if called == Ok(()) && (!unit.is_silent() || waits && self.is_heard(unit).await) {
                     visit.was_called = true;
                     visits.push_back(visit);
                 } else {
@@ -298,15 +302,11 @@ impl<'a, D: Fn(Vec<Sample>)> Cycle<'a, D> {
         Ok(())
     }
 
-    /// Whether a unit can be asked without waiting for its answer, and somebody would wait otherwise.
+    /// Whether a unit can be asked without waiting for its answer: somebody would wait otherwise, and asks in each cycle, which is how the
+    /// answer is heard.
     fn may_call(&self, unit: &Unit) -> bool {
-        self.period.is_some()
-            && self.lines[unit.line].framing() == Framing::Tcp
-            && self
-                .site
-                .units
-                .iter()
-                .any(|other| other.line == unit.line && other.is_up())
+        let line = &self.lines[unit.line];
+        self.period.is_some() && self.somebody_answers && line.framing() == Framing::Tcp
     }
 
     /// Asks a unit that is known to be silent for the first thing that is wanted of it.
@@ -316,11 +316,28 @@ impl<'a, D: Fn(Vec<Sample>)> Cycle<'a, D> {
         };
         let ask = round.areas[job.area].ask(job.block);
         let mut exchange = self.lines[unit.line].exchange(self.priority).await;
-        let called = exchange.call(unit.number, unit.timeout, ask).await;
+        let (called, was_called) = match exchange.may_call() {
+            true => (exchange.call(unit.number, unit.timeout, ask).await, true),
+            false => {
+                let asked = exchange.ask(unit.number, unit.timeout, ask).await;
+                (asked.map(drop), false)
+            }
+        };
+        self.welcome(unit.line, exchange.take_heard());
         drop(exchange);
-        self.report.failed();
-        if let Err(failure @ (Failure::NotConnected(_) | Failure::NobodyCalled)) = called {
-            self.down = Some(failure);
+        match called {
+            Ok(()) if was_called => self.report.failed(),
+            Ok(()) => unit.answered(self.context),
+            Err(failure) => {
+                self.report.failed();
+                match failure {
+                    Failure::Exception(exception) if !exception.unit_is_away() => {
+                        unit.answered(self.context);
+                    }
+                    Failure::NotConnected(_) | Failure::NobodyCalled => self.down = Some(failure),
+                    _ => {}
+                }
+            }
         }
         called
     }
@@ -368,6 +385,7 @@ impl<'a, D: Fn(Vec<Sample>)> Cycle<'a, D> {
         match outcome {
             Ok(reply) => {
                 self.report.answered(reply.round_trip);
+                self.somebody_answers = true;
                 unit.answered(self.context);
                 Ok(area.samples(job.block, reply.data(), |tag, unreadable| {
                     self.context

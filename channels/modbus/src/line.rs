@@ -216,18 +216,27 @@ impl Exchange<'_> {
         let stream = self.stream(timeout).await?;
         let question = self.wire.question(*framing, unit, ask);
         let until = context.now() + timeout;
-        let called = self.wire.call(&stream, *framing, question, until);
+        let called = async {
+            // So that what came of earlier ones is known, and makes room.
+            self.wire.listen(&stream).await?;
+            self.wire.call(&stream, *framing, question).await
+        };
         let called = match context.deadline(until, called).await {
             Ok(called) => called,
-            Err(_) => {
-                stream.reset();
-                Err(Failure::CutShort)
-            }
+            Err(_) => Err(Failure::CutShort),
         };
+        if called.is_err() {
+            stream.reset();
+        }
         if !self.line.pause.is_zero() {
             self.wire.quiet_until = Some(context.now() + self.line.pause);
         }
         called
+    }
+
+    /// Whether units can be called without harm to those that answer, as far as is known of this stream.
+    pub fn may_call(&self) -> bool {
+        self.wire.may_call()
     }
 
     /// Takes in what has come by itself: answers that nobody waited for.

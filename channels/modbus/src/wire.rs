@@ -34,6 +34,8 @@ use crate::mbap::{self, Header};
 use crate::pdu::{Answer, Ask, Malformed};
 use crate::rtu;
 
+/// How many requests are remembered whose answers nobody waits for.
+const MOST_CALLED: usize = 256;
 /// How many requests that timed out are remembered.
 pub(crate) const MOST_LATE: usize = 16;
 /// A line that was out of step is clean after so much silence: several times what separates two frames on the slowest lines,
@@ -53,6 +55,10 @@ pub(crate) struct Wire {
     late: VecDeque<Late>,
     /// How many timed out since the last frame, by unit.
     unanswered: BTreeMap<u8, u8>,
+    /// Transactions and units of requests whose answers nobody waits for, the oldest first.
+    called: VecDeque<(u16, u8)>,
+    /// Whether one that answers did not while such a request was under way: behind this stream they take turns.
+    calls_hurt: bool,
     /// Units that have answered on this stream.
     spoke: BTreeSet<u8>,
     /// Units that have answered what nobody waited for any more, until somebody asks who they are.
@@ -136,6 +142,8 @@ impl Wire {
         self.late.clear();
         self.unanswered.clear();
         self.spoke.clear();
+        self.called.clear();
+        self.calls_hurt = false;
         self.unclean = framing.is_serial();
         self.stream = Some(stream);
     }
@@ -150,6 +158,7 @@ impl Wire {
         let unread = self.stream.as_ref().map_or(0, Stream::unread);
         self.asked.is_none()
             && self.late.is_empty()
+            && self.called.is_empty()
             && self.unanswered.is_empty()
             && !self.unclean
             && unread == 0
@@ -294,12 +303,14 @@ impl Wire {
         stream: &Stream,
         framing: Framing,
         question: Question,
-        until: Instant,
     ) -> Result<(), Failure> {
         self.asked = Some(question.clone());
         stream.write_all(&question.frame(framing)).await?;
         self.asked = None;
-        self.remember(question, until);
+        if self.called.len() == MOST_CALLED {
+            self.called.pop_front();
+        }
+        self.called.push_back((question.transaction, question.unit));
         Ok(())
     }
 
@@ -401,23 +412,38 @@ impl Wire {
         Ok(())
     }
 
-    /// Whether the frame answers a request that timed out; if so, that one is answered now.
+    /// Whether the frame answers a request that timed out, or one that nobody waits for; if so, that one is answered now.
     fn was_late(&mut self, transaction: u16, unit: u8, pdu: &[u8]) -> bool {
-        let answer = |late: &Late| late.question.check(transaction, unit, pdu).ok();
-        let found = self.late.iter().enumerate();
-        let Some((place, answer)) = found
-            .filter_map(|(place, late)| Some((place, answer(late)?)))
-            .next()
-        else {
-            return false;
+        let mut called = self.called.iter();
+        // Its number and its unit say whose it is; what it says does not matter any more.
+        let by_gateway = if let Some(place) = called.position(|known| *known == (transaction, unit))
+        {
+            self.called.remove(place);
+            matches!(pdu, [function, code, ..] if function & 0x80 != 0 && Exception(*code).unit_is_away())
+        } else {
+            let answer = |late: &Late| late.question.check(transaction, unit, pdu).ok();
+            let mut found = self.late.iter().enumerate();
+            let Some((place, answer)) =
+                found.find_map(|(place, late)| Some((place, answer(late)?)))
+            else {
+                return false;
+            };
+            let by_gateway =
+                matches!(answer, Answer::Exception(code) if Exception(code).unit_is_away());
+            self.late.remove(place);
+            by_gateway
         };
         // A gateway that speaks in the place of a unit says that the unit does not.
-        if !matches!(answer, Answer::Exception(code) if Exception(code).unit_is_away()) {
+        if !by_gateway {
             self.spoke.insert(unit);
             self.heard.insert(unit);
         }
-        self.late.remove(place);
         true
+    }
+
+    /// Whether requests whose answers nobody waits for cost the units that answer nothing, as far as is known.
+    pub(crate) fn may_call(&self) -> bool {
+        !self.calls_hurt
     }
 
     /// The units that have answered what nobody waited for any more, since this was last asked.
@@ -448,6 +474,7 @@ impl Wire {
     /// The request on the way was not answered in time. Answers how many there were of this unit without a frame of any.
     pub(crate) fn timed_out(&mut self, question: Question, until: Instant) -> Unanswered {
         self.asked = None;
+        self.calls_hurt |= !self.called.is_empty() && self.spoke.contains(&question.unit);
         let unanswered = self.unanswered.entry(question.unit).or_default();
         *unanswered = unanswered.saturating_add(1);
         let unanswered = Unanswered {

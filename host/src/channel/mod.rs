@@ -57,7 +57,7 @@ pub use pulse::Pulse;
 pub use punctuality::Punctuality;
 pub use quarantine::{Letter, MAX_LETTER_BYTES, MAX_LETTERS, Quarantine};
 pub use shared::{
-    ChannelStatus, Counters, DeviceStanding, DeviceStatus, LinkStatus, Shared, SharedParts,
+    ChannelStatus, Counters, DeviceStanding, DeviceStatus, Kept, LinkStatus, Shared, SharedParts,
 };
 pub use validate::Refusal;
 pub use waiting::Waiting;

@@ -190,9 +190,9 @@ pub struct Shared {
     sequence: AtomicU64,
     chronicle: Arc<Chronicle>,
     journals: Arc<[Arc<Journal>]>,
-    quarantine: Quarantine,
+    quarantine: Arc<Quarantine>,
     waiting: Waiting,
-    locks: Locks,
+    locks: Arc<Locks>,
     pub(super) counters: CounterCells,
     /// In the order of the groups.
     pub(super) punctuality: Box<[PunctualityCells]>,
@@ -232,6 +232,15 @@ pub struct SharedParts {
     pub chronicle: Arc<Chronicle>,
     /// What its links do and have gone through, in the configuration's order.
     pub journals: Arc<[Arc<Journal>]>,
+    /// What outlives its configuration; `None` for a channel that begins.
+    pub kept: Option<Kept>,
+}
+
+/// What goes by names, and so holds under whatever configuration.
+#[derive(Clone)]
+pub struct Kept {
+    locks: Arc<Locks>,
+    quarantine: Arc<Quarantine>,
 }
 
 impl Shared {
@@ -243,7 +252,18 @@ impl Shared {
             wanted: false,
             detail: "not opened by the driver".into(),
         });
-        let (locks, unread) = Locks::open(&parts.config.id, &parts.store);
+        let (kept, unread) = match parts.kept {
+            Some(kept) => (kept, None),
+            None => {
+                let (locks, unread) = Locks::open(&parts.config.id, &parts.store);
+                let kept = Kept {
+                    locks: Arc::new(locks),
+                    quarantine: Arc::new(Quarantine::open(&parts.config.id, &parts.store)),
+                };
+                (kept, unread)
+            }
+        };
+        let Kept { locks, quarantine } = kept;
         if let Some(why) = unread {
             let sentence = format!(
                 "which devices are locked could not be read, so none is; lock them again with `bulkhead device lock` ({why})"
@@ -276,7 +296,7 @@ impl Shared {
             locks,
             index: parts.index,
             edition: parts.edition,
-            quarantine: Quarantine::open(&parts.config.id, &parts.store),
+            quarantine,
             tags: TagTable::new(parts.config.tags.clone().into()),
             machine: Mutex::new(Machine::new(parts.config.restart.clone())),
             punctuality: parts
@@ -302,6 +322,14 @@ impl Shared {
     /// The channel's place in the host's tables.
     pub fn index(&self) -> usize {
         self.index
+    }
+
+    /// What outlives its configuration.
+    pub fn kept(&self) -> Kept {
+        Kept {
+            locks: self.locks.clone(),
+            quarantine: self.quarantine.clone(),
+        }
     }
 
     /// Counts the configurations that the channel has had within this run of the host, from 0.
@@ -411,11 +439,15 @@ impl Shared {
             .map(|(place, tag)| (&*tag.name, place))
             .collect();
         let mut kept = vec![false; before.config.tags.len()];
-        let same: Vec<Option<usize>> = (self.config.tags.iter())
-            .map(|tag| {
+        // One that has lost its group is not read any more.
+        let (groups_before, groups_now) = (group_names(&before.config), group_names(&self.config));
+        let same: Vec<Option<usize>> = (self.config.tags.iter().enumerate())
+            .map(|(at, tag)| {
                 let place = *places.get(&*tag.name)?;
                 let old = before.config.tags.get(place)?;
-                let same = config::is_same_tag((&before.config, old), (&self.config, tag));
+                let same = config::is_same_tag((&before.config, old), (&self.config, tag))
+                    && config::is_same_way((&before.config, old), (&self.config, tag))
+                    && groups_before.get(place) == groups_now.get(at);
                 *kept.get_mut(place)? = same;
                 same.then_some(place)
             })
@@ -439,6 +471,11 @@ impl Shared {
             now.state = State::Stopped;
             now.reason = status.reason;
             now.since = status.since;
+            // Perhaps another since this was made.
+            for device in &mut now.devices {
+                let lock = self.locks.of(&device.name);
+                device.standing = lock.map_or(DeviceStanding::Polled, DeviceStanding::Locked);
+            }
         });
     }
 
@@ -684,4 +721,17 @@ impl Shared {
         });
         chain
     }
+}
+
+/// The name of each tag's group.
+fn group_names(channel: &config::Channel) -> Vec<Option<&str>> {
+    let mut names = vec![None; channel.tags.len()];
+    for group in &channel.groups {
+        for tag in &group.tags {
+            if let Some(name) = names.get_mut(tag.index()) {
+                *name = Some(&*group.name);
+            }
+        }
+    }
+    names
 }

@@ -216,19 +216,26 @@ async fn end(host: Host, sinks: Sinks, tasks: TaskTracker, stop: CancellationTok
 /// Reloads at each SIGHUP.
 async fn reload_on_hangup(reloader: Reloader, mut hangup: Signal) {
     while hangup.recv().await.is_some() {
-        reload(&reloader, "SIGHUP").await;
+        while reload(&reloader, "SIGHUP").await == Done::Later {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 
 /// Reloads whenever one of the files is another. Looks at them now and then: editors replace files in ways of their own.
 async fn reload_on_change(reloader: Reloader, path: PathBuf, mut known: Option<Stamps>) {
+    let mut before = known.clone();
     loop {
         tokio::time::sleep(LOOK).await;
-        let now = stamps(&path, known.as_ref()).await;
-        // A file that is away for a moment is being replaced.
-        if now.is_some() && now != known {
+        let now = stamps(&path, before.as_ref()).await;
+        // A file that is away for a moment is being replaced, and one that changes from look to look is being written.
+        let has_settled = now.is_some() && now == before;
+        before.clone_from(&now);
+        if has_settled
+            && now != known
+            && reload(&reloader, "the file has changed").await == Done::Now
+        {
             known = now;
-            reload(&reloader, "the file has changed").await;
         }
     }
 }
@@ -262,8 +269,17 @@ async fn stamps(path: &Path, known: Option<&Stamps>) -> Option<Stamps> {
     tokio::task::spawn_blocking(look).await.ok().flatten()
 }
 
-async fn reload(reloader: &Reloader, why: &str) {
+/// Whether a reload was tried.
+#[derive(PartialEq, Eq)]
+enum Done {
+    Now,
+    /// Another one is under way.
+    Later,
+}
+
+async fn reload(reloader: &Reloader, why: &str) -> Done {
     match reloader.reload(false).await {
+        Err(ReloadError::Busy) => return Done::Later,
         Ok(reloaded) if reloaded.difference.is_empty() => {
             tracing::info!(why, "reload: nothing is another");
         }
@@ -276,6 +292,7 @@ async fn reload(reloader: &Reloader, why: &str) {
             );
         }
     }
+    Done::Now
 }
 
 /// The signals that a host heeds.

@@ -54,6 +54,12 @@ pub(super) fn export(arguments: &TagExport) -> Result<(), Failure> {
             "the tags would take the place of the configuration; give --output another name",
         ));
     }
+    let is_used = |used: &PathBuf| is_same(file, used);
+    if check::files(&arguments.config).iter().any(is_used) {
+        return Err(Failure::usage(
+            "the tags would take the place of a file that the configuration is made of; give --output another name",
+        ));
+    }
     replace(file, table.to_csv().as_bytes())?;
     let exported = Exported {
         file: file.display().to_string(),
@@ -148,6 +154,13 @@ pub(super) async fn import(arguments: TagImport) -> Result<(), Failure> {
     }
     let changes = plan.changes(&arguments.config, &file);
     if !arguments.dry_run {
+        // The drivers may have taken a while.
+        if check::text(&arguments.config)?.0 != text {
+            return Err(Failure::fault(format!(
+                "{} was changed while it was checked, and nothing was imported; import again",
+                origin.name
+            )));
+        }
         for (path, bytes) in &changes {
             replace(path, bytes)?;
         }

@@ -235,6 +235,21 @@ pub fn is_same_tag((old, before): (&Channel, &Tag), (new, now): (&Channel, &Tag)
     is_equal_but_device(before, now) && is_same_device((old, device_before), (new, device_now))
 }
 
+/// Whether the links that lead to the devices of two tags are the same: each device's own, or all of them, where it names none.
+pub fn is_same_way((old, before): (&Channel, &Tag), (new, now): (&Channel, &Tag)) -> bool {
+    let link = |channel: &Channel, tag: &Tag| {
+        let link = device_of(channel, tag.device)?.link?;
+        channel.links.get(link.index()).cloned()
+    };
+    match (link(old, before), link(new, now)) {
+        (None, None) => {
+            let items = Items::between(&old.links, &new.links, |link| &link.name, PartialEq::eq);
+            items.is_empty()
+        }
+        (one, other) => one == other,
+    }
+}
+
 fn is_equal_but_device(before: &Tag, now: &Tag) -> bool {
     match before.device == now.device {
         true => before == now,
@@ -376,7 +391,7 @@ type = "float64"
     #[test]
     fn keys_of_the_host_and_sinks_are_named() {
         let new = format!(
-            "[host]\ndata_dir = \"elsewhere\"\nrecorder = \"2MiB\"\n[[sink]]\nkind = \"stdout\"\n{PLANT}"
+            "[host]\ndata_dir = \"elsewhere\"\nrecorder = {{ size = \"2MiB\" }}\n[[sink]]\nkind = \"stdout\"\n{PLANT}"
         );
         let difference = difference(PLANT, &new);
         assert_eq!(

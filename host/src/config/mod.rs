@@ -56,7 +56,7 @@ pub use checked::{
     Sink, SinkKind, Tag, WhileDown,
 };
 pub use dial::DialRange;
-pub use difference::{ChannelDifference, Difference, Items, is_same_tag};
+pub use difference::{ChannelDifference, Difference, Items, is_same_tag, is_same_way};
 pub use document::MAX_BYTES;
 pub use export::TagTable;
 pub use fault::{Fault, Faults, Position};

@@ -46,7 +46,7 @@ pub(super) enum Kind {
 pub(super) fn kind(column: &str) -> Option<Kind> {
     Some(match column {
         "name" | "address" | "type" | "device" | "access" | "mask" | "report" | "interval"
-        | "max_silence" | "unit" | "description" => Kind::Text,
+        | "max_silence" | "write_interval" | "unit" | "description" => Kind::Text,
         "scale" | "offset" | "bit" | "deadband" => Kind::Number,
         "clamp" | "limits" => Kind::Range,
         "settings" => Kind::Settings,

@@ -31,6 +31,7 @@ impl From<ReloadError> for ApiError {
             ReloadError::Busy => (StatusCode::CONFLICT, "reload-under-way"),
             ReloadError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             ReloadError::NeedsRestart(_) => (StatusCode::CONFLICT, "needs-restart"),
+            ReloadError::StillLeaving(_) => (StatusCode::CONFLICT, "still-leaving"),
             ReloadError::NoRoom(_) => (StatusCode::CONFLICT, "no-room"),
             ReloadError::Unreadable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "unreadable"),
             ReloadError::Config(_) => (StatusCode::UNPROCESSABLE_ENTITY, "faulty-configuration"),

@@ -32,7 +32,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::event_id::EventId;
 use super::filter::{Parameters, TagFilter};
 use super::happened::{LINK_EVENT, in_stream};
-use super::{ApiError, App, tags, wire};
+use super::{ApiError, App, Inner, tags, wire};
 use crate::bus::{Batch, Bus, ChannelEvent, Heard, Message, Reader as BusReader};
 use crate::config;
 use crate::ids::{ChannelId, TagId};
@@ -93,7 +93,7 @@ pub(super) async fn open(
         false => VecDeque::new(),
     };
     let reader = Reader {
-        app,
+        inner: app.inner.clone(),
         place,
         kinds,
         filter,
@@ -235,7 +235,7 @@ struct Meant {
 
 /// One reader of the stream.
 struct Reader {
-    app: App,
+    inner: Arc<Inner>,
     place: Place,
     kinds: Vec<&'static str>,
     filter: TagFilter,
@@ -272,7 +272,7 @@ impl Reader {
             }
             return (out.into(), true);
         }
-        let stop = self.app.inner.stop.clone();
+        let stop = self.inner.stop.clone();
         let heartbeat = tokio::time::sleep(HEARTBEAT);
         tokio::pin!(heartbeat);
         loop {
@@ -320,7 +320,7 @@ impl Reader {
     }
 
     fn gap(&self, out: &mut Vec<u8>, missed: (Option<u64>, Option<u64>), reason: &str) {
-        let now = self.app.host().clock().wall();
+        let now = self.inner.host.clock().wall();
         let gap = wire::Gap {
             gap: missed.0,
             samples: missed.1,
@@ -346,7 +346,7 @@ impl Reader {
         let Some(id) = self.snapshot.front() else {
             return;
         };
-        let Some(channel) = self.app.host().channel(id.as_str()) else {
+        let Some(channel) = self.inner.host.channel(id.as_str()) else {
             self.snapshot.pop_front();
             return;
         };
@@ -397,7 +397,10 @@ impl Reader {
     }
 
     fn happened(&self, out: &mut Vec<u8>, number: u64, happened: &Arc<ChannelEvent>) {
-        if !self.filter.admits_channel(happened.instance.channel.as_str()) {
+        if !self
+            .filter
+            .admits_channel(happened.instance.channel.as_str())
+        {
             return;
         }
         let (kind, what) = in_stream(&happened.what, &happened.instance);

@@ -17,7 +17,7 @@ use super::registry::{Channels, Registry};
 use super::watchdog::Watchdog;
 use crate::audit::{Audit, AuditError};
 use crate::bus::Bus;
-use crate::channel::{Connections, Mail, Shared, SharedParts, mailbox};
+use crate::channel::{Connections, Kept, Mail, Shared, SharedParts, mailbox};
 use crate::clock::Clock;
 use crate::config::{self, Checked, Faults};
 use crate::engine::{Compiler, EngineError};
@@ -87,6 +87,8 @@ pub(super) struct Changing {
     pub(super) config: config::Host,
     /// The place in the host's tables of the next channel that is added. None is ever given twice.
     pub(super) next_index: usize,
+    /// Channels that were removed and had not stopped in time, each with what is closed when its task ends.
+    pub(super) leaving: Vec<(String, oneshot::Receiver<()>)>,
 }
 
 impl Host {
@@ -164,6 +166,7 @@ impl Host {
             changing: tokio::sync::Mutex::new(Changing {
                 config,
                 next_index: channels.len(),
+                leaving: Vec::new(),
             }),
             channels: registry,
         };
@@ -296,7 +299,7 @@ impl Inner {
             journals.clone(),
             self.links.clone(),
         );
-        let shared = self.share(index, 0, config, chronicle, journals);
+        let shared = self.share((index, 0), config, chronicle, journals, None);
         if let Some(aside) = self.store.set_aside() {
             let sentence = format!(
                 "the host's database was damaged: what was known of this channel, its saved state included, was set aside with it in {}",
@@ -317,6 +320,7 @@ impl Inner {
             flight: self.flight.clone(),
             commands: orders,
             limiter: self.limiter.clone(),
+            removal: None,
             renewal: None,
             renewed: false,
             rests: false,
@@ -365,7 +369,9 @@ impl Inner {
             None => old.mail().clone(),
         };
         let edition = old.shared.edition() + 1;
-        let shared = self.share(old.shared.index(), edition, config, chronicle, journals);
+        let place = (old.shared.index(), edition);
+        let kept = Some(old.shared.kept());
+        let shared = self.share(place, config, chronicle, journals, kept);
         let handle = self.handle(&shared, &prepared, mail, old.commands_in().clone());
         let (done, is_done) = oneshot::channel();
         let renewal = Renewal {
@@ -389,11 +395,11 @@ impl Inner {
 
     fn share(
         &self,
-        index: usize,
-        edition: u64,
+        (index, edition): (usize, u64),
         config: Arc<config::Channel>,
         chronicle: Arc<Chronicle>,
         journals: Arc<[Arc<Journal>]>,
+        kept: Option<Kept>,
     ) -> Arc<Shared> {
         Arc::new(Shared::new(SharedParts {
             index,
@@ -404,6 +410,7 @@ impl Inner {
             store: self.store.clone(),
             chronicle,
             journals,
+            kept,
         }))
     }
 
@@ -457,7 +464,8 @@ async fn keep_statistics(channels: &Registry) {
     }
 }
 
-fn keep_now(channel: &Shared) {
+/// Has the store take the statistics of a channel.
+pub(super) fn keep_now(channel: &Shared) {
     channel.chronicle().ask();
     for journal in channel.journals().iter() {
         journal.ask();

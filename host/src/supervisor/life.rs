@@ -45,8 +45,8 @@ pub(super) enum Command {
     },
     /// The host stops: stop by this moment, and end the task.
     Shutdown(MonotonicNs),
-    /// The configuration has the channel no more: stop by this moment, and end the task.
-    Remove(MonotonicNs),
+    /// The configuration has the channel no more: stop by this moment, and end the task, which drops the sender.
+    Remove(MonotonicNs, oneshot::Sender<()>),
     /// The configuration has another channel of this name: go on as that one.
     Renew(Box<Renewal>),
 }
@@ -76,6 +76,8 @@ pub(super) struct Life {
     pub(super) commands: mpsc::Receiver<Command>,
     /// Of the whole host.
     pub(super) limiter: Arc<Mutex<Limiter>>,
+    /// Dropped with the task of a channel that is removed.
+    pub(super) removal: Option<oneshot::Sender<()>>,
     /// Taken up as soon as there is no instance.
     pub(super) renewal: Option<Box<Renewal>>,
     /// Whether the next incarnation is the first under its configuration.
@@ -193,6 +195,7 @@ impl Life {
                     let command = command.unwrap_or(Command::Shutdown(self.shared.clock().monotonic()));
                     let asked = Asked {
                         shared: &self.shared,
+                        removal: &mut self.removal,
                         renewal: &mut self.renewal,
                         rests: &mut self.rests,
                     };
@@ -356,6 +359,7 @@ impl Life {
     ) {
         let asked = Asked {
             shared: &self.shared,
+            removal: &mut self.removal,
             renewal: &mut self.renewal,
             rests: &mut self.rests,
         };
@@ -452,6 +456,7 @@ async fn next_number(shared: &Shared) -> Result<u64, Exit> {
 /// What a command bears upon.
 struct Asked<'a> {
     shared: &'a Shared,
+    removal: &'a mut Option<oneshot::Sender<()>>,
     renewal: &'a mut Option<Box<Renewal>>,
     rests: &'a mut bool,
 }
@@ -477,13 +482,23 @@ impl Asked<'_> {
                 *host = Host::Stops;
                 (Order::Stop, None, deadline)
             }
-            Command::Remove(deadline) => {
+            Command::Remove(deadline, ended) => {
+                *self.removal = Some(ended);
                 *host = Host::Drops;
                 (Order::Stop, None, deadline)
             }
-            Command::Renew(renewal) => {
+            Command::Renew(mut renewal) => {
                 let deadline = renewal.deadline;
-                *self.rests = matches!(shared.state(), State::Stopped | State::Stopping);
+                match self.renewal.take() {
+                    // It has not been taken up: what holds between that and this one does not hold for what runs.
+                    Some(pending) => {
+                        renewal.meaning_stays &= pending.meaning_stays;
+                        renewal.mailbox = renewal.mailbox.or(pending.mailbox);
+                    }
+                    None => {
+                        *self.rests = matches!(shared.state(), State::Stopped | State::Stopping);
+                    }
+                }
                 *self.renewal = Some(renewal);
                 if stop.is_none() {
                     return Effect::Nothing;

@@ -6,7 +6,7 @@
 //!   quality, unless the driver or its settings are others: then nobody knows what either would mean.
 //! - What only a restart of the host can take up is refused by name. A configuration with any fault changes nothing.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
 use super::handle::ChannelHandle;
-use super::host::{Changing, Host};
+use super::host::{Changing, Host, keep_now};
 use super::life::{Command, STOP_GRACE};
 use super::prepare::{Prepared, Progress};
 use crate::config::{self, Checked, Difference, Faults};
@@ -91,6 +91,11 @@ pub enum ReloadError {
         .0.join(", ")
     )]
     NeedsRestart(Vec<String>),
+    /// A channel of this name was removed, and its driver has not stopped yet.
+    #[error(
+        "channel {0} was removed a moment ago, and its driver has not stopped yet; reload again in a while"
+    )]
+    StillLeaving(String),
     /// There is no room for the drivers.
     #[error(
         "the channels do not fit into this host as it was started: {0}; restart the host, which makes room for them"
@@ -136,6 +141,16 @@ impl Host {
         if !difference.of_host.is_empty() {
             return Err(ReloadError::NeedsRestart(difference.of_host));
         }
+        changing.leaving.retain_mut(|(_, ended)| {
+            // Nothing is ever sent: it is closed when the task ends.
+            ended.try_recv() == Err(oneshot::error::TryRecvError::Empty)
+        });
+        let mut leaving = changing.leaving.iter().map(|(name, _)| name);
+        if let Some(name) = leaving.find(|name| difference.added.contains(name)) {
+            return Err(ReloadError::StillLeaving(name.clone()));
+        }
+        let used = now.iter().map(|channel| channel.driver().clone());
+        inner.workshop.forget_all_but(&used.collect());
         let others: HashSet<&str> = (difference.added.iter())
             .chain(difference.changed.iter().map(|changed| &changed.channel))
             .map(String::as_str)
@@ -199,44 +214,47 @@ impl Host {
         &self,
         config: config::Host,
         difference: &Difference,
-        ready: &mut std::collections::HashMap<usize, Prepared>,
+        ready: &mut HashMap<usize, Prepared>,
         changing: &mut Changing,
     ) -> Vec<String> {
         let inner = &self.inner;
         let deadline = inner.clock.monotonic().after(STOP_GRACE);
         let now = self.channels();
-        let gone: Vec<_> = (difference.removed.iter())
-            .filter_map(|name| now.named(name).cloned())
-            .collect();
         let mut moving = Vec::new();
         let mut orders = Vec::new();
-        let mut all = Vec::with_capacity(config.channels.len());
+        let mut leaving = Vec::new();
+        for name in &difference.removed {
+            if let Some(channel) = now.named(name) {
+                let (ending, ended) = oneshot::channel();
+                orders.push((channel.clone(), Command::Remove(deadline, ending)));
+                leaving.push((channel.clone(), ended));
+            }
+        }
+        let mut added = HashMap::new();
+        let mut names = Vec::with_capacity(config.channels.len());
         for (place, channel) in config.channels.into_iter().enumerate() {
-            let known = now.named(channel.id.as_str());
+            let name = channel.id.to_string();
+            let known = now.named(&name);
             match (known, ready.remove(&place)) {
                 (Some(old), Some(prepared)) => {
                     let (handle, renewal, is_done) =
                         inner.renewal(old, channel, prepared, deadline);
                     orders.push((old.clone(), renewal));
-                    moving.push(Moving { handle, is_done });
                     // The old one stays in the list until its task has gone over.
-                    all.push(old.clone());
+                    moving.push(Moving { handle, is_done });
                 }
-                (Some(same), None) => all.push(same.clone()),
-                (None, Some(prepared)) => {
-                    all.push(inner.add(changing.next_index, channel, prepared));
-                    changing.next_index += 1;
-                }
+                (Some(_same), None) => {}
+                (None, Some(prepared)) => drop(added.insert(name.clone(), (channel, prepared))),
                 (None, None) => {
-                    tracing::error!(channel = %channel.id, "a new channel was not made ready, and is left out");
+                    tracing::error!(
+                        channel = name,
+                        "a new channel was not made ready, and is left out"
+                    );
                 }
             }
+            names.push(name);
         }
-        inner.channels.set(all);
-        orders.extend(
-            gone.into_iter()
-                .map(|channel| (channel, Command::Remove(deadline))),
-        );
+        self.list(&names, &mut HashMap::new());
         join_all(orders.into_iter().map(|(channel, command)| async move {
             channel.command(command).await;
         }))
@@ -251,14 +269,29 @@ impl Host {
                 inner.channels.replace(handle);
                 (!matches!(done, Ok(Ok(())))).then_some(name)
             });
-        let late: Vec<String> = join_all(moved).await.into_iter().flatten().collect();
+        let left = leaving.into_iter().map(|(channel, mut ended)| async move {
+            let in_time = tokio::time::timeout_at(last, &mut ended).await.is_ok();
+            keep_now(&channel.shared);
+            (!in_time).then(|| (channel.id().to_string(), ended))
+        });
+        let (moved, left) = tokio::join!(join_all(moved), join_all(left));
+        changing.leaving.extend(left.into_iter().flatten());
+        // What is new begins when what has gone has let go of its devices.
+        let mut begun = HashMap::new();
+        for name in &names {
+            if let Some((channel, prepared)) = added.remove(name) {
+                let handle = inner.add(changing.next_index, channel, prepared);
+                begun.insert(name.clone(), handle);
+                changing.next_index += 1;
+            }
+        }
+        self.list(&names, &mut begun);
+        let mut late: Vec<String> = moved.into_iter().flatten().collect();
+        late.extend(changing.leaving.iter().map(|(name, _)| name.clone()));
         changing.config = config::Host {
             channels: Vec::new(),
             ..config
         };
-        let used = self.channels();
-        let used = used.iter().map(|channel| channel.driver().clone());
-        inner.workshop.forget_all_but(&used.collect());
         tracing::info!(
             added = difference.added.len(),
             removed = difference.removed.len(),
@@ -267,5 +300,14 @@ impl Host {
             "the configuration was reloaded"
         );
         late
+    }
+
+    /// From now on there are the channels of these names, in this order: those that there were, and those that have begun.
+    fn list(&self, names: &[String], begun: &mut HashMap<String, Arc<ChannelHandle>>) {
+        let now = self.channels();
+        let known = |name: &String| begun.remove(name).or_else(|| now.named(name).cloned());
+        self.inner
+            .channels
+            .set(names.iter().filter_map(known).collect());
     }
 }

@@ -218,6 +218,34 @@ fn another_device_is_no_longer_believed() -> Result<()> {
 }
 
 #[test]
+fn a_link_that_leads_elsewhere_brings_nothing_of_the_old_one() -> Result<()> {
+    let one = Peer::simulated(&["--units", "1"])?;
+    let mut other = Peer::simulated(&["--units", "1"])?;
+    other.set_faults(&["silence"])?;
+    let host = Bulkhead::start(&press(&one, 1, GONE))?;
+    good(&host, "press/steady")?;
+    host.rewrite_config(&press(&other, 1, GONE))?;
+    let plan = reload(&host, &[])?;
+    assert_eq!(
+        plan["changed"][0]["links"]["changed"],
+        json!(["plc"]),
+        "{plan:#}"
+    );
+    let tag = host.get("/api/v1/tags/press/steady")?.body;
+    assert_ne!(tag["quality"], "good", "{tag:#}");
+    assert_eq!(tag["value"], Value::Null, "{tag:#}");
+    other.set_faults(&[])?;
+    good(&host, "press/steady")?;
+    // Gone and back at once: never two of one name.
+    host.rewrite_config(SIGNAL)?;
+    assert_eq!(reload(&host, &[])?["removed"], json!(["press"]));
+    host.rewrite_config(&press(&one, 1, GONE))?;
+    assert_eq!(reload(&host, &[])?["added"], json!(["press"]));
+    good(&host, "press/steady")?;
+    Ok(())
+}
+
+#[test]
 fn values_never_stand_under_another_name() -> Result<()> {
     const TURNS: usize = 20;
     let orders = [

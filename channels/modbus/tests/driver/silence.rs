@@ -122,6 +122,62 @@ fn a_unit_that_is_asked_seldom_is_waited_for_while_the_line_is_free() {
 }
 
 #[test]
+fn many_units_of_which_a_gateway_says_that_they_are_away_cost_nobody_the_connection() {
+    let plant = Handle::default();
+    plant.unit(1, |unit| unit.holding = [(0, 7)].into());
+    let mut setup = Setup::new()
+        .settings(r#"{ "retries": 0 }"#)
+        .device("alive", "1")
+        .tag("alive", "40001", "uint16");
+    for number in 2..=41 {
+        plant.unit(number, |unit| {
+            unit.holding = [(0, number.into())].into();
+            unit.exception = Some(11);
+        });
+        setup = setup
+            .device(&format!("u{number}"), &number.to_string())
+            .tag(&format!("t{number}"), "40001", "uint16");
+    }
+    let mut host = plant.host(setup);
+    for _ in 0..5 {
+        host.poll("all");
+        assert_eq!(host.quality("alive"), Some(Quality::Good));
+        assert_eq!(host.condition("u41"), Some(DeviceCondition::Down));
+    }
+    for number in 2..=41 {
+        plant.unit(number, |unit| unit.exception = None);
+    }
+    host.poll("all");
+    host.poll("all");
+    for number in 2..=41 {
+        assert_eq!(host.value(&format!("t{number}")), Some(Value::Uint(number)));
+    }
+    assert_eq!(resets(&host), 0);
+}
+
+#[test]
+fn a_silent_unit_is_waited_for_where_nobody_else_is_asked() {
+    let plant = Handle::default();
+    let mut setup = Setup::new().settings(r#"{ "retries": 0 }"#);
+    for number in [1, 2] {
+        plant.unit(number, |unit| unit.holding = [(0, number.into())].into());
+        setup = setup
+            .device(&format!("u{number}"), &number.to_string())
+            .tag(&format!("t{number}"), "40001", "uint16");
+    }
+    let mut host = plant.host(setup);
+    host.poll("all");
+    plant.unit(2, |unit| unit.silent = true);
+    host.poll("all");
+    assert_eq!(host.condition("u2"), Some(DeviceCondition::Down));
+    // The other one is left out, as one that an operator has locked.
+    plant.unit(2, |unit| unit.silent = false);
+    host.poll_skipping("all", &["u1"]);
+    assert_eq!(host.condition("u2"), Some(DeviceCondition::Up));
+    assert_eq!(host.value("t2"), Some(Value::Uint(2)));
+}
+
+#[test]
 fn a_gateway_that_says_so_is_believed() {
     for code in [10, 11] {
         let plant = Handle::default();

@@ -207,7 +207,7 @@ fn faults_of_both_files_come_at_once() {
             press.csv:1:1: header: there is no column `address`; add it
             press.csv:1:6: header: unknown column `adress`; did you mean `address`?
             press.csv:1:31: header: the column `scale` stands twice; remove one
-            press.csv:1:37: header: unknown column `colour`; remove it, or use one of `name`, `address`, `type`, `device`, `access`, `settings`, `scale`, `offset`, `mask`, `bit`, `clamp`, `limits`, `report`, `deadband`, `interval`, `max_silence`, `unit` or `description`"#]],
+            press.csv:1:37: header: unknown column `colour`; remove it, or use one of `name`, `address`, `type`, `device`, `access`, `settings`, `scale`, `offset`, `mask`, `bit`, `clamp`, `limits`, `report`, `deadband`, `interval`, `max_silence`, `write_interval`, `unit` or `description`"#]],
     );
     check_in(
         &channel(&format!(
