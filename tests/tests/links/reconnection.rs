@@ -1,7 +1,8 @@
 //! When links are dialled again, when no more, and who may ask for it.
 
 use anyhow::{Context as _, Result};
-use bulkhead_tests::{Bulkhead, free_port};
+use bulkhead_tests::{Bulkhead, Recorder, free_port};
+use serde_json::json;
 
 /// A channel whose driver opens its one link and does nothing else.
 pub(crate) fn opener(link: &str) -> String {
@@ -48,5 +49,15 @@ fn a_link_whose_attempts_are_spent_says_so_and_degrades_its_channel() -> Result<
         detail["attempts"], 0,
         "a device that is away spends no restart"
     );
+    // Operators are told of it as it happens, each time.
+    let told = Recorder::start(host.stream("/api/v1/stream?kind=warning,link-event")?);
+    let again = host.post("/api/v1/links/press/plc/reconnect", &json!({}))?;
+    assert_eq!(again.status, 200, "{again:?}");
+    told.wait("operators are told", |seen| {
+        seen.iter().any(|(name, data)| {
+            let message = data["message"].as_str().unwrap_or_default();
+            name == "warning" && message.contains("its attempts are spent")
+        })
+    })?;
     Ok(())
 }
