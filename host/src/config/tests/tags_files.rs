@@ -216,7 +216,7 @@ fn faults_of_both_files_come_at_once() {
         b"name,address,device,type,scale,scale,colour\nt,1,p,int16,2,3,red\nu,2,,int16,,,\nv,3,r,bool,x,,\n",
         expect![[r#"
             press.csv:1:32: header: the column `scale` stands twice; remove one
-            press.csv:1:38: header: unknown column `colour`; remove it, or use one of `name`, `address`, `type`, `device`, `access`, `settings`, `scale`, `offset`, `mask`, `bit`, `clamp`, `limits`, `report`, `deadband`, `interval`, `max_silence`, `unit` or `description`
+            press.csv:1:38: header: unknown column `colour`; remove it, or use one of `name`, `address`, `type`, `device`, `access`, `settings`, `scale`, `offset`, `mask`, `bit`, `clamp`, `limits`, `report`, `deadband`, `interval`, `max_silence`, `write_interval`, `unit` or `description`
             press.csv:2:1: channel a, tag t, column name: tag `t` stands on line 12 of plant.toml already; give one of them another name
             press.csv:3:1: channel a, tag u: the channel has several devices, and the tag does not say which it means; add `..` under `device` with one of `p`, `q`
             press.csv:4:5: channel a, tag v, column device: there is no device `r`; the channel has `p`, `q`
