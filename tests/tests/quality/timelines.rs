@@ -173,6 +173,10 @@ fn what_operators_see_while_things_go_wrong() -> Result<()> {
     let port = stage.peer().port;
     drop(stage.peer.take());
     stage.proxy.refuse()?;
+    stage.host.get_until("/api/v1/channels/line", |channel| {
+        let detail = channel["links"][0]["detail"].as_str()?;
+        detail.contains("refused").then_some(())
+    })?;
     stage.moment(
         "the device stops",
         [
