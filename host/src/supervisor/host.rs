@@ -161,7 +161,7 @@ impl Host {
             limiter: Arc::new(Mutex::new(Limiter::new(config.restarts))),
             dials: DialRate::new(config.dials),
             requests: Arc::new(AtomicU64::new(0)),
-            _watchdog: Watchdog::start(registry.clone()),
+            _watchdog: Watchdog::start(registry.weak()),
             flight,
             changing: tokio::sync::Mutex::new(Changing {
                 config,

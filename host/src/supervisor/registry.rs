@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use super::handle::ChannelHandle;
 
@@ -55,7 +55,22 @@ impl<'a> IntoIterator for &'a Channels {
 #[derive(Clone, Default)]
 pub(super) struct Registry(Arc<RwLock<Arc<Channels>>>);
 
+/// The list, as long as somebody else holds it.
+pub(super) struct WeakRegistry(Weak<RwLock<Arc<Channels>>>);
+
+impl WeakRegistry {
+    /// The channels of this moment, if there is still a host.
+    pub(super) fn now(&self) -> Option<Arc<Channels>> {
+        self.0.upgrade().map(|list| Registry(list).now())
+    }
+}
+
 impl Registry {
+    /// The list, without holding it: the channels hold the host's store.
+    pub(super) fn weak(&self) -> WeakRegistry {
+        WeakRegistry(Arc::downgrade(&self.0))
+    }
+
     /// The channels of this moment.
     pub(super) fn now(&self) -> Arc<Channels> {
         self.0

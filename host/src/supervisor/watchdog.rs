@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use super::registry::Registry;
+use super::registry::WeakRegistry;
 use crate::channel::Shared;
 use crate::event::MonotonicNs;
 
@@ -22,13 +22,16 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Watches the channels that there are.
-    pub(super) fn start(channels: Registry) -> Self {
+    /// Watches the channels that there are, as long as there are any.
+    pub(super) fn start(channels: WeakRegistry) -> Self {
         let (stop, stopped) = sync_channel::<()>(1);
         let watch = move || {
             let mut late = Late::default();
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(STEP) {
-                for channel in &*channels.now() {
+                let Some(channels) = channels.now() else {
+                    return;
+                };
+                for channel in &*channels {
                     report(&channel.shared, &mut late);
                 }
             }
