@@ -26,6 +26,7 @@ pub mod clock;
 pub mod engine;
 pub mod history;
 pub mod network;
+pub mod outbox;
 pub mod recorder;
 pub mod store;
 pub mod tags;
@@ -42,6 +43,8 @@ pub mod supervisor;
 // 4, doors.
 pub mod cli;
 pub mod http;
+pub mod metrics;
+mod remote;
 pub mod replay;
 pub mod simulate;
 pub mod virtual_host;

@@ -8,7 +8,9 @@ mod containment;
 mod density;
 mod host;
 mod idle;
+mod ladder;
 mod links;
+mod outbox;
 mod punctuality;
 mod report;
 mod tags;
@@ -55,6 +57,13 @@ enum Bench {
     Punctuality,
     /// What a hundred thousand tags cost: start, memory, a page of the list, a reload
     Tags,
+    /// From a device through drivers to a broker, at 1,000 to 1,000,000 tags per second
+    Ladder {
+        /// Only the rung of this many tags per second.
+        tags_per_s: Option<u64>,
+    },
+    /// Durable samples per second, beside the bare store
+    Outbox,
     /// For `punctuality`: keeps a core busy
     #[command(hide = true)]
     Spin,
@@ -83,6 +92,8 @@ fn main() -> ExitCode {
             Bench::Writes,
             Bench::Punctuality,
             Bench::Tags,
+            Bench::Outbox,
+            Bench::Ladder { tags_per_s: None },
         ]
         .into_iter()
         .try_for_each(|bench| run(bench, arguments.json)),
@@ -107,6 +118,8 @@ fn run(bench: Bench, json: bool) -> anyhow::Result<()> {
         Bench::Writes => writes::run(json),
         Bench::Punctuality => punctuality::run(json),
         Bench::Tags => tags::run(json),
+        Bench::Ladder { tags_per_s } => ladder::run(json, tags_per_s),
+        Bench::Outbox => outbox::run(json),
         Bench::Spin => {
             punctuality::spin();
             Ok(())

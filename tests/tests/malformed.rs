@@ -313,8 +313,7 @@ fn polls(seen: &Recording, (_, addresses): &(&str, [u16; 3])) -> Vec<Poll> {
         if !of_group {
             continue;
         }
-        let sequence = data["sequence"].as_u64().expect("a batch has a number");
-        let poll = polls.entry(sequence).or_default();
+        let poll = polls.entry(moment(data)).or_default();
         match data["quality"].as_str().expect("a sample has a quality") {
             "good" => poll.request = reading(data).map(|reading| reading.request),
             bad => {
@@ -325,6 +324,22 @@ fn polls(seen: &Recording, (_, addresses): &(&str, [u16; 3])) -> Vec<Poll> {
     polls.into_values().collect()
 }
 
+/// What the samples of one batch of a group have in common, and those of no other.
+fn moment(sample: &Value) -> u64 {
+    sample["server_time_ns"]
+        .as_u64()
+        .expect("a sample has a time")
+}
+
+/// The group of a tag.
+fn group_of(address: u16) -> usize {
+    let holds = |(_, addresses): &(_, [u16; 3])| addresses.contains(&address);
+    GROUPS
+        .iter()
+        .position(holds)
+        .expect("every tag is in a group")
+}
+
 fn reading(sample: &Value) -> Option<Reading> {
     Reading::decode(sample["value"].as_u64()?)
 }
@@ -332,7 +347,7 @@ fn reading(sample: &Value) -> Option<Reading> {
 /// Everything good is right, at its place, of one answer with the rest of its batch, and newer than all before.
 fn check_values(seen: &Recording, context: &dyn Fn() -> String) {
     let mut newest = 0;
-    let mut batches: BTreeMap<u64, u32> = BTreeMap::new();
+    let mut batches: BTreeMap<(u64, usize), u32> = BTreeMap::new();
     let good = seen
         .iter()
         .filter(|(name, data)| name == "sample" && data["quality"] == "good");
@@ -347,8 +362,8 @@ fn check_values(seen: &Recording, context: &dyn Fn() -> String) {
             panic!("{data} is {reading:?}: {}", context());
         };
         assert_eq!(data["tag"], *address.to_string(), "{}", context());
-        let sequence = data["sequence"].as_u64().expect("a batch has a number");
-        let of_batch = *batches.entry(sequence).or_insert_with(|| {
+        let batch = (moment(data), group_of(address));
+        let of_batch = *batches.entry(batch).or_insert_with(|| {
             assert!(request > newest, "{data} again: {}", context());
             newest = request;
             request

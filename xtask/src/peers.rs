@@ -1,4 +1,5 @@
-//! Devices written by others, against which the tests run: mbpoll and libmodbus from Debian, pymodbus from PyPI.
+//! What was written by others, against which the tests run: devices (mbpoll and libmodbus from Debian, pymodbus from PyPI), and the
+//! servers to which samples go (mosquitto, PostgreSQL, nats-server, Prometheus, from Debian).
 //!
 //! A missing peer is a failure that names the command which installs it, never a test left out.
 
@@ -12,20 +13,33 @@ use anyhow::{Context, Result, bail};
 use crate::{process, workspace};
 
 /// What each Debian package provides that we can look for.
-const DEBIAN: [(&str, Provides); 8] = [
+const DEBIAN: [(&str, Provides); 14] = [
     ("gcc", Provides::Program("gcc")),
     ("iproute2", Provides::Program("ip")),
     ("libc6-dev", Provides::Header("stdio.h")),
+    (
+        "libfaketime",
+        Provides::Library("faketime/libfaketime.so.1"),
+    ),
     ("libmodbus-dev", Provides::Header("modbus/modbus.h")),
     ("mbpoll", Provides::Program("mbpoll")),
+    ("mosquitto", Provides::Program("mosquitto")),
+    ("mosquitto-clients", Provides::Program("mosquitto_pub")),
+    ("nats-server", Provides::Program("nats-server")),
     ("nftables", Provides::Program("nft")),
     ("openssl", Provides::Program("openssl")),
+    ("postgresql", Provides::Postgres),
+    ("prometheus", Provides::Program("promtool")),
     ("socat", Provides::Program("socat")),
 ];
 
 enum Provides {
     Program(&'static str),
     Header(&'static str),
+    /// In a folder of `/usr/lib`.
+    Library(&'static str),
+    /// The server, which is on no path.
+    Postgres,
 }
 
 impl Provides {
@@ -33,8 +47,18 @@ impl Provides {
         match self {
             Self::Program(name) => on_path(name).is_some(),
             Self::Header(name) => Path::new("/usr/include").join(name).exists(),
+            Self::Library(name) => is_below("/usr/lib", name),
+            Self::Postgres => is_below("/usr/lib/postgresql", "bin/postgres"),
         }
     }
+}
+
+/// Whether a folder of this folder has such a file.
+fn is_below(folder: &str, name: &str) -> bool {
+    let folders = fs::read_dir(folder).into_iter().flatten();
+    folders
+        .filter_map(Result::ok)
+        .any(|entry| entry.path().join(name).exists())
 }
 
 /// Installs what is missing and builds the peers in C. Returns the Python that has pymodbus.

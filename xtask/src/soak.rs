@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{drivers, host, peers, process, workspace};
 
 /// The tests of `bulkhead-tests` that go round as often as `rounds(test, soak)` says. Whoever adds one names it here.
-const LOOPS: &[&str] = &["kills"];
+const LOOPS: &[&str] = &["kills", "sinks"];
 
 /// Options of `cargo xtask soak`.
 #[derive(clap::Args)]

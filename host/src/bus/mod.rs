@@ -24,8 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
-use crate::config;
-use crate::event::{Sample, WallNs};
+use crate::event::{Batch, WallNs};
 use crate::exit::Exit;
 use crate::ids::InstanceId;
 
@@ -41,21 +40,6 @@ pub enum Message {
     Samples(Arc<Batch>),
     /// Something happened to a channel or one of its links.
     Event(Arc<ChannelEvent>),
-}
-
-/// What one channel publishes at one moment. Shared by every consumer, never copied.
-#[derive(Debug)]
-pub struct Batch {
-    /// Which life of which channel published it.
-    pub instance: Arc<InstanceId>,
-    /// The configuration that the samples' ids point into: after a reload the next batch may have another.
-    pub channel: Arc<config::Channel>,
-    /// Counts the batches of the channel within this run of the host, from 1.
-    pub sequence: u64,
-    /// When the host received it.
-    pub server_time: WallNs,
-    /// In the driver's order.
-    pub samples: Vec<Sample>,
 }
 
 /// Something that happened to a channel.
@@ -145,15 +129,7 @@ impl Message {
     /// About how much memory it keeps, in bytes.
     fn bytes(&self) -> usize {
         match self {
-            Message::Samples(batch) => {
-                let values = batch
-                    .samples
-                    .iter()
-                    .filter_map(|sample| sample.value.as_ref());
-                size_of::<Batch>()
-                    + batch.samples.capacity() * size_of::<crate::event::Sample>()
-                    + values.map(crate::event::Value::heap_bytes).sum::<usize>()
-            }
+            Message::Samples(batch) => batch.bytes(),
             Message::Event(event) => size_of::<ChannelEvent>() + event.what.text_bytes(),
         }
     }
@@ -208,6 +184,15 @@ struct State {
     subscribers: Vec<Arc<Subscriber>>,
     /// From the first reader on.
     backlog: Option<Backlog>,
+}
+
+/// What was published since the host started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Batches and events.
+    pub messages: u64,
+    /// The samples in them.
+    pub samples: u64,
 }
 
 /// How the readers are, all of them together.
@@ -268,6 +253,12 @@ impl Bus {
     pub fn resume(&self, after: u64) -> Option<Reader> {
         let head = self.inner.with_backlog(|state| state.head);
         (after <= head.messages).then(|| Reader::new(self.inner.clone(), after, None))
+    }
+
+    /// What was published.
+    pub fn published(&self) -> Published {
+        let Place { messages, samples } = self.inner.lock().head;
+        Published { messages, samples }
     }
 
     /// How the readers are.

@@ -108,7 +108,10 @@ impl Subscriber {
 
     /// Hands a message over if there is room. `place` is the one behind it.
     pub(super) fn offer(&self, place: Place, message: &Message) {
-        if let Err(TrySendError::Full(_)) = self.sender.try_send((place, message.clone())) {
+        // One that has gone without being told misses what comes, too.
+        if let Err(TrySendError::Full(_) | TrySendError::Closed(_)) =
+            self.sender.try_send((place, message.clone()))
+        {
             self.missed.add(place, message.samples());
         }
     }

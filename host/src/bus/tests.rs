@@ -5,18 +5,17 @@ use std::thread;
 use futures_util::FutureExt as _;
 
 use super::*;
-use crate::event::{Quality, Sample, Value};
+use crate::event::{Layout, Quality, Sample, Value};
 use crate::ids::{ChannelId, TagId};
 use crate::limits::BACKLOG_MESSAGES;
 
-fn channel() -> Arc<config::Channel> {
-    let origin = config::Origin {
-        name: String::new(),
-        folder: std::path::PathBuf::new(),
-    };
-    let text = "[[channel]]\nid = \"a\"\ndriver = \"d\"";
-    let mut host = config::parse(text, &origin).unwrap().value;
-    Arc::new(host.channels.remove(0))
+fn layout() -> Arc<Layout> {
+    Arc::new(Layout {
+        channel: ChannelId::new("a").unwrap(),
+        devices: [].into(),
+        groups: [].into(),
+        tags: [].into(),
+    })
 }
 
 fn batch_with(sequence: u64, samples: Vec<Sample>) -> Message {
@@ -26,8 +25,10 @@ fn batch_with(sequence: u64, samples: Vec<Sample>) -> Message {
     };
     Message::Samples(Arc::new(Batch {
         instance: Arc::new(instance),
-        channel: channel(),
+        layout: layout(),
+        epoch: 1,
         sequence,
+        offsets: None,
         server_time: WallNs(0),
         samples,
     }))

@@ -20,10 +20,14 @@ pub struct Punctuality {
     pub failed: u64,
     /// How long after its moment each was handed to the driver.
     pub deviation: Latencies,
+    /// The sum of these.
+    pub deviation_total: Duration,
     /// The longest of these.
     pub deviation_most: Duration,
     /// How long each took until the driver said that it was done.
     pub took: Latencies,
+    /// The sum of these.
+    pub took_total: Duration,
     /// The mean time from request to answer of the last one that had any, as the driver says.
     pub round_trip: Duration,
 }
@@ -75,8 +79,10 @@ impl PunctualityCells {
             requests: self.requests.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             deviation: self.deviation.read(),
+            deviation_total: self.deviation.total(),
             deviation_most: nanos(&self.deviation_most_ns),
             took: self.took.read(),
+            took_total: self.took.total(),
             round_trip: nanos(&self.round_trip_ns),
         }
     }

@@ -15,10 +15,10 @@ use super::pulse::Pulse;
 use super::punctuality::{Punctuality, PunctualityCells};
 use super::quarantine::Quarantine;
 use super::waiting::Waiting;
-use crate::bus::{Batch, Bus, ChannelEvent, Happened, Message};
+use crate::bus::{Bus, ChannelEvent, Happened, Message};
 use crate::clock::Clock;
 use crate::config;
-use crate::event::{MonotonicNs, Quality, Sample, WallNs};
+use crate::event::{Batch, Layout, MonotonicNs, Quality, Sample, WallNs};
 use crate::exit::Exit;
 use crate::history::Chronicle;
 use crate::ids::{ChannelId, DeviceId, InstanceId, LinkId, TagId};
@@ -180,6 +180,7 @@ pub struct Shared {
     index: usize,
     edition: u64,
     config: Arc<config::Channel>,
+    layout: Arc<Layout>,
     tags: TagTable,
     bus: Bus,
     clock: Clock,
@@ -187,6 +188,8 @@ pub struct Shared {
     status: watch::Sender<ChannelStatus>,
     /// Decides; the status shows what it decided. Only the channel's task and the start of the host step it.
     machine: Mutex<Machine>,
+    epoch: u64,
+    /// The samples published in this epoch.
     sequence: AtomicU64,
     chronicle: Arc<Chronicle>,
     journals: Arc<[Arc<Journal>]>,
@@ -222,6 +225,8 @@ pub struct SharedParts {
     pub edition: u64,
     /// Its configuration.
     pub config: Arc<config::Channel>,
+    /// In which its samples are counted.
+    pub epoch: u64,
     /// Where it publishes.
     pub bus: Bus,
     /// The host's clock.
@@ -305,7 +310,9 @@ impl Shared {
                 .iter()
                 .map(|_| PunctualityCells::default())
                 .collect(),
+            layout: Arc::new(parts.config.layout()),
             config: parts.config,
+            epoch: parts.epoch,
             bus: parts.bus,
             clock: parts.clock,
             store: parts.store,
@@ -345,6 +352,16 @@ impl Shared {
     /// The channel's configuration.
     pub fn config(&self) -> &Arc<config::Channel> {
         &self.config
+    }
+
+    /// The names behind its ids, as batches carry them.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// In which its samples are counted.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// The channel's tags.
@@ -656,11 +673,14 @@ impl Shared {
         if (samples.capacity() - samples.len()) * size_of::<Sample>() > MAX_ROOM {
             samples.shrink_to_fit();
         }
-        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+        let published = samples.len() as u64;
+        let sequence = self.sequence.fetch_add(published, Ordering::Relaxed) + 1;
         let batch = Batch {
             instance: instance.clone(),
-            channel: self.config.clone(),
+            layout: self.layout.clone(),
+            epoch: self.epoch,
             sequence,
+            offsets: None,
             server_time,
             samples,
         };

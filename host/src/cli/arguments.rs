@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::outbox::OutboxArguments;
 use crate::config::CompileLimits;
 use crate::engine::Order;
 use crate::simulate;
@@ -50,6 +51,8 @@ pub(super) enum Command {
     Device(Device),
     /// List, show, retry or drop the events that are kept away from their drivers
     DeadLetter(DeadLetter),
+    /// List, show, empty or export what waits on the disk for sinks
+    Outbox(OutboxArguments),
     /// Who wrote what, when, and with which answer
     Audit(Audit),
     /// Links: how they are, what happened to them, test, reconnect
@@ -74,6 +77,7 @@ impl Command {
             Command::Tag(arguments) => arguments.command.is_json(),
             Command::Device(arguments) => arguments.command.api().json,
             Command::DeadLetter(arguments) => arguments.command.api().json,
+            Command::Outbox(arguments) => arguments.command.api().json,
             Command::Audit(arguments) => arguments.command.is_json(),
             Command::Link(arguments) => arguments.command.api().json,
         }
@@ -600,7 +604,7 @@ pub(super) struct TestRead {
     /// In the protocol's own syntax
     #[arg(long)]
     pub(super) address: String,
-    /// At the device, such as float32 or int16[8]
+    /// At the device, such as float32 or int16\[8\]
     #[arg(long = "type", value_name = "TYPE")]
     pub(super) data_type: String,
     /// What else the driver takes of a tag, as JSON

@@ -4,7 +4,7 @@
 //! - `run`, `check`, `inspect`, `replay`: commands that are a host, or look at what one would run or has run. `logs` (through
 //!   `log_writer`), `progress`: what these say while they work. `loading`: a driver for a command that looks at one.
 //! - `tags_file`: tags of a configuration out to CSV and in again.
-//! - `client`: how the others ask a running host; `status`, `channel`, `command`, `dead_letter`, `link`, `past`, `reload`, `tag` and `watch` are
+//! - `client`: how the others ask a running host; `status`, `channel`, `command`, `dead_letter`, `link`, `outbox`, `past`, `reload`, `tag` and `watch` are
 //!   these others. They go through the
 //!   HTTP API and nothing else.
 //! - `output`: tables, JSON lines, colours; `typed`: what was typed as the value of a tag.
@@ -28,6 +28,7 @@ mod link;
 mod loading;
 mod log_writer;
 mod logs;
+mod outbox;
 mod output;
 mod past;
 mod progress;
@@ -89,6 +90,7 @@ fn dispatch(command: Command, began: Instant) -> Result<(), Failure> {
         Command::Tag(arguments) => tag::tag(arguments.command),
         Command::Link(arguments) => link::link(&arguments.command),
         Command::DeadLetter(arguments) => dead_letter::dead_letter(&arguments.command),
+        Command::Outbox(arguments) => outbox::outbox(&arguments.command),
         Command::Audit(arguments) => audit::audit(&arguments.command),
         Command::Device(arguments) => device::device(&arguments.command),
         // No runtime: the process must limit itself before it starts threads.

@@ -1,7 +1,7 @@
 //! `bulkhead run`: a host, from its configuration to its last word.
 //!
 //! ```text
-//! read ── take the port ── sinks listen ── drivers, channels ── serve ── wait ── channels stop ── sinks drain
+//! read ── take the port ── lock the folder ── sinks listen ── drivers, channels ── serve ── wait ── channels stop ── sinks drain
 //! ```
 //!
 //! The port comes first, since nothing else fails as cheaply; the sinks come before the channels, so that they miss no
@@ -26,6 +26,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::engine::Compiler;
 use crate::http::{Api, ListenError, Listener};
+use crate::remote;
 use crate::sink::{Look, Sinks, TextStyle};
 use crate::store::{Store, StoreError};
 use crate::supervisor::{Host, ReloadError, Reloader, StartError};
@@ -50,24 +51,30 @@ pub(super) async fn run(arguments: Run, began: Instant) -> Result<(), Failure> {
     let config = check::read(&arguments.config)?;
     let listener = listen(&config.value).await?;
 
+    let store = Host::open_store(&config.value).await.map_err(failure)?;
     let (bus, tasks, stop) = (Bus::new(), TaskTracker::new(), CancellationToken::new());
-    let sinks = Sinks::start(
+    let mut sinks = Sinks::start(
         &config.value.sinks,
         &bus,
         Clock::start(),
         look(&arguments, &config.value),
+        &config.value.data_dir,
     );
     tasks.spawn(first_sample(bus.subscribe(64), began, stop.clone()));
 
     let progress = Progress::new();
     let report = |now| progress.report(now);
     let started = tokio::select! {
-        started = Host::start_with_bus(config, Compiler::this_program(), bus, &report) => started,
+        started = Host::start_with(config, Compiler::this_program(), (store, bus), &report) => started,
         () = signals.end.next() => return Ok(()),
     };
     drop(progress);
     let host = started.map_err(failure)?;
 
+    if let Some(requests) = sinks.take_requests() {
+        let writing = remote::write(host.clone(), requests, tasks.clone());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(writing));
+    }
     let path = arguments.config.clone();
     let reloader = Reloader::new(host.clone(), move || {
         check::read(&path).map_err(|failure| match failure {
@@ -170,7 +177,7 @@ async fn first_sample(mut bus: Subscription, began: Instant, stop: CancellationT
         };
         let took = began.elapsed();
         let channel = &batch.instance.channel;
-        let tag = batch.channel.tags.get(sample.tag.index());
+        let tag = batch.layout.tag(sample.tag);
         let tag = tag.map(|tag| &*tag.name).unwrap_or_default();
         say(&format!(
             "first sample after {:.0} ms ({channel}/{tag})",

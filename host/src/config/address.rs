@@ -408,7 +408,7 @@ fn networks(section: &Section<'_>, key: &str) -> Vec<Network> {
     networks
 }
 
-fn tls(section: &Section<'_>, folder: &Path) -> Tls {
+pub(super) fn tls(section: &Section<'_>, folder: &Path) -> Tls {
     let file = |key: &str| {
         let written = super::resolve::path(section, key, "certificates/plant.pem")?;
         Some(folder.join(written))
@@ -495,7 +495,7 @@ fn absolute(path: &str, example: &str) -> Result<PathBuf, String> {
     })
 }
 
-fn place(written: &str) -> Result<(String, u16), String> {
+pub(super) fn place(written: &str) -> Result<(String, u16), String> {
     let (host, port) = written
         .rsplit_once(':')
         .filter(|(_, port)| !port.ends_with(']'))
@@ -523,7 +523,7 @@ fn place(written: &str) -> Result<(String, u16), String> {
 }
 
 /// A name for the resolver or an IPv4 address (RFC 1123, section 2.1; underscores are common and let through).
-fn is_host(host: &str) -> bool {
+pub(super) fn is_host(host: &str) -> bool {
     (1..=253).contains(&host.len())
         && host.split('.').all(|label| {
             (1..=63).contains(&label.len())

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use super::address::{Connect, Tls};
 use super::dial::DialRange;
+use super::sink_mqtt::MqttSink;
+use super::sink_nats::NatsSink;
+use super::sink_postgres::PostgresSink;
 use crate::backoff::Redial;
 use crate::demotion;
-use crate::event::DataType;
+use crate::event::{DataType, Layout, TagFilter, TagNames};
 use crate::ids::{ChannelId, DeviceId, LinkId, TagId};
 use crate::limits;
 
@@ -104,6 +107,40 @@ pub struct Channel {
     pub groups: Vec<Group>,
     /// Where [`TagId`]s point. Names differ within the channel.
     pub tags: Vec<Tag>,
+}
+
+impl Channel {
+    /// The names behind its ids.
+    pub fn layout(&self) -> Layout {
+        let mut groups = vec![None; self.tags.len()];
+        for (number, group) in (0u32..).zip(&self.groups) {
+            for tag in &group.tags {
+                if let Some(of_tag) = groups.get_mut(tag.index()) {
+                    *of_tag = Some(number);
+                }
+            }
+        }
+        let names = |tag: (&Tag, Option<u32>)| TagNames {
+            name: tag.0.name.as_str().into(),
+            unit: tag.0.unit.as_str().into(),
+            device: tag.0.device.0,
+            group: tag.1,
+        };
+        Layout {
+            channel: self.id.clone(),
+            devices: self
+                .devices
+                .iter()
+                .map(|device| device.name.as_str().into())
+                .collect(),
+            groups: self
+                .groups
+                .iter()
+                .map(|group| group.name.as_str().into())
+                .collect(),
+            tags: self.tags.iter().zip(groups).map(names).collect(),
+        }
+    }
 }
 
 /// Where a component file is looked for.
@@ -443,8 +480,40 @@ pub struct Sink {
     pub name: String,
     /// Which kind.
     pub kind: SinkKind,
-    /// Batches that may wait before the oldest is dropped with a gap event. Default 1,024; 1 to 65,536.
+    /// Messages that may wait in memory before more are missed, with a gap. Default 1,024; 1 to 65,536.
     pub queue: usize,
+    /// What it takes. Default everything.
+    pub filter: TagFilter,
+    /// Samples that are delivered together, at most; a batch is never cut for it. Default 5,000; 1 to 100,000.
+    pub batch: u64,
+    /// How long a delivery waits for more samples where there are fewer. Default 0 s; to 60 s.
+    pub linger: Duration,
+    /// The outbox before it; `None` if it has none and loses what it holds with the process.
+    pub outbox: Option<OutboxLimits>,
+}
+
+/// What an outbox may hold, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboxLimits {
+    /// Bytes of what it holds; its file is somewhat larger. Default 1 GiB; 1 MiB to 1 TiB.
+    pub bytes: u64,
+    /// How old what it holds may get, while a host runs. Default 30 d; 1 s to 366 d.
+    pub age: Duration,
+    /// What happens where it is full. Default `drop-oldest`.
+    pub overflow: Overflow,
+    /// For how long a batch waits for others, so as to share their commit. Default 5 ms; 0 to 1 s.
+    pub commit: Duration,
+}
+
+/// What happens where an outbox is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// It accepts nothing more: what comes waits in memory as far as the sink's queue goes, and is then missed.
+    Block,
+    /// What is oldest goes, and a gap stands in its place.
+    DropOldest,
+    /// What comes is dropped, and a gap stands in its place.
+    DropNewest,
 }
 
 /// The kinds of sink.
@@ -456,5 +525,35 @@ pub enum SinkKind {
     File {
         /// The file. Relative paths are relative to the configuration's folder.
         path: PathBuf,
+        /// When it is moved aside and another begun.
+        rotation: Rotation,
     },
+    /// A broker of MQTT.
+    Mqtt(Box<MqttSink>),
+    /// A database of PostgreSQL.
+    Postgres(Box<PostgresSink>),
+    /// A stream of NATS.
+    Nats(Box<NatsSink>),
+}
+
+impl Overflow {
+    /// As the file writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Overflow::Block => "block",
+            Overflow::DropOldest => "drop-oldest",
+            Overflow::DropNewest => "drop-newest",
+        }
+    }
+}
+
+/// When a file is moved aside and another begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rotation {
+    /// When it has so many bytes; `None` for never. 4 KiB to 1 TiB.
+    pub bytes: Option<u64>,
+    /// When it is so old; `None` for never. 1 s to 366 d.
+    pub age: Option<Duration>,
+    /// How many that were moved aside are kept; the oldest goes. Default 10; 1 to 10,000.
+    pub keep: usize,
 }

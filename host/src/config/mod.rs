@@ -38,8 +38,13 @@ mod redial;
 mod requests;
 mod resolve;
 mod rows;
+mod secret;
 mod section;
+mod server_url;
 mod sink;
+mod sink_mqtt;
+mod sink_nats;
+mod sink_postgres;
 mod spelling;
 mod tag;
 mod tags_files;
@@ -52,8 +57,8 @@ use toml::de::DeTable;
 pub use address::{Connect, Identity, Listen, Parity, SerialLine, Tls, Transport};
 pub use checked::{
     Access, Bounds, Channel, CompileLimits, Device, DriverPath, Group, Health, Heartbeat, Host,
-    Http, Limits, Link, OnRestart, Part, Rate, Recorder, Report, Requests, Restart, RestartMode,
-    Sink, SinkKind, Tag, WhileDown,
+    Http, Limits, Link, OnRestart, OutboxLimits, Overflow, Part, Rate, Recorder, Report, Requests,
+    Restart, RestartMode, Rotation, Sink, SinkKind, Tag, WhileDown,
 };
 pub use dial::DialRange;
 pub use difference::{ChannelDifference, Difference, Items, is_same_tag, is_same_way};
@@ -63,6 +68,10 @@ pub use fault::{Fault, Faults, Position};
 pub use import::{Import, ImportError, Spot};
 pub use locations::{Locations, Place};
 pub use network::Network;
+pub use secret::{NoSecret, Secret};
+pub use sink_mqtt::{MqttSink, MqttVersion, Qos, TopicPart, WriteLevel};
+pub use sink_nats::{NatsLogin, NatsSink, Subject};
+pub use sink_postgres::{PostgresSink, Table};
 pub use tags_files::{ReadTagsFile, TagsFile};
 
 /// Where a text comes from.

@@ -24,6 +24,8 @@ pub struct Chronicle {
     store: Store,
     clock: Clock,
     latencies: LatencyCells,
+    /// What the statistics were when this was opened.
+    began: Statistics,
     fuel: AtomicU64,
     fuel_max_turn: AtomicU64,
     peak_memory: AtomicU64,
@@ -77,6 +79,7 @@ impl Chronicle {
             store,
             clock,
             latencies: LatencyCells::beginning_with(&statistics.latencies),
+            began: statistics.clone(),
             fuel: AtomicU64::new(statistics.fuel),
             fuel_max_turn: AtomicU64::new(statistics.fuel_max_turn),
             peak_memory: AtomicU64::new(statistics.peak_memory),
@@ -175,6 +178,16 @@ impl Chronicle {
         statistics.peak_memory = self.peak_memory.load(Ordering::Relaxed);
         statistics.latencies = self.latencies.read();
         statistics
+    }
+
+    /// What the statistics were when the channel was first seen in this run of the host: what it has done since is the difference.
+    pub fn began(&self) -> &Statistics {
+        &self.began
+    }
+
+    /// How long the turns since then took, all together.
+    pub fn turn_time(&self) -> Duration {
+        self.latencies.total()
     }
 
     /// The history, as it is on the disk. Blocks for as long as the disk takes; whoever wants the newest event in it

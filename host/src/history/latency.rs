@@ -22,27 +22,45 @@ fn bucket(nanos: u64) -> usize {
 
 /// The histogram as the channel's task raises it: it alone does, so no read-modify-write is needed.
 #[derive(Debug, Default)]
-pub struct LatencyCells([AtomicU64; BUCKETS]);
+pub struct LatencyCells {
+    counts: [AtomicU64; BUCKETS],
+    /// Of those that were counted here.
+    total_ns: AtomicU64,
+}
 
 impl LatencyCells {
     pub(super) fn beginning_with(latencies: &Latencies) -> Self {
-        Self(latencies.0.map(AtomicU64::new))
+        Self {
+            counts: latencies.0.map(AtomicU64::new),
+            total_ns: AtomicU64::new(0),
+        }
     }
 
     /// Counts one.
     pub fn count(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        if let Some(cell) = self.0.get(bucket(nanos)) {
+        let raise = |cell: &AtomicU64, by| {
             cell.store(
-                cell.load(Ordering::Relaxed).wrapping_add(1),
+                cell.load(Ordering::Relaxed).wrapping_add(by),
                 Ordering::Relaxed,
             );
+        };
+        raise(&self.total_ns, nanos);
+        if let Some(cell) = self.counts.get(bucket(nanos)) {
+            raise(cell, 1);
         }
+    }
+
+    /// How long those took together that were counted here; not those that it began with.
+    pub fn total(&self) -> Duration {
+        Duration::from_nanos(self.total_ns.load(Ordering::Relaxed))
     }
 
     /// What was counted so far.
     pub fn read(&self) -> Latencies {
-        Latencies(std::array::from_fn(|at| self.0[at].load(Ordering::Relaxed)))
+        Latencies(std::array::from_fn(|at| {
+            self.counts[at].load(Ordering::Relaxed)
+        }))
     }
 }
 
@@ -127,7 +145,10 @@ mod tests {
         }
         cells.count(Duration::from_micros(300));
         cells.count(Duration::from_secs(60));
-        let latencies = LatencyCells::beginning_with(&cells.read()).read();
+        assert_eq!(cells.total(), Duration::from_micros(60_000_790));
+        let others = LatencyCells::beginning_with(&cells.read());
+        assert_eq!(others.total(), Duration::ZERO);
+        let latencies = others.read();
         assert_eq!(latencies.count(), 100);
         let micros = |share| {
             latencies

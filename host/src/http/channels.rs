@@ -193,6 +193,9 @@ fn wire_punctuality(punctuality: &Punctuality) -> wire::Punctuality {
         deviation_most,
         took,
         round_trip,
+        // Only where rates are made of it: in metrics.
+        deviation_total: _,
+        took_total: _,
     } = punctuality;
     wire::Punctuality {
         polls: *polls,

@@ -3,8 +3,7 @@
 use axum::http::StatusCode;
 
 use super::ApiError;
-use crate::config;
-use crate::ids::TagId;
+use crate::event::TagFilter;
 
 /// The most patterns or names of one kind in one question.
 const MAX_TERMS: usize = 100;
@@ -114,197 +113,26 @@ fn within_bound<'s>(key: &str, all: Vec<&'s str>) -> Result<Vec<&'s str>, ApiErr
     Ok(all)
 }
 
-/// Which tags are meant. `*` stands for any number of characters, `?` for one. `press-*/temp*` means both parts;
-/// without a `/` the tag's name is meant, in any channel. Patterns of groups are written in the same way. A tag is meant if it fits
-/// what is given of each: channels, groups and tags.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct TagFilter {
-    channels: Vec<String>,
-    groups: Vec<Pattern>,
-    patterns: Vec<Pattern>,
-}
-
-/// One for the channel, one for the name in it.
-type Pattern = (String, String);
-
-fn patterns(parameters: &Parameters, key: &str) -> Result<Vec<Pattern>, ApiError> {
+/// Reads `channel` (names), `group` and `tag` (patterns); gives the names of channels too.
+pub(super) fn tag_filter(parameters: &Parameters) -> Result<(TagFilter, Vec<&str>), ApiError> {
+    let channels = parameters.list("channel")?;
     // A tag's name may hold a comma.
-    let given = parameters.all(key).filter(|pattern| !pattern.is_empty());
-    let given = within_bound(key, given.collect())?;
-    let split = given.into_iter().map(|pattern| {
-        let (channel, name) = pattern.split_once('/').unwrap_or(("*", pattern));
-        (channel.to_owned(), name.to_owned())
-    });
-    Ok(split.collect())
-}
-
-/// Whether a name fits one of the patterns, or there are none.
-fn fits(patterns: &[Pattern], channel: &str, name: &str) -> bool {
-    let one =
-        |(in_channel, pattern): &Pattern| matches(in_channel, channel) && matches(pattern, name);
-    patterns.is_empty() || patterns.iter().any(one)
-}
-
-impl TagFilter {
-    /// Reads `channel` (names), `group` and `tag` (patterns).
-    pub(super) fn read(parameters: &Parameters) -> Result<Self, ApiError> {
-        Ok(Self {
-            channels: parameters
-                .list("channel")?
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
-            groups: patterns(parameters, "group")?,
-            patterns: patterns(parameters, "tag")?,
-        })
-    }
-
-    /// The channels that were named, if any were.
-    pub(super) fn channels(&self) -> &[String] {
-        &self.channels
-    }
-
-    /// Whether anything of a channel may be meant.
-    pub(super) fn admits_channel(&self, channel: &str) -> bool {
-        let may = |patterns: &[Pattern]| {
-            patterns.is_empty()
-                || patterns
-                    .iter()
-                    .any(|(pattern, _)| matches(pattern, channel))
-        };
-        self.is_named(channel) && may(&self.groups) && may(&self.patterns)
-    }
-
-    /// Whether a tag is meant, as far as its group does not matter.
-    fn admits(&self, channel: &str, tag: &str) -> bool {
-        self.is_named(channel) && fits(&self.patterns, channel, tag)
-    }
-
-    /// Which tags of a channel are in a group that is meant; `None` where groups do not matter.
-    pub(super) fn grouped(&self, channel: &config::Channel) -> Option<Vec<bool>> {
-        if self.groups.is_empty() {
-            return None;
-        }
-        let mut grouped = vec![false; channel.tags.len()];
-        for group in &channel.groups {
-            if fits(&self.groups, channel.id.as_str(), &group.name) {
-                for tag in &group.tags {
-                    if let Some(grouped) = grouped.get_mut(tag.index()) {
-                        *grouped = true;
-                    }
-                }
-            }
-        }
-        Some(grouped)
-    }
-
-    /// Whether a tag of a channel is meant, given what [`TagFilter::grouped`] says of that channel.
-    pub(super) fn means(
-        &self,
-        channel: &config::Channel,
-        grouped: Option<&[bool]>,
-        tag: TagId,
-    ) -> bool {
-        let in_group = grouped.is_none_or(|grouped| grouped.get(tag.index()) == Some(&true));
-        let config = channel.tags.get(tag.index());
-        in_group && config.is_some_and(|config| self.admits(channel.id.as_str(), &config.name))
-    }
-
-    /// Which tags of a channel are meant.
-    pub(super) fn tags_of(&self, channel: &config::Channel) -> Vec<bool> {
-        let grouped = self.grouped(channel);
-        let tags = (0u32..).zip(&channel.tags);
-        tags.map(|(id, _)| self.means(channel, grouped.as_deref(), TagId(id)))
-            .collect()
-    }
-
-    fn is_named(&self, channel: &str) -> bool {
-        self.channels.is_empty() || self.channels.iter().any(|name| name == channel)
-    }
-}
-
-/// Whether a text fits a pattern, in time that grows at most with the product of their lengths.
-fn matches(pattern: &str, text: &str) -> bool {
-    let (mut pattern, mut text) = (pattern.chars(), text.chars());
-    // After the last `*`: what follows it, and where in the text it was tried last.
-    let mut retry = None;
-    loop {
-        let here = (pattern.clone(), text.clone());
-        match (pattern.next(), text.next()) {
-            (None, None) => return true,
-            (Some('*'), _) => {
-                text = here.1;
-                retry = Some((pattern.clone(), text.clone()));
-            }
-            (Some('?'), Some(_)) => {}
-            (Some(wanted), Some(found)) if wanted == found => {}
-            _ => {
-                let Some((after_star, from)) = &mut retry else {
-                    return false;
-                };
-                if from.next().is_none() {
-                    return false;
-                }
-                pattern = after_star.clone();
-                text = from.clone();
-            }
-        }
-    }
+    let patterns = |key| {
+        let given = parameters.all(key).filter(|pattern| !pattern.is_empty());
+        within_bound(key, given.collect())
+    };
+    let filter = TagFilter::new(
+        channels.iter().copied(),
+        patterns("group")?,
+        patterns("tag")?,
+    );
+    Ok((filter, channels))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns_fit_or_not() {
-        let check = |pattern: &str, text: &str, expected| {
-            assert_eq!(matches(pattern, text), expected, "{pattern} {text}")
-        };
-        for (pattern, text) in [
-            ("*", ""),
-            ("*", "a"),
-            ("a*c", "abbc"),
-            ("a*c", "ac"),
-            ("?", "ä"),
-            ("*a*b", "xaxbab"),
-            ("", ""),
-            ("a**", "a"),
-        ] {
-            check(pattern, text, true);
-        }
-        for (pattern, text) in [
-            ("?", ""),
-            ("a", "ab"),
-            ("a*c", "acb"),
-            ("ab", "a"),
-            ("", "a"),
-            ("*a", "b"),
-        ] {
-            check(pattern, text, false);
-        }
-        // Would take for ever if each star were tried against each other.
-        check(&"*a".repeat(60), &"a".repeat(127), true);
-        check(&format!("{}b", "*a".repeat(60)), &"a".repeat(127), false);
-    }
-
-    fn filter(query: &str) -> TagFilter {
-        let parameters = Parameters::read(Some(query), &["channel", "tag"]).unwrap();
-        TagFilter::read(&parameters).unwrap()
-    }
-
-    #[test]
-    fn a_filter_means_channels_and_tags() {
-        let both = filter("channel=a,b&tag=temp*");
-        assert!(both.admits("a", "temp") && both.admits("b", "temp2"));
-        assert!(!both.admits("c", "temp") && !both.admits("a", "other"));
-        let parts = filter("tag=press-*%2Ftemp&tag=x,y");
-        assert!(parts.admits("press-3", "temp") && parts.admits("any", "x,y"));
-        assert!(!parts.admits("other", "temp"));
-        assert!(filter("tag=press-*%2Ftemp").admits_channel("press-1"));
-        assert!(!filter("tag=press-*%2Ftemp").admits_channel("other"));
-        assert!(filter("").admits("a", "b"));
-    }
+    use crate::config;
 
     #[test]
     fn a_filter_means_groups() {
@@ -329,12 +157,12 @@ mod tests {
         let host = config::parse(CONFIG, &origin).unwrap().value;
         let check = |query: &str, expected: &[&str]| {
             let parameters = Parameters::read(Some(query), &["channel", "group", "tag"]).unwrap();
-            let filter = TagFilter::read(&parameters).unwrap();
-            let channel = &host.channels[0];
-            let tags = channel.tags.iter().zip(filter.tags_of(channel));
+            let (filter, _) = tag_filter(&parameters).unwrap();
+            let layout = host.channels[0].layout();
+            let tags = layout.tags.iter().zip(filter.tags_of(&layout));
             let meant: Vec<&str> = tags
                 .filter(|(_, meant)| *meant)
-                .map(|(tag, _)| tag.name.as_str())
+                .map(|(tag, _)| &*tag.name)
                 .collect();
             assert_eq!(meant, expected, "{query}");
             let admitted = filter.admits_channel("press-3");
@@ -346,6 +174,9 @@ mod tests {
         check("group=f?st&group=slow&tag=*e*", &["temp"]);
         check("group=press-*/slow", &["hours"]);
         check("group=pump-*/slow", &[]);
+        check("tag=press-*%2Ftemp&tag=alone,x", &["temp"]);
+        check("tag=pump-*%2Ftemp", &[]);
+        check("channel=a,press-3&tag=?il", &["oil"]);
         check("group=fast&channel=press-3", &["temp", "oil"]);
         check("group=fast&channel=press-4", &[]);
         check("group=FAST", &[]);
@@ -365,6 +196,6 @@ mod tests {
         let many = Parameters {
             given: vec![("tag".into(), "a".into()); MAX_TERMS + 1],
         };
-        assert!(TagFilter::read(&many).is_err());
+        assert!(tag_filter(&many).is_err());
     }
 }

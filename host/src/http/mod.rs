@@ -2,7 +2,7 @@
 //!
 //! - `server`: connections: how many, how slow, how they end. `patience`: a peer that does not read is given up.
 //! - `guard`: who may ask at all.
-//! - `health`, `status`, `audit`, `reload`, `channels`, `past`, `commands`, `dead_letters`, `devices`, `links`, `tags`, `writes`, `stream`: the answers. `filter`: which tags are
+//! - `health`, `status`, `audit`, `reload`, `channels`, `past`, `commands`, `dead_letters`, `devices`, `links`, `metrics`, `tags`, `writes`, `stream`: the answers. `filter`: which tags are
 //!   meant. `event_id`,
 //!   `happened`: parts of `stream`.
 //! - `wire`: the shapes of the answers, one to one with JSON; `value`: a JSON value as one that a tag takes.
@@ -10,6 +10,7 @@
 //!
 //! ```text
 //! GET  /livez                                       GET  /readyz      (also under /api/v1/health/live and /ready)
+//! GET  /metrics                                     (Prometheus, text format 0.0.4)
 //! GET  /api/v1/status
 //! GET  /api/v1/channels?limit=&cursor=              GET  /api/v1/channels/{channel}
 //! GET  /api/v1/channels/{channel}/history
@@ -30,6 +31,8 @@
 //! POST /api/v1/tags/{channel}/{tag}/write {"value":21.5,"read_back":true,"timeout_ms":5000,"by":"anna"}
 //! POST /api/v1/tags/read                  {"tags":["press-3/temp"],"timeout_ms":5000}
 //! POST /api/v1/tags/write                 {"writes":[{"tag":"press-3/temp","value":21.5}],"read_back":false,"timeout_ms":5000,"by":"anna"}
+//! GET  /api/v1/outbox    GET /api/v1/outbox/{sink}    GET /api/v1/outbox/{sink}/export   (JSON lines)
+//! POST /api/v1/outbox/{sink}/purge         {}
 //! GET  /api/v1/audit?limit=&before=
 //! POST /api/v1/reload                     {"dry_run":true}
 //! GET  /api/v1/stream?channel=&group=&tag=&kind=&snapshot=true&last_event_id=   (server-sent events; or `Last-Event-ID`)
@@ -57,6 +60,8 @@ mod guard;
 mod happened;
 mod health;
 mod links;
+mod metrics;
+mod outbox;
 mod past;
 mod patience;
 mod reload;
@@ -76,11 +81,12 @@ use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::sink::SinkStatus;
+use crate::sink::SinkWatch;
 use crate::supervisor::{Channels, Host, Reloader};
 use error::ApiError;
 
 pub use server::{ListenError, Listener};
+pub(crate) use value::from_json;
 
 /// What the API speaks for.
 #[derive(Clone)]
@@ -106,21 +112,15 @@ impl FromRef<Api> for App {
 struct Inner {
     host: Host,
     reloader: Reloader,
-    sinks: Box<dyn Fn() -> Vec<SinkStatus> + Send + Sync>,
+    sinks: SinkWatch,
     streams: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
 impl Api {
     /// The API of a host; `sinks` tells how its sinks are. Streams end when `stop` is cancelled.
-    pub fn new(
-        host: Host,
-        reloader: Reloader,
-        sinks: impl Fn() -> Vec<SinkStatus> + Send + Sync + 'static,
-        stop: CancellationToken,
-    ) -> Self {
+    pub fn new(host: Host, reloader: Reloader, sinks: SinkWatch, stop: CancellationToken) -> Self {
         let streams = Arc::new(Semaphore::new(stream::MAX_STREAMS));
-        let sinks = Box::new(sinks);
         Self {
             inner: Arc::new(Inner {
                 host,
@@ -180,6 +180,10 @@ impl Api {
             .route("/tags/{channel}/{tag}", get(tags::show))
             .route("/tags/{channel}/{tag}/read", post(tags::read))
             .route("/tags/{channel}/{tag}/write", post(writes::write))
+            .route("/outbox", get(outbox::list))
+            .route("/outbox/{sink}", get(outbox::show))
+            .route("/outbox/{sink}/purge", post(outbox::purge))
+            .route("/outbox/{sink}/export", get(outbox::export))
             .route("/audit", get(audit::list))
             .route("/reload", post(reload::reload))
             .route("/stream", get(stream::open))
@@ -187,6 +191,7 @@ impl Api {
         let probes = Router::new()
             .route("/livez", get(health::live))
             .route("/readyz", get(health::ready))
+            .route("/metrics", get(metrics::show))
             .with_state(self);
         guard::guarded(probes.nest("/api/v1", api), port)
     }

@@ -21,14 +21,31 @@ pub(super) async fn show(State(app): State<App>) -> Json<wire::Status> {
         tags.total += total;
     }
     let started_at = host.started_at();
-    let sinks = (app.inner.sinks)().into_iter().map(|sink| wire::Sink {
-        name: sink.name,
-        kind: sink.kind.to_owned(),
-        written_samples: sink.written,
-        dropped_messages: sink.missed.messages,
-        dropped_samples: sink.missed.samples,
-        trouble: sink.trouble,
-    });
+    let sinks = app
+        .inner
+        .sinks
+        .statuses()
+        .into_iter()
+        .map(|sink| wire::Sink {
+            name: sink.name,
+            kind: sink.kind.to_owned(),
+            written_samples: sink.written,
+            lag_samples: sink.lag_samples,
+            lag_ms: u64::try_from(sink.lag.as_millis()).unwrap_or(u64::MAX),
+            refused_samples: sink.refused,
+            outbox: sink.outbox.is_some(),
+            connection: sink.connection.map(|connection| wire::SinkConnection {
+                connected: connection.connected,
+                connections: connection.connections,
+                messages: connection.messages,
+                acknowledged: connection.acknowledged,
+                duplicates: connection.duplicates,
+                last_error: connection.last_error,
+            }),
+            dropped_messages: sink.missed.messages,
+            dropped_samples: sink.missed.samples,
+            trouble: sink.trouble,
+        });
     let readers = host.bus().readers();
     Json(wire::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -30,11 +30,11 @@ use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::event_id::EventId;
-use super::filter::{Parameters, TagFilter};
+use super::filter::{Parameters, tag_filter};
 use super::happened::{LINK_EVENT, in_stream};
 use super::{ApiError, App, Inner, tags, wire};
-use crate::bus::{Batch, Bus, ChannelEvent, Heard, Message, Reader as BusReader};
-use crate::config;
+use crate::bus::{Bus, ChannelEvent, Heard, Message, Reader as BusReader};
+use crate::event::{Batch, Layout, TagFilter};
 use crate::ids::{ChannelId, TagId};
 use crate::sink::{Record, Time};
 
@@ -65,7 +65,7 @@ pub(super) async fn open(
     ];
     let parameters = Parameters::read(query.as_deref(), &known)?;
     let kinds = kinds(&parameters)?;
-    let filter = TagFilter::read(&parameters)?;
+    let (filter, named) = tag_filter(&parameters)?;
     let snapshot = parameters.flag("snapshot")?;
     let last_seen = last_seen(&headers, &parameters)?;
     let permit = app.inner.streams.clone().try_acquire_owned().map_err(|_| {
@@ -79,7 +79,7 @@ pub(super) async fn open(
     })?;
     // First the place in the stream, then the snapshot: what changes in between is seen twice, not never.
     let place = Place::find(app.host().bus(), last_seen)?;
-    for name in filter.channels() {
+    for name in named {
         app.channel(name)?;
     }
     let snapshot = match snapshot && kinds.contains(&"sample") && !place.is_whole {
@@ -229,7 +229,7 @@ impl Place {
 
 /// Which tags of a channel are meant, under one of its configurations.
 struct Meant {
-    config: Arc<config::Channel>,
+    layout: Arc<Layout>,
     tags: Vec<bool>,
 }
 
@@ -350,7 +350,7 @@ impl Reader {
             self.snapshot.pop_front();
             return;
         };
-        let wanted = meant(&mut self.wanted, &self.filter, channel.config());
+        let wanted = meant(&mut self.wanted, &self.filter, channel.layout());
         let from = self.snapshot_from;
         self.snapshot_from += SNAPSHOT_PIECE;
         let piece = (0u32..)
@@ -371,20 +371,20 @@ impl Reader {
     }
 
     fn samples(&mut self, out: &mut Vec<u8>, number: u64, batch: &Batch) {
-        let channel = &batch.channel;
-        if !self.kinds.contains(&"sample") || !self.filter.admits_channel(channel.id.as_str()) {
+        let channel = batch.layout.channel.as_str();
+        if !self.kinds.contains(&"sample") || !self.filter.admits_channel(channel) {
             return;
         }
-        let wanted = meant(&mut self.wanted, &self.filter, channel);
+        let wanted = meant(&mut self.wanted, &self.filter, &batch.layout);
         let sent = match self.place.begun {
             Some((begun, sent)) if begun == number => sent,
             _ => 0,
         };
         let mut meant = (1u32..)
-            .zip(&batch.samples)
+            .zip(batch.numbered())
             .skip(sent)
-            .filter(|(_, sample)| wanted.get(sample.tag.index()) == Some(&true))
-            .filter_map(|(count, sample)| Some((count, Record::of(batch, sample)?)))
+            .filter(|(_, (_, sample))| wanted.get(sample.tag.index()) == Some(&true))
+            .filter_map(|(count, numbered)| Some((count, Record::of(batch, numbered)?)))
             .peekable();
         while let Some((count, record)) = meant.next() {
             let id = EventId {
@@ -422,14 +422,14 @@ impl Reader {
 fn meant<'m>(
     known: &'m mut HashMap<ChannelId, Meant>,
     filter: &TagFilter,
-    config: &Arc<config::Channel>,
+    layout: &Arc<Layout>,
 ) -> &'m [bool] {
     let anew = || Meant {
-        config: config.clone(),
-        tags: filter.tags_of(config),
+        layout: layout.clone(),
+        tags: filter.tags_of(layout),
     };
-    let meant = known.entry(config.id.clone()).or_insert_with(anew);
-    if !Arc::ptr_eq(&meant.config, config) {
+    let meant = known.entry(layout.channel.clone()).or_insert_with(anew);
+    if !Arc::ptr_eq(&meant.layout, layout) {
         *meant = anew();
     }
     &meant.tags

@@ -9,7 +9,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use futures_util::future::join_all;
 
-use super::filter::{Parameters, TagFilter};
+use super::filter::{Parameters, tag_filter};
 use super::{ApiError, App, wire};
 use crate::channel::RequestError;
 use crate::config::{self, Access, Part};
@@ -36,8 +36,8 @@ pub(super) async fn list(
         &["channel", "group", "tag", "limit", "cursor"],
     )?;
     let limit = parameters.number("limit", DEFAULT_PAGE, 1..=MAX_PAGE)?;
-    let filter = TagFilter::read(&parameters)?;
-    for name in filter.channels() {
+    let (filter, named) = tag_filter(&parameters)?;
+    for name in named {
         app.channel(name)?;
     }
     let channels = app.channels();
@@ -57,9 +57,10 @@ pub(super) async fn list(
         if !filter.admits_channel(channel.id().as_str()) {
             continue;
         }
-        let grouped = filter.grouped(channel.config());
+        let layout = channel.layout();
+        let groups = filter.groups_of(layout);
         for (id, config) in (0u32..).zip(channel.tags().tags().iter()).skip(skip) {
-            if !filter.means(channel.config(), grouped.as_deref(), TagId(id)) {
+            if !filter.means(layout, groups.as_deref(), TagId(id)) {
                 continue;
             }
             if tags.len() == limit {

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use crate::event::{DataType, Scalar, Value};
 
 /// Reads a value for a tag of this type, or says what is wrong with it.
-pub(super) fn from_json(data_type: DataType, json: &Json) -> Result<Value, String> {
+pub(crate) fn from_json(data_type: DataType, json: &Json) -> Result<Value, String> {
     match json {
         Json::Null => Err("null is no value that could be written".into()),
         Json::Object(_) => Err("an object is no value that could be written".into()),

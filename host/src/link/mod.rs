@@ -72,5 +72,6 @@ pub use rate::DialRate;
 pub use room::{Held, Room};
 pub use state::LinkState;
 pub use tls::{TlsFault, check_tls};
+pub(crate) use tls::{client_config, explained};
 pub use trial::{Trial, TrialStep, test};
 pub use window::WindowExceeded;

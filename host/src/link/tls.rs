@@ -89,7 +89,7 @@ pub enum TlsFault {
 ///
 /// What is wrong with them.
 pub fn check_tls(tls: &Tls) -> Result<(), TlsFault> {
-    configure(tls).map(drop)
+    client_config(tls).map(drop)
 }
 
 pub(super) async fn dial(
@@ -127,7 +127,7 @@ pub(super) async fn begin(
 }
 
 async fn load(tls: Tls) -> Result<Arc<ClientConfig>, DialError> {
-    let loaded = spawn_blocking(move || configure(&tls)).await;
+    let loaded = spawn_blocking(move || client_config(&tls)).await;
     let loaded = loaded
         .unwrap_or_else(|gone| Err(TlsFault::Library(rustls::Error::General(gone.to_string()))));
     loaded.map_err(DialError::TlsSetUp)
@@ -181,7 +181,7 @@ where
     }
 }
 
-fn configure(tls: &Tls) -> Result<Arc<ClientConfig>, TlsFault> {
+pub(crate) fn client_config(tls: &Tls) -> Result<Arc<ClientConfig>, TlsFault> {
     let roots = match &tls.ca {
         Some(path) => Arc::new(authorities(path)?),
         None => system_roots()?,
@@ -299,7 +299,7 @@ pub(super) fn fault_of(cause: &io::Error) -> Option<&rustls::Error> {
 }
 
 /// The error of a stream that was up, as people should read it.
-pub(super) fn explained(cause: io::Error) -> io::Error {
+pub(crate) fn explained(cause: io::Error) -> io::Error {
     match fault_of(&cause) {
         Some(fault) => io::Error::new(cause.kind(), explain(fault, "the peer")),
         None => cause,

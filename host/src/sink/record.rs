@@ -15,8 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
-use crate::bus::Batch;
-use crate::event::{Sample, Value, WallNs};
+use crate::event::{Batch, Gap, GapReason, Item, Sample, Value, WallNs};
 
 /// One sample, ready to be written.
 #[derive(Debug, serde::Serialize)]
@@ -43,20 +42,20 @@ pub struct Record<'a> {
     pub server_time_ns: u64,
     /// Which life of the channel.
     pub incarnation: u64,
-    /// Which of the channel's batches, counted from 1 since the host started.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sequence: Option<u64>,
+    /// Raised with each start of the host; see [`Batch::epoch`].
+    pub epoch: u64,
+    /// Which of the channel's samples in that epoch, counted from 1: the three together are unique for ever.
+    pub sequence: u64,
 }
 
 impl<'a> Record<'a> {
-    /// Puts names to a sample of a batch; `None` if the channel has no such tag.
-    pub fn of(batch: &'a Batch, sample: &'a Sample) -> Option<Self> {
-        let tag = batch.channel.tags.get(sample.tag.index())?;
-        let device = batch.channel.devices.get(tag.device.index())?;
+    /// Puts names to a sample of a batch, as [`Batch::numbered`] gives it; `None` if the channel has no such tag.
+    pub fn of(batch: &'a Batch, (sequence, sample): (u64, &'a Sample)) -> Option<Self> {
+        let tag = batch.layout.tag(sample.tag)?;
         Some(Self {
             channel: batch.instance.channel.as_str(),
             tag: &tag.name,
-            device: &device.name,
+            device: batch.layout.device_of(tag),
             value: sample.value.as_ref().map(JsonValue),
             quality: sample.quality.as_str(),
             source_time: sample.source_time.map(Time),
@@ -64,22 +63,69 @@ impl<'a> Record<'a> {
             server_time: Time(batch.server_time),
             server_time_ns: batch.server_time.0,
             incarnation: batch.instance.incarnation,
-            sequence: Some(batch.sequence),
+            epoch: batch.epoch,
+            sequence,
         })
     }
 }
 
-/// What stands in a sink's output where messages were dropped, because the sink was slower than the channels for longer
-/// than its queue could bear. Which batches they were shows in the sequences of each channel.
+/// What stands in a sink's output where something is missing. Which samples they were shows in the numbers of each channel.
 #[derive(Debug, serde::Serialize)]
-pub(super) struct Gap<'a> {
-    /// Messages: batches, and events, which are no business of a sink.
+pub(super) struct GapRecord<'a> {
+    /// Messages: batches, and where they were not told apart events, which are no business of a sink.
     pub(super) gap: u64,
     /// The samples in them.
     pub(super) samples: u64,
+    pub(super) reason: GapReason,
     pub(super) sink: &'a str,
     pub(super) server_time: Time,
     pub(super) server_time_ns: u64,
+}
+
+/// What a sink of kind `file` would write.
+pub fn json_lines(items: &[Item], sink: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    for item in items {
+        match item {
+            Item::Batch(batch) => json_batch(&mut out, batch),
+            Item::Gap(gap) => json_gap(&mut out, gap, sink),
+        }
+    }
+    out
+}
+
+/// Appends a line for each sample.
+pub(super) fn json_batch(out: &mut Vec<u8>, batch: &Batch) {
+    for numbered in batch.numbered() {
+        if let Some(record) = Record::of(batch, numbered) {
+            json_line(out, &record);
+        }
+    }
+}
+
+/// Appends the line of a gap.
+pub(super) fn json_gap(out: &mut Vec<u8>, gap: &Gap, sink: &str) {
+    let record = GapRecord {
+        gap: gap.messages,
+        samples: gap.samples,
+        reason: gap.reason,
+        sink,
+        server_time: Time(gap.at),
+        server_time_ns: gap.at.0,
+    };
+    json_line(out, &record);
+}
+
+fn json_line(out: &mut Vec<u8>, record: &impl Serialize) {
+    serde_json::to_writer(&mut *out, record)
+        .expect("a record has text for keys, and a buffer takes everything");
+    out.push(b'\n');
+}
+
+impl Serialize for GapReason {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.as_str())
+    }
 }
 
 /// A value as this module's documentation says.

@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 
 use super::record::Time;
-use crate::bus::{Batch, Missed};
-use crate::event::{Quality, Sample, Value, WallNs};
+use crate::event::{Batch, Gap, GapReason, Quality, Sample, Value, WallNs};
 
 /// How lines for people look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +28,7 @@ impl TextStyle {
     /// 13:00:03.126  press-1/pressure        4.8213 bar   bad-timeout
     /// ```
     pub(super) fn sample(self, out: &mut Vec<u8>, batch: &Batch, sample: &Sample) {
-        let Some(tag) = batch.channel.tags.get(sample.tag.index()) else {
+        let Some(tag) = batch.layout.tag(sample.tag) else {
             return;
         };
         let mut line = String::with_capacity(96);
@@ -56,15 +55,19 @@ impl TextStyle {
     }
 
     /// Appends the line that stands where messages were dropped.
-    pub(super) fn gap(self, out: &mut Vec<u8>, missed: Missed, at: WallNs) {
+    pub(super) fn gap(self, out: &mut Vec<u8>, gap: &Gap) {
         let mut line = String::new();
-        self.time(&mut line, at);
+        self.time(&mut line, gap.at);
+        let why = match gap.reason {
+            GapReason::Slow => "the output is too slow",
+            other => other.as_str(),
+        };
         self.paint(
             &mut line,
             RED,
             &format!(
-                "{} messages with {} samples were dropped here: the output is too slow",
-                missed.messages, missed.samples
+                "{} messages with {} samples were dropped here: {why}",
+                gap.messages, gap.samples
             ),
         );
         line.push('\n');

@@ -22,8 +22,8 @@ const CHECKED_AT_START: u64 = 256 * 1024 * 1024;
 /// Damaged files that are kept.
 const KEPT: usize = 4;
 
-/// Opens the database, or a new one where the file is damaged; says where the damaged one is.
-pub(super) fn open(path: &Path) -> Result<(Database, Option<PathBuf>), StoreError> {
+/// Opens a database, or a new one where the file is damaged; says where the damaged one is. `lost` says what that means.
+pub(crate) fn open(path: &Path, lost: &str) -> Result<(Database, Option<PathBuf>), StoreError> {
     let damage = match attempt(path) {
         Ok(database) => return Ok((database, None)),
         Err(Trouble::Refused(reason)) => return Err(fault(path, reason)),
@@ -37,7 +37,7 @@ pub(super) fn open(path: &Path) -> Result<(Database, Option<PathBuf>), StoreErro
         file = %path.display(),
         aside = %aside.display(),
         damage,
-        "the database is damaged; it was set aside and the host starts with an empty one: history, statistics and saved states of drivers begin anew"
+        "the database is damaged; it was set aside and the host goes on with an empty one: {lost}"
     );
     match attempt(path) {
         Ok(database) => Ok((database, Some(aside))),
@@ -94,7 +94,7 @@ fn trouble(error: DatabaseError) -> Trouble {
 }
 
 /// What a panic said.
-pub(super) fn said(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn said(panic: &(dyn std::any::Any + Send)) -> String {
     let said = panic
         .downcast_ref::<&str>()
         .copied()

@@ -30,12 +30,13 @@ use crate::ids::ChannelId;
 use keep::{Head, Unreadable};
 use lock::Lock;
 use numbers::{Floor, Numbers};
-use record::Place;
 use writer::{Refused, Writer};
 
+pub(crate) use database::{open as open_database, said};
 pub use error::StoreError;
 pub use keep::{Keep, Ledger, List, Slot};
 pub use owner::Owner;
+pub(crate) use record::{Place, seal, unseal};
 
 /// The largest saved state, in bytes.
 pub const MAX_STATE_BYTES: usize = crate::limits::STATE_BYTES;
@@ -92,6 +93,7 @@ struct Inner {
     database: Arc<Database>,
     numbers: Numbers,
     floor: Arc<Floor>,
+    epochs: Arc<Floor>,
     aside: Option<PathBuf>,
     _lock: Lock,
 }
@@ -101,7 +103,10 @@ impl Store {
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let lock = Lock::take(data_dir)?;
         let path = data_dir.join("bulkhead.redb");
-        let (database, aside) = database::open(&path)?;
+        let (database, aside) = database::open(
+            &path,
+            "history, statistics and saved states of drivers begin anew",
+        )?;
         let database = Arc::new(database);
         let fault = {
             let path = path.clone();
@@ -118,7 +123,8 @@ impl Store {
                 writer,
                 database,
                 numbers: Numbers::default(),
-                floor: Arc::new(Floor::read(data_dir)),
+                floor: Arc::new(Floor::read(data_dir, "incarnations")),
+                epochs: Arc::new(Floor::read(data_dir, "epochs")),
                 aside,
                 _lock: lock,
             }),
@@ -279,6 +285,13 @@ impl Store {
             self.inner.numbers.take(channel, first);
         }
         Ok(())
+    }
+
+    /// Raises the epoch of each of these channels, in one step, and gives them. Durable when this is done.
+    pub async fn raise_epochs(&self, channels: Vec<ChannelId>) -> Result<Vec<u64>, StoreError> {
+        let floor = self.inner.epochs.clone();
+        self.write(move |transaction| numbers::raise_epochs(transaction, &channels, &floor))
+            .await
     }
 
     /// The number of the channel's next incarnation, from the numbers that are reserved. `None` if there are none left:

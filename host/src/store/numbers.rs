@@ -3,6 +3,9 @@
 //! After a crash of the host the numbers go on at the next block: they may skip, they never repeat. Not even where the
 //! database was damaged and set aside: a second file beside it, written whenever a block is reserved that reaches beyond
 //! any before, says from where an empty database counts.
+//!
+//! Epochs are raised by one whenever a channel begins to count its samples anew: with each start of the host, and where a reload
+//! brings a channel. What makes them never repeat is the same.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -14,6 +17,7 @@ use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use crate::ids::ChannelId;
 
 const HIGH_WATER: TableDefinition<'_, &str, u64> = TableDefinition::new("incarnation_high_water");
+const EPOCHS: TableDefinition<'_, &str, u64> = TableDefinition::new("epochs");
 /// No channel's name: from where the channels count that have no entry of their own.
 const BASE: &str = "";
 
@@ -100,6 +104,35 @@ pub(super) fn reserve(
     Ok(firsts)
 }
 
+/// Raises the epoch of each channel, and gives it.
+pub(super) fn raise_epochs(
+    transaction: &WriteTransaction,
+    channels: &[ChannelId],
+    floor: &Floor,
+) -> Result<Vec<u64>, redb::Error> {
+    let mut table = transaction.open_table(EPOCHS)?;
+    let base = table.get(BASE)?.map(|base| base.value());
+    let base = match base {
+        Some(base) => base,
+        None => {
+            table.insert(BASE, floor.known())?;
+            floor.known()
+        }
+    };
+    let mut epochs = Vec::with_capacity(channels.len());
+    for channel in channels {
+        let last = table
+            .get(channel.as_str())?
+            .map_or(base, |last| last.value());
+        table.insert(channel.as_str(), last + 1)?;
+        epochs.push(last + 1);
+    }
+    if let Some(highest) = epochs.iter().max() {
+        floor.raise(*highest).map_err(redb::StorageError::from)?;
+    }
+    Ok(epochs)
+}
+
 /// Notes the last numbers that were used.
 pub(super) fn settle(
     transaction: &WriteTransaction,
@@ -112,7 +145,7 @@ pub(super) fn settle(
     Ok(())
 }
 
-/// The highest number that any channel ever reserved, in a file of its own beside the database.
+/// The highest number that any channel ever had, in a file of its own beside the database.
 pub(super) struct Floor {
     path: PathBuf,
     known: Mutex<u64>,
@@ -120,8 +153,8 @@ pub(super) struct Floor {
 
 impl Floor {
     /// Reads the file. One that is not there or says nothing counts as zero.
-    pub(super) fn read(data_dir: &Path) -> Self {
-        let path = data_dir.join("incarnations");
+    pub(super) fn read(data_dir: &Path, name: &str) -> Self {
+        let path = data_dir.join(name);
         let known = std::fs::read_to_string(&path)
             .ok()
             .and_then(|text| text.trim().parse().ok())

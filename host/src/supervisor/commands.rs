@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::answered::Pending;
 use crate::channel::{Answer, Mail, Progress, RequestError, Waiting};
 use crate::event::WallNs;
 use crate::ids::RequestId;
@@ -75,7 +76,8 @@ impl Desk {
         self.entries().len() >= MAX_UNDER_WAY
     }
 
-    pub(super) fn open(&self, opening: Opening) -> RunningCommand {
+    /// Takes a command in; `pending` is told how it is answered.
+    pub(super) fn open(&self, opening: Opening, pending: Pending) -> RunningCommand {
         let cancel = CancellationToken::new();
         let entry = Entry {
             name: opening.name,
@@ -91,6 +93,7 @@ impl Desk {
             overdue: Box::pin(sleep_until(opening.deadline)),
             progress: Some(opening.progress),
             answer: Some(opening.answer),
+            pending: Some(pending),
             cancel,
             mailbox: opening.mailbox,
             waiting: opening.waiting,
@@ -142,6 +145,8 @@ pub struct RunningCommand {
     progress: Option<watch::Receiver<Option<Progress>>>,
     /// Gone once it was answered.
     answer: Option<oneshot::Receiver<Result<Answer, RequestError>>>,
+    /// Gone with the answer.
+    pending: Option<Pending>,
     cancel: CancellationToken,
     mailbox: mpsc::Sender<Mail>,
     waiting: Waiting,
@@ -175,7 +180,7 @@ impl RunningCommand {
                 Happened::Answered(answer) => {
                     self.answer = None;
                     drop(self.close());
-                    return CommandStep::Answered(bytes(answer));
+                    return self.answered(answer);
                 }
                 Happened::GivenUp(error) => {
                     let answer = match (self.close(), error) {
@@ -186,10 +191,17 @@ impl RunningCommand {
                         }
                         (Closed::Waited(_) | Closed::UnderWay, error) => Err(error),
                     };
-                    return CommandStep::Answered(bytes(answer));
+                    return self.answered(answer);
                 }
             }
         }
+    }
+
+    fn answered(&mut self, answer: Result<Answer, RequestError>) -> CommandStep {
+        if let Some(pending) = self.pending.take() {
+            pending.end(&answer);
+        }
+        CommandStep::Answered(bytes(answer))
     }
 
     /// The answer alone.
@@ -268,9 +280,12 @@ impl Drop for RunningCommand {
 
 #[cfg(test)]
 mod tests {
+    use super::super::answered::{Answered, Asked};
     use super::*;
+    use crate::clock::Clock;
 
     struct Bench {
+        answered: Arc<Answered>,
         desk: Desk,
         mail: mpsc::Receiver<Mail>,
         progress: watch::Sender<Option<Progress>>,
@@ -282,7 +297,8 @@ mod tests {
         let (mailbox, mail) = mpsc::channel(4);
         let (answer, reply) = oneshot::channel();
         let (progress, reports) = watch::channel(None);
-        let running = desk.open(Opening {
+        let answered = Arc::new(Answered::default());
+        let opening = Opening {
             request: RequestId(7),
             name: "count".into(),
             since: WallNs(1),
@@ -292,9 +308,12 @@ mod tests {
             answer: reply,
             mailbox,
             waiting: Waiting::default(),
-        });
+        };
+        let pending = answered.begin(Asked::Command, Clock::start());
+        let running = desk.open(opening, pending);
         let answer = Some(answer);
         let bench = Bench {
+            answered,
             desk,
             mail,
             progress,
@@ -304,6 +323,16 @@ mod tests {
     }
 
     impl Bench {
+        /// How the command was answered, as it was counted.
+        fn counted(&self) -> Vec<&'static str> {
+            let [_, _, commands] = self.answered.read();
+            let some = commands
+                .outcomes
+                .into_iter()
+                .filter(|(_, count)| *count > 0);
+            some.map(|(outcome, _)| outcome).collect()
+        }
+
         fn report(&self, fraction: f32) {
             let message = fraction.to_string();
             self.progress
@@ -351,6 +380,7 @@ mod tests {
         assert!(!bench.desk.cancel(RequestId(7)));
         drop(running);
         assert_eq!(bench.told(), [0; 0], "it has answered");
+        assert_eq!(bench.counted(), ["done"], "once");
     }
 
     #[tokio::test]
@@ -368,6 +398,7 @@ mod tests {
         let (mut bench, mut running) = begin(after);
         let overdue = CommandStep::Answered(Err(RequestError::TimedOut { after }));
         assert_eq!(running.next().await, overdue);
+        assert_eq!(bench.counted(), ["timed-out"]);
         assert!(!bench.answer());
         assert_eq!(bench.told(), [7]);
     }
@@ -385,6 +416,7 @@ mod tests {
         let (mut bench, running) = begin(Duration::from_secs(5));
         drop(running);
         assert_eq!((bench.told(), bench.desk.under_way().len()), (vec![7], 0));
+        assert_eq!(bench.counted(), ["lost"]);
         assert!(!bench.answer());
     }
 

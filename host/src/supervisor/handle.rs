@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::answered::{Answered, Answers, Asked};
 use super::commands::{Desk, MAX_UNDER_WAY, Opening, RunningCommand, UnderWay};
 use super::life::Command;
 use super::pace::Pace;
@@ -19,7 +20,7 @@ use crate::channel::{
 };
 use crate::config;
 use crate::driver::CommandInfo;
-use crate::event::{MonotonicNs, Sample, Value, WallNs};
+use crate::event::{Layout, MonotonicNs, Sample, Value, WallNs};
 use crate::history::{History, Statistics};
 use crate::ids::{ChannelId, DeviceId, RequestId, TagId};
 use crate::lifecycle::{self, Denied, Order};
@@ -54,7 +55,9 @@ pub struct ChannelHandle {
     driver: Identity,
     needs: Needs,
     /// When tags were written that may not be written often.
-    pace: Pace,
+    pace: Arc<Pace>,
+    /// How requests were answered.
+    answered: Arc<Answered>,
 }
 
 /// What a handle is made of.
@@ -67,6 +70,7 @@ pub(super) struct HandleParts {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) requests: Arc<AtomicU64>,
     pub(super) audit: Arc<Audit>,
+    pub(super) pace: Arc<Pace>,
 }
 
 /// Who wants a tag written.
@@ -132,7 +136,8 @@ impl ChannelHandle {
             audit: parts.audit,
             driver: parts.driver,
             needs: parts.needs,
-            pace: Pace::default(),
+            pace: parts.pace,
+            answered: Arc::default(),
         }
     }
 
@@ -149,6 +154,11 @@ impl ChannelHandle {
     /// Where its task takes mail.
     pub(super) fn mail(&self) -> &mpsc::Sender<Mail> {
         &self.mailbox
+    }
+
+    /// When its tags were written last.
+    pub(super) fn pace(&self) -> &Arc<Pace> {
+        &self.pace
     }
 
     /// Where its task takes commands.
@@ -169,6 +179,11 @@ impl ChannelHandle {
     /// Its configuration.
     pub fn config(&self) -> &Arc<config::Channel> {
         self.shared.config()
+    }
+
+    /// The names behind its ids, as batches carry them.
+    pub fn layout(&self) -> &Arc<Layout> {
+        self.shared.layout()
     }
 
     /// How it is.
@@ -194,6 +209,17 @@ impl ChannelHandle {
     /// How many reads, writes and commands wait for a link to come up again.
     pub fn waiting(&self) -> usize {
         self.shared.waiting().len()
+    }
+
+    /// How much waits for its next turn, and how much may.
+    pub fn mailbox(&self) -> (usize, usize) {
+        let room = self.mailbox.max_capacity();
+        (room.saturating_sub(self.mailbox.capacity()), room)
+    }
+
+    /// How requests were answered since the channel took up its configuration: reads, writes, commands.
+    pub fn answers(&self) -> [Answers; 3] {
+        self.answered.read()
     }
 
     /// Follows how it is. Counters stand still in what is seen here.
@@ -228,6 +254,16 @@ impl ChannelHandle {
     /// What it has done since it was first seen.
     pub fn statistics(&self) -> Statistics {
         self.shared.chronicle().statistics()
+    }
+
+    /// What that was when the channel was first seen in this run of the host.
+    pub fn began(&self) -> &Statistics {
+        self.shared.chronicle().began()
+    }
+
+    /// How long its turns took in this run of the host, all together.
+    pub fn turn_time(&self) -> Duration {
+        self.shared.chronicle().turn_time()
     }
 
     /// What has happened to it, and whether all of that is on the disk: what is not is not told yet.
@@ -312,6 +348,17 @@ impl ChannelHandle {
         tags: Vec<TagId>,
         timeout: Duration,
     ) -> Result<Vec<Sample>, RequestError> {
+        let pending = self.answered.begin(Asked::Read, self.shared.clock());
+        let read = self.read_uncounted(tags, timeout).await;
+        pending.end(&read);
+        read
+    }
+
+    async fn read_uncounted(
+        &self,
+        tags: Vec<TagId>,
+        timeout: Duration,
+    ) -> Result<Vec<Sample>, RequestError> {
         let mut unique = Vec::with_capacity(tags.len());
         for tag in &tags {
             let config = self.tag(*tag)?;
@@ -361,7 +408,9 @@ impl ChannelHandle {
                 message: None,
             },
         };
+        let pending = self.answered.begin(Asked::Write, self.shared.clock());
         let done = self.write_unnoted(tag, value, read_back, timeout).await;
+        pending.end(&done);
         noted.answer = match &done {
             Ok(_) => audit::Answer {
                 code: "done",
@@ -397,7 +446,7 @@ impl ChannelHandle {
             value,
             read_back,
         };
-        let put = self.put_in_time(tag, config, ask, timeout)?;
+        let put = self.put_in_time(config, ask, timeout)?;
         match self.answer_to(put, timeout).await? {
             Answer::Write(read) => Ok(read),
             Answer::Read(_) | Answer::Command(_) => Err(RequestError::Restarted),
@@ -416,6 +465,23 @@ impl ChannelHandle {
         payload: Vec<u8>,
         timeout: Duration,
     ) -> Result<RunningCommand, RequestError> {
+        let pending = self.answered.begin(Asked::Command, self.shared.clock());
+        match self.open_command(name, payload, timeout) {
+            Ok(opening) => Ok(self.desk.open(opening, pending)),
+            Err(error) => {
+                let refused = Err(error);
+                pending.end(&refused);
+                refused
+            }
+        }
+    }
+
+    fn open_command(
+        &self,
+        name: &str,
+        payload: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<Opening, RequestError> {
         let timeout = timeout.min(MAX_TIMEOUT);
         if !self.offered.is_empty() && !self.offered.iter().any(|offered| offered.name == name) {
             let known: Vec<&str> = self.offered.iter().map(|known| &*known.name).collect();
@@ -440,7 +506,7 @@ impl ChannelHandle {
             progress,
         };
         let (request, answer) = self.put(ask, timeout)?;
-        Ok(self.desk.open(Opening {
+        Ok(Opening {
             request,
             name: name.to_owned(),
             since,
@@ -450,7 +516,7 @@ impl ChannelHandle {
             answer,
             mailbox: self.mailbox.clone(),
             waiting: self.shared.waiting().clone(),
-        }))
+        })
     }
 
     /// The commands that are under way, in the order in which they were given.
@@ -568,7 +634,6 @@ impl ChannelHandle {
     /// Puts a write into the mailbox, unless the tag was written too short a time ago.
     fn put_in_time(
         &self,
-        tag: TagId,
         config: &config::Tag,
         ask: Ask,
         timeout: Duration,
@@ -578,14 +643,14 @@ impl ChannelHandle {
             return self.put(ask, timeout);
         };
         let now = self.shared.clock().monotonic();
-        let admitted =
-            self.pace
-                .admit(tag, interval, now)
-                .map_err(|wait| RequestError::RateLimited {
-                    tag: config.name.clone(),
-                    interval,
-                    wait,
-                })?;
+        let admitted = self
+            .pace
+            .admit(&config.name, interval, now)
+            .map_err(|wait| RequestError::RateLimited {
+                tag: config.name.clone(),
+                interval,
+                wait,
+            })?;
         let put = self.put(ask, timeout);
         if put.is_err() {
             self.pace.take_back(admitted);

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::flight::Flight;
 use super::handle::{ChannelHandle, HandleParts};
 use super::life::{Command, Life, Renewal};
+use super::pace::Pace;
 use super::prepare::{Prepared, Progress, Workshop};
 use super::registry::{Channels, Registry};
 use super::watchdog::Watchdog;
@@ -98,23 +99,28 @@ impl Host {
         compiler: Compiler,
         progress: &dyn Fn(Progress),
     ) -> Result<Self, StartError> {
-        Self::start_with_bus(config, compiler, Bus::new(), progress).await
+        let store = Self::open_store(&config.value).await?;
+        Self::start_with(config, compiler, (store, Bus::new()), progress).await
     }
 
-    /// As [`Host::start`], on a bus that consumers have already subscribed to, so that they miss nothing.
-    pub async fn start_with_bus(
+    /// Locks `data_dir`, and opens what stands in it.
+    pub async fn open_store(config: &config::Host) -> Result<Store, StartError> {
+        let data_dir: PathBuf = config.data_dir.clone();
+        let opened = tokio::task::spawn_blocking(move || Store::open(&data_dir)).await;
+        let opened = opened.map_err(|error| StoreError::Folder {
+            path: config.data_dir.clone(),
+            reason: error.to_string(),
+        })?;
+        Ok(opened?)
+    }
+
+    /// As [`Host::start`], with a store that is open and a bus that consumers have already subscribed to, so that they miss nothing.
+    pub async fn start_with(
         mut config: Checked<config::Host>,
         compiler: Compiler,
-        bus: Bus,
+        (store, bus): (Store, Bus),
         progress: &dyn Fn(Progress),
     ) -> Result<Self, StartError> {
-        let data_dir: PathBuf = config.value.data_dir.clone();
-        let store = tokio::task::spawn_blocking(move || Store::open(&data_dir))
-            .await
-            .map_err(|error| StoreError::Folder {
-                path: config.value.data_dir.clone(),
-                reason: error.to_string(),
-            })??;
         let (workshop, mut ready, faults) = Workshop::open(&config, compiler, progress).await?;
         if let Some(faults) = Faults::new(config.locations.file(), faults, 0) {
             return Err(StartError::Config(faults));
@@ -124,8 +130,9 @@ impl Host {
         });
         let channels = std::mem::take(&mut config.value.channels);
         let config = config.value;
-        let ids = channels.iter().map(|channel| channel.id.clone()).collect();
-        store.reserve_incarnations(ids).await?;
+        let ids: Vec<_> = channels.iter().map(|channel| channel.id.clone()).collect();
+        store.reserve_incarnations(Vec::clone(&ids)).await?;
+        let epochs = store.raise_epochs(ids).await?;
 
         let flight = match config.recorder {
             0 => None,
@@ -170,12 +177,16 @@ impl Host {
             }),
             channels: registry,
         };
-        let all = channels
-            .into_iter()
-            .enumerate()
-            .filter_map(|(index, channel)| Some((index, channel, ready.remove(&index)?)));
+        let all =
+            channels
+                .into_iter()
+                .enumerate()
+                .zip(epochs)
+                .filter_map(|((index, channel), epoch)| {
+                    Some(((index, epoch), channel, ready.remove(&index)?))
+                });
         let all = all
-            .map(|(index, channel, prepared)| inner.add(index, channel, prepared))
+            .map(|(place, channel, prepared)| inner.add(place, channel, prepared))
             .collect();
         inner.channels.set(all);
         inner.watch();
@@ -270,10 +281,10 @@ impl Host {
 }
 
 impl Inner {
-    /// A channel that there was not: its task begins. It is in no list yet.
+    /// A channel that there was not: its task begins, in an epoch of its own. It is in no list yet.
     pub(super) fn add(
         &self,
-        index: usize,
+        (index, epoch): (usize, u64),
         channel: config::Channel,
         prepared: Prepared,
     ) -> Arc<ChannelHandle> {
@@ -299,7 +310,7 @@ impl Inner {
             journals.clone(),
             self.links.clone(),
         );
-        let shared = self.share((index, 0), config, chronicle, journals, None);
+        let shared = self.share((index, 0, epoch), config, chronicle, journals, None);
         if let Some(aside) = self.store.set_aside() {
             let sentence = format!(
                 "the host's database was damaged: what was known of this channel, its saved state included, was set aside with it in {}",
@@ -311,7 +322,7 @@ impl Inner {
         if enabled && let Err(denied) = shared.steer(start, |_| "the host starts".to_owned()) {
             tracing::error!(instance = %shared.instance(), %denied, "the channel cannot start");
         }
-        let handle = self.handle(&shared, &prepared, mail, commands);
+        let handle = self.handle(&shared, &prepared, (mail, commands), Arc::default());
         let life = Life {
             shared,
             prepared,
@@ -369,10 +380,11 @@ impl Inner {
             None => old.mail().clone(),
         };
         let edition = old.shared.edition() + 1;
-        let place = (old.shared.index(), edition);
+        let place = (old.shared.index(), edition, old.shared.epoch());
         let kept = Some(old.shared.kept());
         let shared = self.share(place, config, chronicle, journals, kept);
-        let handle = self.handle(&shared, &prepared, mail, old.commands_in().clone());
+        let ways = (mail, old.commands_in().clone());
+        let handle = self.handle(&shared, &prepared, ways, old.pace().clone());
         let (done, is_done) = oneshot::channel();
         let renewal = Renewal {
             shared,
@@ -395,7 +407,7 @@ impl Inner {
 
     fn share(
         &self,
-        (index, edition): (usize, u64),
+        (index, edition, epoch): (usize, u64, u64),
         config: Arc<config::Channel>,
         chronicle: Arc<Chronicle>,
         journals: Arc<[Arc<Journal>]>,
@@ -404,6 +416,7 @@ impl Inner {
         Arc::new(Shared::new(SharedParts {
             index,
             edition,
+            epoch,
             config,
             bus: self.bus.clone(),
             clock: self.clock,
@@ -418,8 +431,8 @@ impl Inner {
         &self,
         shared: &Arc<Shared>,
         prepared: &Prepared,
-        mail: mpsc::Sender<Mail>,
-        commands: mpsc::Sender<Command>,
+        (mail, commands): (mpsc::Sender<Mail>, mpsc::Sender<Command>),
+        pace: Arc<Pace>,
     ) -> Arc<ChannelHandle> {
         Arc::new(ChannelHandle::new(HandleParts {
             shared: shared.clone(),
@@ -430,6 +443,7 @@ impl Inner {
             commands,
             requests: self.requests.clone(),
             audit: self.audit.clone(),
+            pace,
         }))
     }
 

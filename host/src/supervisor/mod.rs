@@ -12,6 +12,7 @@
 //! channel's task ends that incarnation as a host fault and nothing else.
 
 mod abi_config;
+mod answered;
 mod commands;
 mod flight;
 mod handle;
@@ -23,6 +24,7 @@ mod registry;
 mod reload;
 mod watchdog;
 
+pub use answered::Answers;
 pub use commands::{CommandStep, MAX_UNDER_WAY, RunningCommand, UnderWay};
 pub use handle::{ChannelHandle, Writer};
 pub use host::{Host, StartError};

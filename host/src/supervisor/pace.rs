@@ -1,22 +1,21 @@
-//! How often tags may be written: only those whose configuration says so are remembered.
+//! How often tags may be written: only those whose configuration says so are remembered, by name, so that a reload forgets nothing.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::event::MonotonicNs;
-use crate::ids::TagId;
 
 /// When tags were written last.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    last: Mutex<BTreeMap<TagId, MonotonicNs>>,
+    last: Mutex<BTreeMap<Box<str>, MonotonicNs>>,
 }
 
 /// A write that may be done, and what was known before it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Admitted {
-    tag: TagId,
+    tag: Box<str>,
     before: Option<MonotonicNs>,
 }
 
@@ -24,12 +23,12 @@ impl Pace {
     /// Counts a write, or says in how long there may be one, in whole milliseconds.
     pub(super) fn admit(
         &self,
-        tag: TagId,
+        tag: &str,
         interval: Duration,
         now: MonotonicNs,
     ) -> Result<Admitted, Duration> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = last.get(&tag).copied();
+        let before = last.get(tag).copied();
         if let Some(before) = before
             && let Some(wait) = interval.checked_sub(now.since(before))
             && !wait.is_zero()
@@ -39,8 +38,11 @@ impl Pace {
                 u64::try_from(millis).unwrap_or(u64::MAX),
             ));
         }
-        last.insert(tag, now);
-        Ok(Admitted { tag, before })
+        last.insert(tag.into(), now);
+        Ok(Admitted {
+            tag: tag.into(),
+            before,
+        })
     }
 
     /// The write did not get as far as the driver: it does not count.
@@ -48,7 +50,7 @@ impl Pace {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match admitted.before {
             Some(before) => last.insert(admitted.tag, before),
-            None => last.remove(&admitted.tag),
+            None => last.remove(&*admitted.tag),
         };
     }
 }
@@ -63,22 +65,22 @@ mod tests {
     #[test]
     fn a_write_that_comes_too_soon_is_told_how_long_to_wait() {
         let pace = Pace::default();
-        let admit = |tag, at_ms| pace.admit(TagId(tag), SECOND, MonotonicNs(at_ms * MS));
-        assert!(admit(0, 0).is_ok());
-        assert_eq!(admit(0, 0), Err(SECOND));
-        assert_eq!(admit(0, 999), Err(Duration::from_millis(1)));
-        assert!(admit(1, 999).is_ok(), "each tag by itself");
-        assert!(admit(0, 1_000).is_ok(), "a refused one does not count");
-        assert_eq!(admit(0, 1_500), Err(Duration::from_millis(500)));
+        let admit = |tag, at_ms| pace.admit(tag, SECOND, MonotonicNs(at_ms * MS));
+        assert!(admit("a", 0).is_ok());
+        assert_eq!(admit("a", 0), Err(SECOND));
+        assert_eq!(admit("a", 999), Err(Duration::from_millis(1)));
+        assert!(admit("b", 999).is_ok(), "each tag by itself");
+        assert!(admit("a", 1_000).is_ok(), "a refused one does not count");
+        assert_eq!(admit("a", 1_500), Err(Duration::from_millis(500)));
         let in_between = MonotonicNs(1_500 * MS + 1);
-        let wait = pace.admit(TagId(0), SECOND, in_between);
+        let wait = pace.admit("a", SECOND, in_between);
         assert_eq!(wait, Err(Duration::from_millis(500)), "rounded up");
     }
 
     #[test]
     fn a_write_that_was_taken_back_does_not_count() {
         let pace = Pace::default();
-        let admit = |at_ms| pace.admit(TagId(0), SECOND, MonotonicNs(at_ms * MS));
+        let admit = |at_ms| pace.admit("a", SECOND, MonotonicNs(at_ms * MS));
         pace.take_back(admit(0).unwrap());
         assert!(admit(1).is_ok());
         pace.take_back(admit(2_000).unwrap());

@@ -19,6 +19,7 @@ use super::life::{Command, STOP_GRACE};
 use super::prepare::{Prepared, Progress};
 use crate::config::{self, Checked, Difference, Faults};
 use crate::engine::EngineError;
+use crate::ids::ChannelId;
 use crate::store::StoreError;
 
 /// How much longer than its driver has to stop a channel is waited for.
@@ -196,11 +197,25 @@ impl Host {
             .map(|(_, channel)| channel.id.clone())
             .collect();
         inner.store.reserve_incarnations(added).await?;
+        let now = self.channels();
+        let new = wanted.iter().map(|(_, channel)| &channel.id);
+        let new: Vec<_> = new
+            .filter(|id| now.named(id.as_str()).is_none())
+            .cloned()
+            .collect();
+        let raised = inner.store.raise_epochs(new.clone()).await?;
+        let epochs = new.into_iter().zip(raised).collect();
         if inner.stopping.is_cancelled() {
             return Err(ReloadError::Stopping);
         }
         let late = self
-            .take_up(config.value, &difference, &mut ready, &mut changing)
+            .take_up(
+                config.value,
+                &difference,
+                &mut ready,
+                &epochs,
+                &mut changing,
+            )
             .await;
         Ok(Reloaded {
             difference,
@@ -215,6 +230,7 @@ impl Host {
         config: config::Host,
         difference: &Difference,
         ready: &mut HashMap<usize, Prepared>,
+        epochs: &HashMap<ChannelId, u64>,
         changing: &mut Changing,
     ) -> Vec<String> {
         let inner = &self.inner;
@@ -280,7 +296,8 @@ impl Host {
         let mut begun = HashMap::new();
         for name in &names {
             if let Some((channel, prepared)) = added.remove(name) {
-                let handle = inner.add(changing.next_index, channel, prepared);
+                let epoch = epochs.get(&channel.id).copied().unwrap_or_default();
+                let handle = inner.add((changing.next_index, epoch), channel, prepared);
                 begun.insert(name.clone(), handle);
                 changing.next_index += 1;
             }

@@ -175,7 +175,11 @@ impl Stage {
             config::parse(&text, &origin).unwrap_or_else(|faults| panic!("{text}\n{faults}"));
         let bus = Bus::new();
         let subscription = bus.subscribe(100_000);
-        match Host::start_with_bus(config, Compiler::InProcess, bus, &|_| {}).await {
+        let store = match Host::open_store(&config.value).await {
+            Ok(store) => store,
+            Err(error) => return Err((folder, error)),
+        };
+        match Host::start_with(config, Compiler::InProcess, (store, bus), &|_| {}).await {
             Ok(host) => Ok(Self {
                 host,
                 bus: subscription,

@@ -1,15 +1,25 @@
 //! `docs/CONFIG.md` is complete, and its example is in order.
 
 use super::super::{
-    channel, demotion, link, recorder, redial, requests, resolve, section::Keys, sink, tag,
+    channel, demotion, link, recorder, redial, requests, resolve, section::Keys, sink, sink_mqtt,
+    sink_nats, sink_postgres, tag,
 };
 use super::good;
 
 const REFERENCE: &str = include_str!("../../../../docs/CONFIG.md");
 
+/// What is a kind's own: what every sink may have stands in the chapter of sinks.
+const fn own(known: &'static [&'static str]) -> Keys {
+    Keys { known, later: &[] }
+}
+
+const MQTT: Keys = own(&sink_mqtt::MQTT_KEYS);
+const POSTGRES: Keys = own(&sink_postgres::POSTGRES_KEYS);
+const NATS: Keys = own(&sink_nats::NATS_KEYS);
+
 #[test]
 fn the_reference_lists_every_key_and_no_other() {
-    let chapters: [(&str, &[&Keys]); 17] = [
+    let chapters: [(&str, &[&Keys]); 21] = [
         ("## `[host]`", &[&resolve::HOST]),
         ("### `compile", &[&resolve::COMPILE]),
         ("### `recorder` of the host", &[&recorder::HOST_RECORDER]),
@@ -27,6 +37,10 @@ fn the_reference_lists_every_key_and_no_other() {
         ("### `[[channel.group]]`", &[&tag::GROUP]),
         ("### Tags", &[&tag::TAG]),
         ("## `[[sink]]`", &[&sink::STDOUT, &sink::FILE]),
+        ("### `outbox", &[&sink::OUTBOX]),
+        ("### Keys of `kind = \"mqtt\"`", &[&MQTT]),
+        ("### Keys of `kind = \"postgres\"`", &[&POSTGRES]),
+        ("### Keys of `kind = \"nats\"`", &[&NATS]),
     ];
     for (heading, keys) in chapters {
         let start = REFERENCE

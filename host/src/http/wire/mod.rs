@@ -4,6 +4,7 @@
 
 mod devices;
 mod links;
+mod outbox;
 mod reload;
 mod requests;
 mod stream;
@@ -17,6 +18,7 @@ pub use links::{
     LinkConnection, LinkDetail, LinkHistory, LinkPage, LinkPast, LinkPolicy, LinkReconnect,
     LinkStatistics, LinkSummary, LinkTest, LinkTestRequest, LinkTestStep,
 };
+pub use outbox::{Outbox, OutboxDetail, OutboxList, OutboxMark, OutboxPurged};
 pub use reload::{Reload, ReloadRequest};
 pub use requests::{
     Command, CommandAccepted, CommandCancelled, CommandDone, CommandProgress, CommandRequest,
@@ -141,10 +143,25 @@ pub struct TagCounts {
 pub struct Sink {
     /// Its name.
     pub name: String,
-    /// `stdout` or `file`.
+    /// `stdout`, `file`, `mqtt`, `postgres` or `nats`.
     pub kind: String,
-    /// Samples written since the host started.
+    /// Samples that it has delivered since the host started.
     pub written_samples: u64,
+    /// Samples that wait for it.
+    #[serde(default)]
+    pub lag_samples: u64,
+    /// How long the oldest of them has waited.
+    #[serde(default)]
+    pub lag_ms: u64,
+    /// Samples that its peer will never take.
+    #[serde(default)]
+    pub refused_samples: u64,
+    /// Whether an outbox stands before it.
+    #[serde(default)]
+    pub outbox: bool,
+    /// How the connection to its server is, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<SinkConnection>,
     /// Messages (batches and events) that found its queue full.
     pub dropped_messages: u64,
     /// The samples in them.
@@ -152,6 +169,24 @@ pub struct Sink {
     /// Why it cannot write at the moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+}
+
+/// How the connection of a sink to its server is. Numbers count since the host started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkConnection {
+    /// Whether there was one when it was used last.
+    pub connected: bool,
+    /// Those that came up.
+    pub connections: u64,
+    /// Messages that were sent, those that were sent again too.
+    pub messages: u64,
+    /// Those of them that the server acknowledged one by one.
+    pub acknowledged: u64,
+    /// Rows or messages that the server had already.
+    pub duplicates: u64,
+    /// What went wrong last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
 }
 
 /// A page of channels.

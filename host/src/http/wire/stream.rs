@@ -77,7 +77,7 @@ pub enum Happened {
         /// The connection, where it is about one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         connection: Option<u32>,
-        /// As in [`LinkPast::event`].
+        /// As in [`super::LinkPast::event`].
         event: String,
         /// Why.
         cause: String,

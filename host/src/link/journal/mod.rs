@@ -96,6 +96,8 @@ pub struct Journal {
     bytes_out: AtomicU64,
     /// When a byte came in last; 0 for never.
     heard: AtomicU64,
+    /// What the statistics were when this was opened.
+    began: LinkStatistics,
     rest: Mutex<Rest>,
     /// A connection is no more.
     somebody_left: Notify,
@@ -186,6 +188,7 @@ impl Journal {
             bytes_in: AtomicU64::new(statistics.bytes_in),
             bytes_out: AtomicU64::new(statistics.bytes_out),
             heard: AtomicU64::new(0),
+            began: statistics.clone(),
             rest: Mutex::new(Rest {
                 lines: Vec::new(),
                 bytes_kept: statistics.bytes_in.wrapping_add(statistics.bytes_out),
@@ -269,6 +272,11 @@ impl Journal {
             healthy: rest.healthy,
             left_out: rest.sieve.left_out(),
         }
+    }
+
+    /// What the statistics were when the link was first seen in this run of the host: what it has done since is the difference.
+    pub fn began(&self) -> &LinkStatistics {
+        &self.began
     }
 
     /// The history, as it is on the disk. Blocks for as long as the disk takes; whoever wants the newest event in it

@@ -34,6 +34,9 @@ pub struct Args {
     /// One turn of the moving values
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     period: Duration,
+    /// Let input registers from 200 on count up, by one each 10 ms
+    #[arg(long)]
+    moving_inputs: bool,
     /// Spoil answers, such as `byte-count:-1:every=3:unit=2`; may be given more than once
     #[arg(long = "fault", value_name = "KIND[:ARGUMENT][:every=N][:unit=U][:function=F][:times=N]", long_help = LONG_FAULT)]
     faults: Vec<Fault>,
@@ -100,6 +103,7 @@ impl Args {
             registers: self.registers,
             bits: self.bits,
             period: self.period,
+            moving_inputs: self.moving_inputs,
             faults: self.faults.clone(),
             max_connections: self.max_connections,
             seed: self.seed,

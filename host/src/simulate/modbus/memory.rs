@@ -195,7 +195,9 @@ impl Unit {
                 Registers::Input => {
                     append_words(
                         out,
-                        (at..end).map(|address| values::initial(self.id, address as u16)),
+                        (at..end).map(|address| {
+                            values::initial(self.id, address as u16).wrapping_add(moment.inputs_by)
+                        }),
                     );
                 }
             }

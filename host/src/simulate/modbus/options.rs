@@ -34,6 +34,8 @@ pub struct Options {
     pub bits: u32,
     /// One turn of the moving values; not zero.
     pub period: Duration,
+    /// Whether input registers from 200 on count up, by one each 10 ms.
+    pub moving_inputs: bool,
     /// Answers to spoil, in order: the first that fires wins.
     pub faults: Vec<Fault>,
     /// Connections at once; more are closed at once.
@@ -51,6 +53,7 @@ impl Default for Options {
             registers: 10_000,
             bits: 10_000,
             period: Duration::from_secs(10),
+            moving_inputs: false,
             faults: Vec::new(),
             max_connections: 1_024,
             seed: 1,

@@ -202,6 +202,7 @@ mod tests {
             since_start: Duration::ZERO,
             period: Duration::from_secs(10),
             seed: 1,
+            inputs_by: 0,
         };
         let mut out = b"before".to_vec();
         answer(unit, &bytes(request), &moment, &mut out);

@@ -212,6 +212,10 @@ impl<'a> Connection<'a> {
             since_start,
             period: options.period,
             seed: options.seed,
+            inputs_by: match options.moving_inputs {
+                true => (since_start.as_millis() / 10) as u16,
+                false => 0,
+            },
         };
         let mut used = 0;
         let is_rtu = options.framing == Framing::Rtu;

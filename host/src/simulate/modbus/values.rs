@@ -46,7 +46,8 @@
 //! | 199 | uint16 | 65535 |
 //!
 //! **From 200**: holding registers keep what is written. They start as `unit * 1000 + address` (modulo 65,536), which
-//! no shift and no mixed-up unit can imitate; input registers hold that start value for ever. Two of them are picky,
+//! no shift and no mixed-up unit can imitate; input registers hold that start value for ever, or with `--moving-inputs` one more
+//! each 10 ms. Two of them are picky,
 //! as real devices are: **[`LIMITED`]** takes only 0 to 1000 (else exception 3), **[`BROKEN`]** takes nothing (exception 4).
 //!
 //! **Bits.** Below 100 they move, read only: 0 is on in the first half of a turn; of 1 to 99 exactly one is on, and it
@@ -74,6 +75,8 @@ pub(super) struct Moment {
     pub(super) since_start: Duration,
     pub(super) period: Duration,
     pub(super) seed: u64,
+    /// By how much input registers from 200 on are more than their start values.
+    pub(super) inputs_by: u16,
 }
 
 impl Moment {
@@ -229,6 +232,7 @@ mod tests {
             since_start: Duration::from_millis(milliseconds),
             period: Duration::from_secs(10),
             seed: 1,
+            inputs_by: 0,
         }
     }
 

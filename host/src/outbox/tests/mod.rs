@@ -1,0 +1,198 @@
+//! The queue against a model, and through crashes at every point where it waits for the disk.
+
+mod backend;
+mod crash;
+mod model;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redb::Database;
+
+use super::queue::{Bounds, Change, Queue};
+use crate::config::Overflow;
+use crate::event::{Batch, Item, Layout, Quality, Sample, TagNames, Value, WallNs};
+use crate::ids::{ChannelId, InstanceId, TagId};
+use backend::Disk;
+
+/// So many samples of a channel, which begin with this number.
+fn batch(layout: &Arc<Layout>, sequence: u64, samples: u64) -> Item {
+    let sample = |at: u64| Sample {
+        tag: TagId(u32::try_from(at % 4).unwrap()),
+        value: Some(Value::Uint(sequence + at)),
+        quality: Quality::Good,
+        source_time: None,
+    };
+    Item::Batch(Arc::new(Batch {
+        instance: Arc::new(InstanceId {
+            channel: layout.channel.clone(),
+            incarnation: 1,
+        }),
+        layout: layout.clone(),
+        epoch: 3,
+        sequence,
+        offsets: None,
+        server_time: WallNs(1_784_379_600_000_000_000),
+        samples: (0..samples).map(sample).collect(),
+    }))
+}
+
+fn layout(channel: &str) -> Arc<Layout> {
+    let tags = (0..4).map(|at| TagNames {
+        name: format!("tag {at}").into(),
+        unit: "".into(),
+        device: 0,
+        group: Some(0),
+    });
+    Arc::new(Layout {
+        channel: ChannelId::new(channel).unwrap(),
+        devices: [channel.into()].into(),
+        groups: ["fast".into()].into(),
+        tags: tags.collect(),
+    })
+}
+
+fn bounds(overflow: Overflow, bytes: u64) -> Bounds {
+    Bounds {
+        bytes,
+        age: Duration::from_secs(3_600),
+        overflow,
+    }
+}
+
+/// Opens the queue that is on a disk.
+fn open(disk: &Disk, bounds: Bounds) -> Result<Queue, String> {
+    let database = redb::Builder::new()
+        .set_cache_size(1024 * 1024)
+        .create_with_backend(disk.clone())
+        .map_err(|error| error.to_string())?;
+    Queue::new(Arc::new(database), bounds, 0).map_err(|error| error.to_string())
+}
+
+/// What is in a queue, in order.
+fn contents(queue: &Queue) -> Vec<Item> {
+    let chunks = queue.reader().read(0, u64::MAX, WallNs(1)).unwrap();
+    chunks.into_iter().flat_map(|chunk| chunk.entries).collect()
+}
+
+/// Channel, first number and samples of what is no gap.
+fn named(items: &[Item]) -> Vec<(String, u64, u64)> {
+    let batches = items.iter().filter_map(|item| match item {
+        Item::Batch(batch) => Some(batch),
+        Item::Gap(_) => None,
+    });
+    let named = batches.map(|batch| {
+        let channel = batch.layout.channel.to_string();
+        (channel, batch.sequence, batch.samples.len() as u64)
+    });
+    named.collect()
+}
+
+#[test]
+fn a_damaged_chunk_becomes_a_gap_and_harms_nothing_else() {
+    let disk = Disk::new(None);
+    let bounds = bounds(Overflow::DropOldest, 1 << 20);
+    let layout = layout("a");
+    let mut queue = open(&disk, bounds).unwrap();
+    for number in 0..3 {
+        let entries = [batch(&layout, 1 + 7 * number, 7)];
+        let change = Change {
+            entries: &entries,
+            ..Change::default()
+        };
+        queue.change(&change).unwrap();
+    }
+    let database: Arc<Database> = queue.into_database();
+    // The newest: as if its last bytes had never come to the disk.
+    super::queue::damage(&database, 3);
+    let queue = Queue::new(database, bounds, 0).unwrap();
+    let items = contents(&queue);
+    assert_eq!(
+        named(&items),
+        [("a".to_owned(), 1, 7), ("a".to_owned(), 8, 7)]
+    );
+    assert!(
+        matches!(items[2], Item::Gap(gap) if gap.samples == 7 && gap.reason.as_str() == "damaged"),
+        "{:?}",
+        items[2]
+    );
+}
+
+#[test]
+fn every_kind_of_batch_comes_back_as_it_was() {
+    let disk = Disk::new(None);
+    let bounds = bounds(Overflow::Block, 1 << 20);
+    let mut queue = open(&disk, bounds).unwrap();
+    // More than a chunk holds, with two layouts, and one batch that is larger than a chunk.
+    let (one, two) = (layout("a"), layout("b"));
+    let mut entries = Vec::new();
+    let mut sequence = 1;
+    for samples in [1, 100, 60_000, 3, 20_000, 1] {
+        entries.push(batch(&one, sequence, samples));
+        entries.push(batch(&two, sequence, samples));
+        sequence += samples;
+    }
+    let change = Change {
+        entries: &entries,
+        ..Change::default()
+    };
+    queue.change(&change).unwrap();
+    assert_eq!(contents(&queue), entries);
+    drop(queue);
+    let queue = open(&disk, bounds).unwrap();
+    assert_eq!(contents(&queue), entries, "also after it was closed");
+    let marks = queue.reader().marks().unwrap();
+    let accepted: Vec<_> = marks
+        .iter()
+        .map(|mark| (mark.channel.as_str(), mark.accepted))
+        .collect();
+    assert_eq!(
+        accepted,
+        [("a", (3, sequence - 1)), ("b", (3, sequence - 1))]
+    );
+}
+
+#[test]
+fn a_file_that_was_begun_anew_counts_on_and_loses_nothing_to_what_was_said_of_the_old_one() {
+    let bounds = bounds(Overflow::Block, 1 << 20);
+    let layout = layout("a");
+    let mut old = open(&Disk::new(None), bounds).unwrap();
+    for number in 0..5 {
+        let entries = [batch(&layout, 1 + number, 1)];
+        let change = Change {
+            entries: &entries,
+            ..Change::default()
+        };
+        old.change(&change).unwrap();
+    }
+    let newest = old.counts().next;
+    // The file is gone, and so is what it held; the sink has acknowledged all of that.
+    let database = redb::Builder::new()
+        .create_with_backend(Disk::new(None))
+        .unwrap();
+    let mut queue = Queue::new(Arc::new(database), bounds, newest).unwrap();
+    for number in 5..8 {
+        let entries = [batch(&layout, 1 + number, 1)];
+        let change = Change {
+            entries: &entries,
+            acknowledged: super::queue::Acknowledged {
+                until: newest,
+                ..Default::default()
+            },
+            ..Change::default()
+        };
+        queue.change(&change).unwrap();
+    }
+    let found: Vec<u64> = named(&contents(&queue))
+        .iter()
+        .map(|(_, first, _)| *first)
+        .collect();
+    assert_eq!(found, [6, 7, 8]);
+    assert_eq!(queue.counts().delivered, 0);
+    let unread = queue.reader().read(newest, u64::MAX, WallNs(1)).unwrap();
+    assert_eq!(
+        unread.len(),
+        3,
+        "a reader that goes on behind the old ones finds them"
+    );
+}
