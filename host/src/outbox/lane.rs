@@ -407,7 +407,9 @@ impl Lane {
                 () = self.stop.cancelled() => stopping = true,
             }
             // Company: whatever comes within the interval shares the commit, acknowledgements too.
-            if !stopping && !self.plan.commit.is_zero() {
+            self.gather();
+            let is_enough = self.waiting_bytes >= GROUP_BYTES / 2;
+            if !stopping && !is_enough && !self.plan.commit.is_zero() {
                 let stop = self.stop.clone();
                 tokio::select! {
                     () = tokio::time::sleep(self.plan.commit) => {}

@@ -28,18 +28,16 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Tab
 
 use super::codec;
 use super::counts::Counts;
+use super::seal::{Kind, seal, unseal};
 use super::{Mark, OutboxError};
 use crate::config::Overflow;
 use crate::event::{Gap, GapReason, Item, Layout, WallNs};
-use crate::store::{Place, seal, unseal};
 
 const CHUNKS: TableDefinition<'_, u64, (u64, u64, &[u8])> = TableDefinition::new("chunks");
 const LAYOUTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("layouts");
 const MARKS: TableDefinition<'_, &str, (u64, u64, u64, u64)> = TableDefinition::new("marks");
 const COUNTS: TableDefinition<'_, &str, u64> = TableDefinition::new("counts");
 
-/// The version of what stands in chunks and layouts.
-const VERSION: u8 = 1;
 /// What a chunk may hold, in bytes, unless it is a single batch: with its key and its head it fits a page of 64 KiB.
 const CHUNK_BYTES: usize = 60 * 1024;
 /// The most that is read at once, in bytes on the disk. One chunk may go beyond it.
@@ -140,7 +138,7 @@ impl Queue {
             for layout in layouts.iter()? {
                 let (number, sealed) = layout?;
                 // One that is damaged is of no use to new batches either.
-                if let Ok(bytes) = unseal(layout_place(number.value()), VERSION, sealed.value()) {
+                if let Ok(bytes) = unseal(Kind::Layout, number.value(), sealed.value()) {
                     stored.insert(bytes.into(), number.value());
                 }
             }
@@ -370,7 +368,7 @@ impl Queue {
             None => {
                 counts.next_layout += 1;
                 let number = counts.next_layout;
-                let sealed = seal(layout_place(number), VERSION, &bytes);
+                let sealed = seal(Kind::Layout, number, &bytes);
                 table.insert(number, sealed.as_slice())?;
                 number
             }
@@ -399,7 +397,7 @@ impl QueueReader {
                 return Some(layout.clone());
             }
             let sealed = layouts.get(number).ok()??;
-            let bytes = unseal(layout_place(number), VERSION, sealed.value()).ok()?;
+            let bytes = unseal(Kind::Layout, number, sealed.value()).ok()?;
             let layout = Arc::new(codec::read_layout(bytes).ok()?);
             at_hand.insert(number, layout.clone());
             Some(layout)
@@ -408,8 +406,7 @@ impl QueueReader {
         for chunk in chunks.range(after.saturating_add(1)..)? {
             let (number, value) = chunk?;
             let (number, (held, _, sealed)) = (number.value(), value.value());
-            let body =
-                unseal(chunk_place(number), VERSION, sealed).map_err(|damage| damage.to_string());
+            let body = unseal(Kind::Chunk, number, sealed).map_err(|damage| damage.to_string());
             let entries = body.and_then(|body| {
                 codec::read_chunk(body, &mut layout).map_err(|damage| damage.to_string())
             });
@@ -494,7 +491,7 @@ fn insert(
     let mut body = Vec::with_capacity(entries.len() + 4);
     codec::varint(&mut body, how_many as u64);
     body.extend_from_slice(entries);
-    let sealed = seal(chunk_place(number), VERSION, &body);
+    let sealed = seal(Kind::Chunk, number, &body);
     counts.samples += samples;
     counts.bytes += sealed.len() as u64;
     chunks.insert(number, (samples, when, sealed.as_slice()))?;
@@ -636,7 +633,7 @@ fn gap_of(number: u64, sealed: &[u8]) -> Option<Gap> {
     if sealed.len() > 64 {
         return None;
     }
-    let body = unseal(chunk_place(number), VERSION, sealed).ok()?;
+    let body = unseal(Kind::Chunk, number, sealed).ok()?;
     match codec::read_chunk(body, &mut |_| None).ok()?.as_slice() {
         [Item::Gap(gap)] => Some(*gap),
         _ => None,
@@ -694,22 +691,6 @@ pub(super) fn marks_of<'e>(
         }
     }
     marks
-}
-
-fn chunk_place(number: u64) -> Place<'static> {
-    Place {
-        kind: "outbox:chunk",
-        owner: "",
-        number,
-    }
-}
-
-fn layout_place(number: u64) -> Place<'static> {
-    Place {
-        kind: "outbox:layout",
-        owner: "",
-        number,
-    }
 }
 
 fn nanos(duration: Duration) -> u64 {

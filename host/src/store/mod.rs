@@ -30,13 +30,13 @@ use crate::ids::ChannelId;
 use keep::{Head, Unreadable};
 use lock::Lock;
 use numbers::{Floor, Numbers};
+use record::Place;
 use writer::{Refused, Writer};
 
 pub(crate) use database::{open as open_database, said};
 pub use error::StoreError;
 pub use keep::{Keep, Ledger, List, Slot};
 pub use owner::Owner;
-pub(crate) use record::{Place, seal, unseal};
 
 /// The largest saved state, in bytes.
 pub const MAX_STATE_BYTES: usize = crate::limits::STATE_BYTES;

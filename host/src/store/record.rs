@@ -13,20 +13,20 @@ use sha2::{Digest, Sha256};
 
 const CHECKSUM: usize = 8;
 /// Bytes that stand before the payload.
-pub(crate) const HEAD: usize = 1 + CHECKSUM;
+pub(super) const HEAD: usize = 1 + CHECKSUM;
 
 /// Where a record belongs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
-    pub(crate) kind: &'a str,
-    pub(crate) owner: &'a str,
+pub(super) struct Place<'a> {
+    pub(super) kind: &'a str,
+    pub(super) owner: &'a str,
     /// 0 where there is one record per owner.
-    pub(crate) number: u64,
+    pub(super) number: u64,
 }
 
 /// What is wrong with a record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Damage {
+pub(super) enum Damage {
     #[error("it is {0} bytes long, less than a record can be")]
     Short(usize),
     #[error("its checksum does not fit its contents")]
@@ -36,7 +36,7 @@ pub(crate) enum Damage {
 }
 
 /// A payload as it goes to the disk.
-pub(crate) fn seal(place: Place<'_>, version: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn seal(place: Place<'_>, version: u8, payload: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(HEAD + payload.len());
     sealed.push(version);
     sealed.extend(checksum(place, version, payload));
@@ -45,7 +45,7 @@ pub(crate) fn seal(place: Place<'_>, version: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The payload of a record that is whole.
-pub(crate) fn unseal<'a>(
+pub(super) fn unseal<'a>(
     place: Place<'_>,
     known: u8,
     sealed: &'a [u8],

@@ -141,7 +141,7 @@ fn who_comes_back_too_late_is_told_how_much_is_gone_and_gets_the_rest() -> Resul
         "{gap:#}"
     );
     let missed = gap["gap"].as_u64().context("a number")?;
-    let mut next = seen + missed + 1;
+    let mut next = seen + (missed + 1) * TAGS;
     let mut replayed = 0;
     loop {
         let (name, event) = stream.next().context("the stream ended")??;
@@ -149,7 +149,7 @@ fn who_comes_back_too_late_is_told_how_much_is_gone_and_gets_the_rest() -> Resul
             break;
         }
         assert_eq!((name.as_str(), place(&event)?), ("sample", (next, 1_999)));
-        (next, replayed) = (next + 1, replayed + 1);
+        (next, replayed) = (next + TAGS, replayed + 1);
     }
     assert!(
         (1..=65_536 / TAGS + 64).contains(&replayed),

@@ -414,19 +414,21 @@ fn sinks() {
         expect![[r#"4:1: sink number 1: `kind` is missing; add one such as `kind = "stdout"`"#]],
     );
     check(
-        &channel("[[sink]]\nkind = \"mqtt\"\nurl = \"mqtt://127.0.0.1:1883\""),
+        &channel("[[sink]]\nkind = \"sparkplug\"\nurl = \"mqtt://127.0.0.1:1883\""),
         expect![
-            "5:8: sink mqtt: the kind `mqtt` is not supported yet by this version; use `stdout` or `file`"
+            "5:8: sink sparkplug: the kind `sparkplug` is not supported yet by this version; use `stdout`, `file`, `mqtt`, `postgres` or `nats`"
         ],
     );
     check(
         &channel("[[sink]]\nkind = \"kafka\""),
-        expect!["5:8: sink kafka: there is no kind of sink `kafka`; use `stdout` or `file`"],
+        expect![
+            "5:8: sink kafka: there is no kind of sink `kafka`; use `stdout`, `file`, `mqtt`, `postgres` or `nats`"
+        ],
     );
     check(
         &channel("[[sink]]\nkind = \"stdout\"\npath = \"x\"\nqueue = 0"),
         expect![[r#"
-            6:1: sink stdout: unknown key `path`; remove it, or use one of `kind`, `name` or `queue`
+            6:1: sink stdout: unknown key `path`; remove it, or use one of `kind`, `name`, `queue`, `channels`, `groups`, `tags`, `batch`, `linger` or `outbox`
             7:9: sink stdout: `queue` is `0`; use 1 to 65536"#]],
     );
     check(

@@ -457,13 +457,34 @@ fn what_the_file_says_is_what_the_host_sees() {
                     name: "stdout",
                     kind: Stdout,
                     queue: 1024,
+                    filter: TagFilter {
+                        channels: [],
+                        groups: [],
+                        tags: [],
+                    },
+                    batch: 5000,
+                    linger: 0ns,
+                    outbox: None,
                 },
                 Sink {
                     name: "archive",
                     kind: File {
                         path: "/plant/out/samples.jsonl",
+                        rotation: Rotation {
+                            bytes: None,
+                            age: None,
+                            keep: 10,
+                        },
                     },
                     queue: 1,
+                    filter: TagFilter {
+                        channels: [],
+                        groups: [],
+                        tags: [],
+                    },
+                    batch: 5000,
+                    linger: 0ns,
+                    outbox: None,
                 },
             ],
         }
@@ -504,7 +525,7 @@ tags = [
 "#,
         expect![[r#"
             2:2: unknown key `htpp`; did you mean `http`?
-            4:8: sink kafka: there is no kind of sink `kafka`; use `stdout` or `file`
+            4:8: sink kafka: there is no kind of sink `kafka`; use `stdout`, `file`, `mqtt`, `postgres` or `nats`
             5:1: channel press 3: `driver` is missing; add one such as `driver = "target/drivers/modbus.wasm"`
             6:6: channel press 3: `press 3` is no id; use 1 to 64 letters, digits, `_`, `-` or `.`, beginning with a letter or digit
             7:1: channel press 3: unknown key `drvier`; did you mean `driver`?

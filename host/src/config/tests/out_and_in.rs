@@ -286,7 +286,7 @@ fn an_import_that_would_be_at_fault_says_so_by_the_lines_of_today() {
     };
     let told = |toml: &str, spot, csv| imported(toml, spot, csv).unwrap_err().to_string();
     expect![[r#"
-        plant.toml:9:8: sink fiel: there is no kind of sink `fiel`; use `stdout` or `file`
+        plant.toml:9:8: sink fiel: there is no kind of sink `fiel`; use `stdout`, `file`, `mqtt`, `postgres` or `nats`
         new.csv:2:1: channel a, tag t, column name: tag `t` stands on line 7 of plant.toml already; give one of them another name"#]].assert_eq(&told(&toml, spot, "name,address,type\nt,1,int16\n"));
     expect!["there is no group `h`, but `g`; add it to the configuration with a `name` and a `period`, or name one of those"].assert_eq(&told(
         &toml,
