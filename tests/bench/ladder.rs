@@ -11,11 +11,12 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bulkhead_tests::{Bulkhead, Folder, Peer, Running, free_port};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::report::quantile;
 

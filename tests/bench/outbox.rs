@@ -162,7 +162,7 @@ fn bare(path: &Path, bytes: u64, commits: u64) -> Result<Duration> {
         .take(size)
         .collect();
     let each = BATCHES.div_ceil(commits.max(1));
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let mut number = 0;
     while number < BATCHES {
         let write = database.begin_write()?;

@@ -374,14 +374,16 @@ impl Reader<'_> {
     }
 }
 
+/// Name, unit, device, group.
+type TagRecord = (Box<str>, Box<str>, u32, Option<u32>);
+
 /// A layout as its record has it.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct LayoutRecord {
     channel: String,
     devices: Vec<Box<str>>,
     groups: Vec<Box<str>>,
-    /// Name, unit, device, group.
-    tags: Vec<(Box<str>, Box<str>, u32, Option<u32>)>,
+    tags: Vec<TagRecord>,
 }
 
 /// The bytes of a layout: the same for the same layout, always.

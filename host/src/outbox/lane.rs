@@ -88,11 +88,14 @@ pub struct Parcels {
     _left: DropGuard,
 }
 
+/// A sink's filter: what of a batch is for it.
+type Admit = dyn FnMut(&Arc<Batch>) -> Option<Arc<Batch>> + Send;
+
 /// The writing end; [`Lane::run`] is its life.
 pub struct Lane {
     plan: Plan,
     subscription: Subscription,
-    admit: Box<dyn FnMut(&Arc<Batch>) -> Option<Arc<Batch>> + Send>,
+    admit: Box<Admit>,
     clock: Clock,
     stop: CancellationToken,
     queue: Option<Queue>,

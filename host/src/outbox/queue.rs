@@ -92,6 +92,9 @@ pub(super) struct Change<'c> {
     pub(super) now: WallNs,
 }
 
+/// A layout that is stored by the transaction under way, its bytes and its number.
+type NewLayout = (Arc<Layout>, Box<[u8]>, u64);
+
 /// The queue, as its one writer sees it.
 pub(super) struct Queue {
     database: Arc<Database>,
@@ -348,7 +351,7 @@ impl Queue {
         layout: &Arc<Layout>,
         table: &mut redb::Table<'_, u64, &'static [u8]>,
         counts: &mut Counts,
-        new: &mut Vec<(Arc<Layout>, Box<[u8]>, u64)>,
+        new: &mut Vec<NewLayout>,
     ) -> Result<u64, OutboxError> {
         let known = self
             .known
