@@ -91,7 +91,7 @@ pub struct Parcels {
 /// A sink's filter: what of a batch is for it.
 type Admit = dyn FnMut(&Arc<Batch>) -> Option<Arc<Batch>> + Send;
 
-/// The writing end; [`Lane::run`] is its life.
+/// The writing end; `run` is its life.
 pub struct Lane {
     plan: Plan,
     subscription: Subscription,

@@ -1,7 +1,7 @@
 //! One sink's queue on the disk: a redb database of its own.
 //!
 //! Invariants:
-//! - **Accepted is durable.** What [`Queue::accept`] was given is on the disk when it returns, all of it or none.
+//! - **Accepted is durable.** What [`Queue::change`] was given is on the disk when it returns, all of it or none.
 //! - **In order.** Chunks have ascending numbers; they are read in that order, and a gap stands where it arose.
 //! - **Gone only when acknowledged, or announced.** A chunk is removed when its sink has acknowledged it, or when it makes room
 //!   or is too old; then a gap stands in its place, and it is counted.
