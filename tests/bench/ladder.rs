@@ -5,6 +5,7 @@
 //! host's own cost is what the kernel has counted for its process. Each rung is run in memory with QoS 0, and through the outbox
 //! with QoS 1.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -102,6 +103,7 @@ fn measure((links, registers, period): (u64, u64, u64), outbox: bool) -> Result<
     std::thread::sleep(WARM_UP);
 
     let pid = host.process().id();
+    let late = deviations(&host)?;
     let (began, cpu, samples) = (Instant::now(), cpu_seconds(pid)?, published(&host)?);
     reader.begin();
     let mut writes = Vec::new();
@@ -118,7 +120,7 @@ fn measure((links, registers, period): (u64, u64, u64), outbox: bool) -> Result<
     let took = began.elapsed().as_secs_f64();
     let (cpu, samples) = (cpu_seconds(pid)? - cpu, published(&host)? - samples);
     let (received, mut ages) = reader.end();
-    let deviation = deviation(&host)?;
+    let deviation = deviation_p99(&late, &deviations(&host)?);
     let memory = memory_mib(pid)?;
     drop(host);
     let round = |figure: f64| (figure * 100.0).round() / 100.0;
@@ -334,10 +336,10 @@ fn published(host: &Bulkhead) -> Result<u64> {
     }
 }
 
-/// The 99th percentile of the deviations of polls, in milliseconds: that of the worst channel.
-fn deviation(host: &Bulkhead) -> Result<f64> {
+/// How late the polls of all channels were so far: by the upper end of each bucket in nanoseconds, how many.
+fn deviations(host: &Bulkhead) -> Result<BTreeMap<u64, u64>> {
     let page = host.get("/api/v1/channels?limit=1000")?.body;
-    let mut worst = 0.0_f64;
+    let mut all = BTreeMap::new();
     for channel in page["channels"].as_array().context("channels")? {
         let name = channel["channel"]
             .as_str()
@@ -345,13 +347,32 @@ fn deviation(host: &Bulkhead) -> Result<f64> {
             .context("a name")?;
         let shown = host.get(&format!("/api/v1/channels/{name}"))?.body;
         for group in shown["groups"].as_array().context("groups")? {
-            let nanos = group["punctuality"]["deviation_p99_ns"]
-                .as_f64()
-                .unwrap_or(0.0);
-            worst = worst.max(nanos / 1e6);
+            let buckets = &group["punctuality"]["deviations"];
+            for bucket in buckets.as_array().context("deviations")? {
+                let below = bucket["below_ns"].as_u64().unwrap_or(u64::MAX);
+                *all.entry(below).or_default() += bucket["polls"].as_u64().context("polls")?;
+            }
         }
     }
-    Ok(worst)
+    Ok(all)
+}
+
+/// The 99th percentile of those that came after `before`, in milliseconds: within its bucket as if all were spread evenly.
+fn deviation_p99(before: &BTreeMap<u64, u64>, after: &BTreeMap<u64, u64>) -> f64 {
+    let mut new = after.clone();
+    for (below, polls) in before {
+        *new.entry(*below).or_default() -= polls;
+    }
+    let rank = new.values().sum::<u64>() as f64 * 0.99;
+    let mut seen = 0.0;
+    for (below, polls) in new {
+        let (below, polls) = (below as f64, polls as f64);
+        if seen + polls >= rank {
+            return (below / 2.0 + below / 2.0 * (rank - seen) / polls) / 1e6;
+        }
+        seen += polls;
+    }
+    f64::NAN
 }
 
 /// Processor time of a process so far, in seconds (proc(5): fields 14 and 15 of `stat`, in ticks of 10 ms).

@@ -10,7 +10,7 @@ use super::filter::Parameters;
 use super::{ApiError, App, devices, past, wire};
 use crate::channel::{ChannelStatus, Counters, Punctuality};
 use crate::exit::Exit;
-use crate::history::Latencies;
+use crate::history::{Latencies, bucket_limit};
 use crate::ids::InstanceId;
 use crate::lifecycle::Denied;
 use crate::sink::Time;
@@ -205,6 +205,13 @@ fn wire_punctuality(punctuality: &Punctuality) -> wire::Punctuality {
         deviation_p50_ns: quantile(deviation, 0.5),
         deviation_p99_ns: quantile(deviation, 0.99),
         deviation_most_ns: nanos(*deviation_most),
+        deviations: (deviation.0.iter().enumerate())
+            .filter(|(_, polls)| **polls > 0)
+            .map(|(bucket, polls)| wire::Deviations {
+                below_ns: bucket_limit(bucket).map(nanos),
+                polls: *polls,
+            })
+            .collect(),
         took_p50_ns: quantile(took, 0.5),
         took_p99_ns: quantile(took, 0.99),
         round_trip_ns: nanos(*round_trip),

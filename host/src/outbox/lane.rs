@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::queue::{Acknowledged, Bounds, Change, Chunk, Queue, QueueReader, marks_of};
+use super::queue::{Acknowledged, Before, Bounds, Change, Chunk, Queue, QueueReader, marks_of};
 use super::{Counts, Mark, OutboxError};
 use crate::bus::{Message, Received, Subscription};
 use crate::clock::Clock;
@@ -104,8 +104,8 @@ pub struct Lane {
     /// When the queue's clock was looked at last.
     looked: Instant,
     reminded: Option<Instant>,
-    /// Of what was acknowledged, what is counted as damaged and as refused.
-    counted: (u64, u64),
+    /// A damaged file was set aside, and no other says so yet.
+    was_set_aside: bool,
     shared: Arc<Shared>,
 }
 
@@ -138,6 +138,30 @@ struct File {
 }
 
 impl Shared {
+    /// What was acknowledged and is not noted yet, to be noted now.
+    fn take_acknowledged(&self) -> Acknowledged {
+        let mut all = locked(&self.acknowledged);
+        let until = all.until;
+        std::mem::replace(
+            &mut all,
+            Acknowledged {
+                until,
+                ..Acknowledged::default()
+            },
+        )
+    }
+
+    /// It could not be noted.
+    fn put_back(&self, earlier: Acknowledged) {
+        let mut all = locked(&self.acknowledged);
+        all.damaged += earlier.damaged;
+        all.refused += earlier.refused;
+        for (channel, mark) in earlier.marks {
+            // What has come meanwhile is later.
+            all.marks.entry(channel).or_insert(mark);
+        }
+    }
+
     /// The file cannot be read: the lane opens it anew.
     fn broken(&self, reason: &str) {
         let mut status = locked(&self.status);
@@ -214,7 +238,7 @@ impl Outbox {
             waiting_bytes: 0,
             looked: Instant::now(),
             reminded: None,
-            counted: (0, 0),
+            was_set_aside: false,
             shared: shared.clone(),
         };
         let runtime = tokio::runtime::Handle::current();
@@ -355,14 +379,9 @@ impl Parcels {
     fn hand_out(&mut self, chunks: Vec<Chunk>) -> Parcel {
         let marks = marks_of(chunks.iter().flat_map(|chunk| &chunk.entries));
         self.cursor = chunks.last().map_or(self.cursor, |chunk| chunk.number);
-        let entries = chunks.iter().flat_map(|chunk| &chunk.entries);
-        let damaged = entries.map(|item| match item {
-            Item::Gap(gap) if gap.reason == GapReason::Damaged => gap.samples,
-            _ => 0,
-        });
         Parcel {
             until: self.cursor,
-            damaged: damaged.sum(),
+            damaged: chunks.iter().map(|chunk| chunk.damaged).sum(),
             marks,
             items: chunks.into_iter().flat_map(|chunk| chunk.entries).collect(),
         }
@@ -487,7 +506,7 @@ impl Lane {
         let mut purges = std::mem::take(&mut *locked(&self.shared.purges));
         // Whoever has given up does not want it any more.
         purges.retain(|asked| !asked.is_closed());
-        let acknowledged = locked(&self.shared.acknowledged).clone();
+        let acknowledged = locked(&self.shared.acknowledged).until;
         let Some(queue) = &mut self.queue else {
             locked(&self.shared.purges).extend(purges);
             return;
@@ -498,7 +517,7 @@ impl Lane {
         } else {
             &self.waiting
         };
-        let idle = entries.is_empty() && purges.is_empty() && acknowledged.until == queue.removed();
+        let idle = entries.is_empty() && purges.is_empty() && acknowledged == queue.removed();
         if idle && (elapsed < LOOK || queue.counts().samples == 0) {
             return;
         }
@@ -506,16 +525,13 @@ impl Lane {
         let mut file = locked(&self.shared.file);
         let change = Change {
             entries,
-            damaged: acknowledged.damaged - self.counted.0,
-            refused: acknowledged.refused - self.counted.1,
-            acknowledged,
+            acknowledged: self.shared.take_acknowledged(),
             in_flight: file.in_flight,
             purge: !purges.is_empty(),
             elapsed,
             now: self.clock.wall(),
         };
         let done = tried(|| queue.change(&change));
-        let counted = (change.acknowledged.damaged, change.acknowledged.refused);
         let took = now.elapsed();
         match done {
             Ok(()) => {
@@ -525,7 +541,6 @@ impl Lane {
                     self.waiting_bytes = 0;
                 }
                 self.looked = now;
-                self.counted = counted;
                 let is_full = queue.is_full();
                 let counts = queue.counts().clone();
                 let oldest = file
@@ -566,6 +581,7 @@ impl Lane {
             Err(error) => {
                 file.reader = None;
                 drop(file);
+                self.shared.put_back(change.acknowledged);
                 self.queue = None;
                 locked(&self.shared.purges).extend(purges);
                 self.complain(&error.to_string());
@@ -577,46 +593,27 @@ impl Lane {
 
     /// Where nothing can be added, what was acknowledged may still go, and leave room.
     fn only_make_room(&mut self) {
-        let acknowledged = locked(&self.shared.acknowledged).clone();
         let Some(queue) = &mut self.queue else { return };
-        if acknowledged.until <= queue.removed() {
+        if locked(&self.shared.acknowledged).until <= queue.removed() {
             return;
         }
         let mut file = locked(&self.shared.file);
         let change = Change {
-            damaged: acknowledged.damaged - self.counted.0,
-            refused: acknowledged.refused - self.counted.1,
-            acknowledged,
+            acknowledged: self.shared.take_acknowledged(),
             in_flight: file.in_flight,
             now: self.clock.wall(),
             ..Change::default()
         };
-        let counted = (change.acknowledged.damaged, change.acknowledged.refused);
-        match tried(|| queue.change(&change)) {
-            Ok(()) => self.counted = counted,
-            Err(_) => {
-                file.reader = None;
-                self.queue = None;
-            }
+        if tried(|| queue.change(&change)).is_err() {
+            self.shared.put_back(change.acknowledged);
+            file.reader = None;
+            self.queue = None;
         }
     }
 
     fn open(&mut self) {
-        // The numbers of a file that is not there any more are not used again.
-        let floor = self.shared.newest.load(Ordering::Acquire);
-        match open(&self.plan, floor) {
-            Ok((queue, was_set_aside)) => {
-                let held = locked(&self.shared.status).counts.samples;
-                if was_set_aside || (floor > 0 && queue.counts().accepted == 0) {
-                    // What was in the file before is in none that is delivered.
-                    let gap = Gap {
-                        messages: 1,
-                        samples: held,
-                        reason: GapReason::Damaged,
-                        at: self.clock.wall(),
-                    };
-                    self.waiting.insert(0, Item::Gap(gap));
-                }
+        match self.opened() {
+            Ok(queue) => {
                 let mut file = locked(&self.shared.file);
                 file.reader = Some(queue.reader());
                 drop(file);
@@ -631,6 +628,31 @@ impl Lane {
             }
             Err(error) => self.complain(&error.to_string()),
         }
+    }
+
+    fn opened(&mut self) -> Result<Queue, OutboxError> {
+        let plan = &self.plan;
+        let fault = |reason: String| OutboxError::Open {
+            path: plan.path.clone(),
+            reason,
+        };
+        if let Some(folder) = plan.path.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| fault(error.to_string()))?;
+        }
+        let lost = "what the sink had not acknowledged is in that file";
+        let (database, aside) =
+            store::open_database(&plan.path, lost).map_err(|error| fault(error.to_string()))?;
+        self.was_set_aside |= aside.is_some();
+        let before = Before {
+            // The numbers of a file that is not there any more are not used again.
+            newest: self.shared.newest.load(Ordering::Acquire),
+            was_set_aside: self.was_set_aside,
+            samples: locked(&self.shared.status).counts.samples,
+            now: self.clock.wall(),
+        };
+        let queue = tried(|| Queue::new(Arc::new(database), plan.bounds, before))?;
+        self.was_set_aside = false;
+        Ok(queue)
     }
 
     fn complain(&mut self, reason: &str) {
@@ -670,20 +692,4 @@ impl Lane {
 fn tried<T>(work: impl FnOnce() -> Result<T, OutboxError>) -> Result<T, OutboxError> {
     let done = catch_unwind(AssertUnwindSafe(work));
     done.unwrap_or_else(|panic| Err(OutboxError::Panicked(store::said(&*panic))))
-}
-
-/// The queue, and whether a damaged one was set aside for it.
-fn open(plan: &Plan, floor: u64) -> Result<(Queue, bool), OutboxError> {
-    let fault = |reason: String| OutboxError::Open {
-        path: plan.path.clone(),
-        reason,
-    };
-    if let Some(folder) = plan.path.parent() {
-        std::fs::create_dir_all(folder).map_err(|error| fault(error.to_string()))?;
-    }
-    let lost = "what the sink had not acknowledged is in that file";
-    let (database, aside) =
-        store::open_database(&plan.path, lost).map_err(|error| fault(error.to_string()))?;
-    let queue = tried(|| Queue::new(Arc::new(database), plan.bounds, floor))?;
-    Ok((queue, aside.is_some()))
 }

@@ -58,17 +58,31 @@ pub struct Bounds {
     pub overflow: Overflow,
 }
 
-/// What a sink has been given and has acknowledged.
+/// What a sink has acknowledged, and the queue has not noted yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Acknowledged {
     /// Every chunk up to this number.
     pub(super) until: u64,
     /// The last sample of each channel in them: epoch and sequence.
     pub(super) marks: BTreeMap<Box<str>, (u64, u64)>,
-    /// Samples of them that were damaged, since the sink began.
+    /// Samples of them that were damaged.
     pub(super) damaged: u64,
-    /// Samples of them that the sink's peer will never take, since the sink began.
+    /// Samples of them that the sink's peer will never take.
     pub(super) refused: u64,
+}
+
+/// How a queue goes on behind another that was there before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Before {
+    /// Numbers of chunks go on behind this one: those up to it belong to a file that was there before, and what was said of them is not
+    /// about this one.
+    pub(super) newest: u64,
+    /// Whether a damaged file was set aside for this one.
+    pub(super) was_set_aside: bool,
+    /// Samples that the other file held, as far as it is known.
+    pub(super) samples: u64,
+    /// For the gap that stands in their place.
+    pub(super) now: WallNs,
 }
 
 /// What is to be changed in one transaction.
@@ -78,10 +92,6 @@ pub(super) struct Change<'c> {
     pub(super) entries: &'c [Item],
     /// To be removed, since it has arrived.
     pub(super) acknowledged: Acknowledged,
-    /// Of what is acknowledged: what never arrived, and is not counted yet.
-    pub(super) damaged: u64,
-    /// The same, since it was refused.
-    pub(super) refused: u64,
     /// Chunks up to this number are with the sink at the moment: they are not dropped.
     pub(super) in_flight: u64,
     /// Whether everything else goes, since an operator said so.
@@ -103,7 +113,7 @@ pub(super) struct Queue {
     /// What was acknowledged and removed.
     removed: u64,
     /// The numbers of the layouts that batches of this run have, by the layout's place in memory, which it keeps.
-    known: Vec<(Arc<Layout>, u64)>,
+    known: HashMap<usize, (Arc<Layout>, u64)>,
     /// The number of each layout that is stored, by its contents.
     stored: HashMap<Box<[u8]>, u64>,
 }
@@ -120,23 +130,25 @@ pub(super) struct QueueReader {
 pub(super) struct Chunk {
     pub(super) number: u64,
     pub(super) entries: Vec<Item>,
+    /// Samples that it held and that cannot be read.
+    pub(super) damaged: u64,
 }
 
 impl Queue {
-    /// Takes over an opened database; makes what is missing in it. Numbers of chunks go on behind `floor`: those before belong to a
-    /// file that was there before this one, and what was said of them is not about it.
+    /// Takes over an opened database; makes what is missing in it. Where another file was there before this one, a gap says so, once: it
+    /// is on the disk with the first transaction.
     pub(super) fn new(
         database: Arc<Database>,
         bounds: Bounds,
-        floor: u64,
+        before: Before,
     ) -> Result<Self, OutboxError> {
         let mut write = database.begin_write()?;
         write.set_quick_repair(true);
         let (counts, stored) = {
-            let _chunks = write.open_table(CHUNKS)?;
+            let mut chunks = write.open_table(CHUNKS)?;
             let _marks = write.open_table(MARKS)?;
             let layouts = write.open_table(LAYOUTS)?;
-            let counts = write.open_table(COUNTS)?;
+            let mut table = write.open_table(COUNTS)?;
             let mut stored = HashMap::new();
             for layout in layouts.iter()? {
                 let (number, sealed) = layout?;
@@ -145,23 +157,32 @@ impl Queue {
                     stored.insert(bytes.into(), number.value());
                 }
             }
-            (
-                Counts::read(|name| {
-                    let found = counts.get(name)?;
-                    Ok::<_, redb::StorageError>(found.map(|count| count.value()))
-                })?,
-                stored,
-            )
+            let mut counts = Counts::read(|name| {
+                let found = table.get(name)?;
+                Ok::<_, redb::StorageError>(found.map(|count| count.value()))
+            })?;
+            if before.was_set_aside || counts.next < before.newest {
+                counts.next = counts.next.max(before.newest) + 1;
+                counts.dropped[GapReason::Damaged as usize] += before.samples;
+                let gap = Gap {
+                    messages: 1,
+                    samples: before.samples,
+                    reason: GapReason::Damaged,
+                    at: before.now,
+                };
+                let place = (counts.next, counts.clock);
+                insert_gap(&mut chunks, &mut counts, place, gap)?;
+                counts.write(|name, count| table.insert(name, count).map(drop))?;
+            }
+            (counts, stored)
         };
         write.commit()?;
-        let mut counts = counts;
-        counts.next = counts.next.max(floor);
         Ok(Self {
             database,
             bounds,
             counts,
             removed: 0,
-            known: Vec::new(),
+            known: HashMap::new(),
             stored,
         })
     }
@@ -217,8 +238,8 @@ impl Queue {
                 counts.delivered += samples;
             }
             for (reason, samples) in [
-                (GapReason::Damaged, change.damaged),
-                (GapReason::Refused, change.refused),
+                (GapReason::Damaged, change.acknowledged.damaged),
+                (GapReason::Refused, change.acknowledged.refused),
             ] {
                 counts.dropped[reason as usize] += samples;
                 counts.delivered = counts.delivered.saturating_sub(samples);
@@ -300,19 +321,13 @@ impl Queue {
                     taken,
                     samples,
                 )?;
-                for entry in these {
-                    if let Item::Batch(batch) = entry {
-                        counts.accepted += batch.samples.len() as u64;
-                        let channel = batch.layout.channel.as_str();
-                        let (_, acknowledged) = mark(&marks, channel)?;
-                        let new = (
-                            batch.epoch,
-                            batch.last_sequence(),
-                            acknowledged.0,
-                            acknowledged.1,
-                        );
-                        marks.insert(channel, new)?;
-                    }
+                counts.accepted += these.iter().map(Item::samples).sum::<u64>();
+            }
+            if !merged {
+                for (channel, (epoch, sequence)) in marks_of(entries.iter()) {
+                    let (_, acknowledged) = mark(&marks, &channel)?;
+                    let new = (epoch, sequence, acknowledged.0, acknowledged.1);
+                    marks.insert(&*channel, new)?;
                 }
             }
             if self.bounds.overflow == Overflow::DropOldest {
@@ -340,7 +355,7 @@ impl Queue {
         self.removed = self.removed.max(change.acknowledged.until);
         for (layout, bytes, number) in new_layouts {
             self.stored.insert(bytes, number);
-            self.known.push((layout, number));
+            self.known.insert(place_of(&layout), (layout, number));
         }
         Ok(())
     }
@@ -353,17 +368,12 @@ impl Queue {
         counts: &mut Counts,
         new: &mut Vec<NewLayout>,
     ) -> Result<u64, OutboxError> {
-        let known = self
-            .known
-            .iter()
-            .rev()
-            .map(|(known, number)| (known, *number));
-        let fresh = new.iter().map(|(known, _, number)| (known, *number));
-        if let Some((_, number)) = known
-            .chain(fresh)
-            .find(|(known, _)| Arc::ptr_eq(known, layout))
-        {
-            return Ok(number);
+        if let Some((_, number)) = self.known.get(&place_of(layout)) {
+            return Ok(*number);
+        }
+        let mut fresh = new.iter();
+        if let Some((_, _, number)) = fresh.find(|(known, _, _)| Arc::ptr_eq(known, layout)) {
+            return Ok(*number);
         }
         let bytes: Box<[u8]> = codec::write_layout(layout).into();
         let number = match self.stored.get(&bytes) {
@@ -413,23 +423,30 @@ impl QueueReader {
             let entries = body.and_then(|body| {
                 codec::read_chunk(body, &mut layout).map_err(|damage| damage.to_string())
             });
-            let entries = entries.unwrap_or_else(|damage| {
-                tracing::error!(
-                    number,
-                    samples = held,
-                    damage,
-                    "a damaged part of an outbox is left out"
-                );
-                vec![Item::Gap(Gap {
-                    messages: 1,
-                    samples: held,
-                    reason: GapReason::Damaged,
-                    at: now,
-                })]
-            });
+            let (entries, damaged) = entries
+                .map(|entries| (entries, 0))
+                .unwrap_or_else(|damage| {
+                    tracing::error!(
+                        number,
+                        samples = held,
+                        damage,
+                        "a damaged part of an outbox is left out"
+                    );
+                    let gap = Gap {
+                        messages: 1,
+                        samples: held,
+                        reason: GapReason::Damaged,
+                        at: now,
+                    };
+                    (vec![Item::Gap(gap)], held)
+                });
             samples += held;
             bytes += sealed.len();
-            all.push(Chunk { number, entries });
+            all.push(Chunk {
+                number,
+                entries,
+                damaged,
+            });
             if samples >= most_samples || bytes >= READ_BYTES {
                 break;
             }
@@ -499,6 +516,22 @@ fn insert(
     counts.bytes += sealed.len() as u64;
     chunks.insert(number, (samples, when, sealed.as_slice()))?;
     Ok(())
+}
+
+fn insert_gap(
+    chunks: &mut Chunks<'_>,
+    counts: &mut Counts,
+    place: (u64, u64),
+    gap: Gap,
+) -> Result<(), OutboxError> {
+    let mut body = Vec::new();
+    codec::write_entry(&mut body, &Item::Gap(gap), 0);
+    insert(chunks, counts, place, &body, 1, 0)
+}
+
+/// A layout's place in memory: one that is kept has it to itself.
+fn place_of(layout: &Arc<Layout>) -> usize {
+    Arc::as_ptr(layout).addr()
 }
 
 /// Drops the oldest chunks that are not with the sink, as long as `goes` says so of the bytes that are held and of when the oldest was
@@ -578,9 +611,7 @@ fn drop_chunks(
     }
     // It is as old as what it stands for, so that it goes with what gets too old behind it.
     if let Some(place) = place {
-        let mut body = Vec::new();
-        codec::write_entry(&mut body, &Item::Gap(gap), 0);
-        insert(chunks, counts, place, &body, 1, 0)?;
+        insert_gap(chunks, counts, place, gap)?;
     }
     Ok(())
 }
@@ -624,9 +655,7 @@ fn merge_into_last(
         at: before.at,
     };
     counts.gone(0, bytes);
-    let mut body = Vec::new();
-    codec::write_entry(&mut body, &Item::Gap(both), 0);
-    insert(chunks, counts, place, &body, 1, 0)?;
+    insert_gap(chunks, counts, place, both)?;
     Ok(true)
 }
 

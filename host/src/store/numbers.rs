@@ -78,7 +78,27 @@ pub(super) fn reserve(
     channels: &[ChannelId],
     floor: &Floor,
 ) -> Result<Vec<u64>, redb::Error> {
-    let mut table = transaction.open_table(HIGH_WATER)?;
+    advance(transaction, HIGH_WATER, channels, floor, BLOCK)
+}
+
+/// Raises the epoch of each channel, and gives it.
+pub(super) fn raise_epochs(
+    transaction: &WriteTransaction,
+    channels: &[ChannelId],
+    floor: &Floor,
+) -> Result<Vec<u64>, redb::Error> {
+    advance(transaction, EPOCHS, channels, floor, 1)
+}
+
+/// Takes the next so many numbers of each channel, in the database and in the floor; gives the first of each.
+fn advance(
+    transaction: &WriteTransaction,
+    table: TableDefinition<'_, &str, u64>,
+    channels: &[ChannelId],
+    floor: &Floor,
+    by: u64,
+) -> Result<Vec<u64>, redb::Error> {
+    let mut table = transaction.open_table(table)?;
     let base = table.get(BASE)?.map(|base| base.value());
     let base = match base {
         Some(base) => base,
@@ -93,44 +113,15 @@ pub(super) fn reserve(
         let last = table
             .get(channel.as_str())?
             .map_or(base, |last| last.value());
-        table.insert(channel.as_str(), last + BLOCK)?;
+        table.insert(channel.as_str(), last + by)?;
         firsts.push(last + 1);
     }
     if let Some(highest) = firsts.iter().max() {
         floor
-            .raise(highest + BLOCK - 1)
+            .raise(highest + by - 1)
             .map_err(redb::StorageError::from)?;
     }
     Ok(firsts)
-}
-
-/// Raises the epoch of each channel, and gives it.
-pub(super) fn raise_epochs(
-    transaction: &WriteTransaction,
-    channels: &[ChannelId],
-    floor: &Floor,
-) -> Result<Vec<u64>, redb::Error> {
-    let mut table = transaction.open_table(EPOCHS)?;
-    let base = table.get(BASE)?.map(|base| base.value());
-    let base = match base {
-        Some(base) => base,
-        None => {
-            table.insert(BASE, floor.known())?;
-            floor.known()
-        }
-    };
-    let mut epochs = Vec::with_capacity(channels.len());
-    for channel in channels {
-        let last = table
-            .get(channel.as_str())?
-            .map_or(base, |last| last.value());
-        table.insert(channel.as_str(), last + 1)?;
-        epochs.push(last + 1);
-    }
-    if let Some(highest) = epochs.iter().max() {
-        floor.raise(*highest).map_err(redb::StorageError::from)?;
-    }
-    Ok(epochs)
 }
 
 /// Notes the last numbers that were used.

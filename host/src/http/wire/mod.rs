@@ -391,7 +391,7 @@ pub struct Group {
 }
 
 /// How punctual the polls of a group are. Quantiles are at most twice too long; they are absent where nothing was counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Punctuality {
     /// Polls handed to the driver.
     pub polls: u64,
@@ -409,6 +409,9 @@ pub struct Punctuality {
     pub deviation_p99_ns: Option<u64>,
     /// How long after its moment any was handed out, at most.
     pub deviation_most_ns: u64,
+    /// All of them by how late they were, those that are not empty, the most punctual first.
+    #[serde(default)]
+    pub deviations: Vec<Deviations>,
     /// How long half of them took, at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_p50_ns: Option<u64>,
@@ -417,6 +420,15 @@ pub struct Punctuality {
     pub took_p99_ns: Option<u64>,
     /// The mean time from request to answer of the last poll that had any, as the driver says; 0 where none had.
     pub round_trip_ns: u64,
+}
+
+/// Polls that were about equally late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deviations {
+    /// They were handed out within this after their moment, and not within half of it; `null` for all that were later than that.
+    pub below_ns: Option<u64>,
+    /// How many.
+    pub polls: u64,
 }
 
 /// The end of a life that nobody asked for.

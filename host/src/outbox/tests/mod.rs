@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use redb::Database;
 
-use super::queue::{Bounds, Change, Queue};
+use super::queue::{Before, Bounds, Change, Queue};
 use crate::config::Overflow;
-use crate::event::{Batch, Item, Layout, Quality, Sample, TagNames, Value, WallNs};
+use crate::event::{Batch, Gap, GapReason, Item, Layout, Quality, Sample, TagNames, Value, WallNs};
 use crate::ids::{ChannelId, InstanceId, TagId};
 use backend::Disk;
 
@@ -66,7 +66,7 @@ fn open(disk: &Disk, bounds: Bounds) -> Result<Queue, String> {
         .set_cache_size(1024 * 1024)
         .create_with_backend(disk.clone())
         .map_err(|error| error.to_string())?;
-    Queue::new(Arc::new(database), bounds, 0).map_err(|error| error.to_string())
+    Queue::new(Arc::new(database), bounds, Before::default()).map_err(|error| error.to_string())
 }
 
 /// What is in a queue, in order.
@@ -105,7 +105,7 @@ fn a_damaged_chunk_becomes_a_gap_and_harms_nothing_else() {
     let database: Arc<Database> = queue.into_database();
     // The newest: as if its last bytes had never come to the disk.
     super::queue::damage(&database, 3);
-    let queue = Queue::new(database, bounds, 0).unwrap();
+    let queue = Queue::new(database, bounds, Before::default()).unwrap();
     let items = contents(&queue);
     assert_eq!(
         named(&items),
@@ -167,10 +167,24 @@ fn a_file_that_was_begun_anew_counts_on_and_loses_nothing_to_what_was_said_of_th
     }
     let newest = old.counts().next;
     // The file is gone, and so is what it held; the sink has acknowledged all of that.
-    let database = redb::Builder::new()
-        .create_with_backend(Disk::new(None))
-        .unwrap();
-    let mut queue = Queue::new(Arc::new(database), bounds, newest).unwrap();
+    let disk = Disk::new(None);
+    let before = Before {
+        newest,
+        samples: 4,
+        now: WallNs(9),
+        ..Before::default()
+    };
+    let open = || {
+        let database = redb::Builder::new()
+            .create_with_backend(disk.clone())
+            .unwrap();
+        Queue::new(Arc::new(database), bounds, before).unwrap()
+    };
+    // However often it is opened before anything is in it.
+    for _ in 0..3 {
+        drop(open());
+    }
+    let mut queue = open();
     for number in 5..8 {
         let entries = [batch(&layout, 1 + number, 1)];
         let change = Change {
@@ -189,10 +203,22 @@ fn a_file_that_was_begun_anew_counts_on_and_loses_nothing_to_what_was_said_of_th
         .collect();
     assert_eq!(found, [6, 7, 8]);
     assert_eq!(queue.counts().delivered, 0);
+    assert_eq!(queue.counts().dropped[GapReason::Damaged as usize], 4);
     let unread = queue.reader().read(newest, u64::MAX, WallNs(1)).unwrap();
+    let gap = Gap {
+        messages: 1,
+        samples: 4,
+        reason: GapReason::Damaged,
+        at: WallNs(9),
+    };
+    assert_eq!(
+        unread[0].entries,
+        [Item::Gap(gap)],
+        "once, and before all that is new"
+    );
     assert_eq!(
         unread.len(),
-        3,
+        4,
         "a reader that goes on behind the old ones finds them"
     );
 }

@@ -98,7 +98,6 @@ fn check(seed: u64, overflow: Overflow) -> [u64; GapReason::ALL.len()] {
             purge,
             elapsed,
             now: WallNs(1),
-            ..Change::default()
         };
         queue.change(&change).unwrap();
         let counts = queue.counts().clone();

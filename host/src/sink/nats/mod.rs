@@ -39,7 +39,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::client::{ANSWER, Client};
 use self::fault::Fault;
@@ -47,7 +47,6 @@ use self::payload::{Cutter, Payload};
 use self::stream::Ack;
 use super::destination::{Destination, Undelivered};
 use super::health::Health;
-use crate::backoff::Policy;
 use crate::config::NatsSink;
 use crate::event::Item;
 use crate::ids::ChannelId;
@@ -59,11 +58,6 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// Messages under way at once, and about how many bytes of them.
 const WINDOW: usize = 256;
 const WINDOW_BYTES: usize = 8 * 1024 * 1024;
-/// Before a delivery is tried that comes after one that failed.
-const RETRY: Policy = Policy {
-    base: Duration::from_millis(100),
-    max: Duration::from_secs(3),
-};
 /// What is left for other headers than ours, which servers and clusters add.
 const SPARE: usize = 256;
 /// The longest id of a message: a channel's name, four numbers, and what is between them.
@@ -78,9 +72,6 @@ pub(super) struct Nats {
     health: Arc<Health>,
     /// The ids of what was acknowledged in a delivery that failed, and is given again.
     acknowledged: HashSet<String>,
-    /// Deliveries that failed in a row, and when the next may be tried.
-    failed: u32,
-    not_before: Instant,
 }
 
 struct Connection {
@@ -127,8 +118,6 @@ impl Nats {
             connection: None,
             health: Arc::default(),
             acknowledged: HashSet::new(),
-            failed: 0,
-            not_before: Instant::now(),
         }
     }
 
@@ -302,11 +291,7 @@ impl Destination for Nats {
         if items.is_empty() {
             return Ok(());
         }
-        let tried = timeout(DELIVERY, async {
-            sleep_until(self.not_before).await;
-            self.try_deliver(items).await
-        });
-        let tried = tried.await;
+        let tried = timeout(DELIVERY, self.try_deliver(items)).await;
         let tried = tried.unwrap_or_else(|_elapsed| {
             let slow = Fault::Slow { within: DELIVERY };
             Err(Undelivered::Later(slow.to_string()))
@@ -317,18 +302,12 @@ impl Destination for Nats {
                     self.health.down();
                 }
                 self.health.failed(why);
-                self.failed = self.failed.saturating_add(1);
-                let delay = RETRY.delay(self.failed, fastrand::u64(..));
-                self.not_before = Instant::now() + delay;
             }
             Err(Undelivered::Never { reason, .. }) => {
                 self.health.failed(reason);
             }
             Err(Undelivered::Closed) => {}
-            Ok(()) => {
-                self.failed = 0;
-                self.acknowledged.clear();
-            }
+            Ok(()) => self.acknowledged.clear(),
         }
         tried
     }

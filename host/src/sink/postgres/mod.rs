@@ -44,7 +44,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::SinkExt as _;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 use tokio_postgres::{CopyInSink, Transaction};
 
 use self::connect::Session;
@@ -52,7 +52,6 @@ use self::fault::{Fault, IS_THERE};
 use self::rows::{NoRow, Rows};
 use super::destination::{Destination, Undelivered};
 use super::health::Health;
-use crate::backoff::Policy;
 use crate::config::PostgresSink;
 use crate::event::{Gap, Item};
 
@@ -60,11 +59,6 @@ use crate::event::{Gap, Item};
 const DELIVERY: Duration = Duration::from_secs(30);
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// Before a delivery is tried that comes after one that failed.
-const RETRY: Policy = Policy {
-    base: Duration::from_millis(100),
-    max: Duration::from_secs(3),
-};
 /// Rows are sent in pieces of about so many bytes.
 const PIECE: usize = 256 * 1024;
 
@@ -73,9 +67,6 @@ pub(super) struct Postgres {
     sink: PostgresSink,
     session: Option<Session>,
     health: Arc<Health>,
-    /// Deliveries that failed in a row, and when the next may be tried.
-    failed: u32,
-    not_before: Instant,
 }
 
 /// How rows come into the table.
@@ -107,8 +98,6 @@ impl Postgres {
             sink,
             session: None,
             health: Arc::default(),
-            failed: 0,
-            not_before: Instant::now(),
         }
     }
 
@@ -263,24 +252,17 @@ impl Destination for Postgres {
         if items.is_empty() {
             return Ok(());
         }
-        let tried = timeout(DELIVERY, async {
-            sleep_until(self.not_before).await;
-            self.try_deliver(items).await
-        });
-        let tried = tried.await;
+        let tried = timeout(DELIVERY, self.try_deliver(items)).await;
         let tried = tried.unwrap_or_else(|_elapsed| Err(later(Fault::Slow { within: DELIVERY })));
         match &tried {
             Err(Undelivered::Later(why)) => {
                 self.health.down();
                 self.health.failed(why);
-                self.failed = self.failed.saturating_add(1);
-                let delay = RETRY.delay(self.failed, fastrand::u64(..));
-                self.not_before = Instant::now() + delay;
             }
             Err(Undelivered::Never { reason, .. }) => {
                 self.health.failed(reason);
             }
-            Err(Undelivered::Closed) | Ok(()) => self.failed = 0,
+            Err(Undelivered::Closed) | Ok(()) => {}
         }
         tried
     }
