@@ -12,6 +12,7 @@ mod ladder;
 mod links;
 mod outbox;
 mod punctuality;
+mod recovery;
 mod report;
 mod tags;
 mod turn;
@@ -64,6 +65,20 @@ enum Bench {
     },
     /// Durable samples per second, beside the bare store
     Outbox,
+    /// How long an outbox of many gigabytes takes to open after its writer was killed; only where it is named
+    Recovery {
+        /// How large it is.
+        #[arg(default_value_t = 10)]
+        gib: u64,
+    },
+    /// For `recovery`: fills an outbox until it is killed
+    #[command(hide = true)]
+    Fill {
+        /// The file.
+        path: std::path::PathBuf,
+        /// How large it gets at least.
+        gib: u64,
+    },
     /// For `punctuality`: keeps a core busy
     #[command(hide = true)]
     Spin,
@@ -120,6 +135,8 @@ fn run(bench: Bench, json: bool) -> anyhow::Result<()> {
         Bench::Tags => tags::run(json),
         Bench::Ladder { tags_per_s } => ladder::run(json, tags_per_s),
         Bench::Outbox => outbox::run(json),
+        Bench::Recovery { gib } => recovery::run(json, gib),
+        Bench::Fill { path, gib } => recovery::fill(&path, gib),
         Bench::Spin => {
             punctuality::spin();
             Ok(())

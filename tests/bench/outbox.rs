@@ -19,7 +19,7 @@ use crate::host::root;
 use crate::report::line;
 
 /// Samples of a batch: the tags of a group.
-const GROUP: u64 = 100;
+pub(crate) const GROUP: u64 = 100;
 const BATCHES: u64 = 20_000;
 const ROUNDS: usize = 3;
 
@@ -137,7 +137,7 @@ fn through(path: &Path) -> Result<(Duration, u64, u64)> {
     })
 }
 
-fn layout() -> Result<Arc<Layout>> {
+pub(crate) fn layout() -> Result<Arc<Layout>> {
     let tags = (0..GROUP).map(|tag| TagNames {
         name: format!("register {tag}").into(),
         unit: "".into(),

@@ -57,8 +57,22 @@ pub(super) fn status(arguments: &Plain) -> Result<(), Failure> {
     }
     out.line("")?;
     let rows: Vec<Vec<Cell>> = status.sinks.into_iter().map(row).collect();
-    out.table(&["SINK", "KIND", "WRITTEN", "DROPPED", "TROUBLE"], &rows)?;
+    out.table(
+        &[
+            "SINK", "KIND", "WRITTEN", "RATE", "LAG", "DROPPED", "TROUBLE",
+        ],
+        &rows,
+    )?;
     Ok(())
+}
+
+/// What waits, and for how long the oldest of it has.
+fn lag(sink: &wire::Sink) -> String {
+    let waited = std::time::Duration::from_millis(sink.lag_ms);
+    match sink.lag_samples {
+        0 => "none".to_owned(),
+        samples => format!("{samples} samples, {}", humantime::format_duration(waited)),
+    }
 }
 
 fn row(sink: wire::Sink) -> Vec<Cell> {
@@ -67,10 +81,13 @@ fn row(sink: wire::Sink) -> Vec<Cell> {
     } else {
         Tone::Bad
     };
+    let lag = lag(&sink);
     vec![
         sink.name.into(),
         sink.kind.into(),
         sink.written_samples.to_string().into(),
+        format!("{}/s", sink.rate_per_s).into(),
+        lag.into(),
         Cell::toned(
             dropped,
             match sink.dropped_messages {

@@ -30,6 +30,7 @@ pub(super) async fn show(State(app): State<App>) -> Json<wire::Status> {
             name: sink.name,
             kind: sink.kind.to_owned(),
             written_samples: sink.written,
+            rate_per_s: sink.rate,
             lag_samples: sink.lag_samples,
             lag_ms: u64::try_from(sink.lag.as_millis()).unwrap_or(u64::MAX),
             refused_samples: sink.refused,

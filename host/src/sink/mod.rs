@@ -23,6 +23,7 @@ mod health;
 mod mqtt;
 mod nats;
 mod postgres;
+mod rate;
 mod record;
 mod runner;
 mod sinks;

@@ -41,7 +41,6 @@ pub struct Sinks {
     tasks: TaskTracker,
     stop: CancellationToken,
     closed: CancellationToken,
-    clock: Clock,
     shared: Arc<[Arc<Shared>]>,
     asked: Option<mpsc::Receiver<WriteRequest>>,
 }
@@ -112,7 +111,6 @@ impl Sinks {
             tasks,
             stop,
             closed,
-            clock,
             shared,
             asked: Some(asked),
         }
@@ -133,7 +131,6 @@ impl Sinks {
     pub fn watch(&self) -> SinkWatch {
         SinkWatch {
             shared: self.shared.clone(),
-            clock: self.clock,
         }
     }
 
@@ -246,6 +243,7 @@ impl Common<'_> {
             missed,
             outbox,
             destination.health(),
+            self.clock,
         ));
         let runner = Runner {
             source,

@@ -1,12 +1,13 @@
 //! How sinks are, for whoever wants to know.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::health::{ConnectionStatus, Health};
+use super::rate::Rate;
 use crate::bus::{Missed, MissedCount};
 use crate::clock::Clock;
 use crate::event::Item;
@@ -25,6 +26,8 @@ pub struct SinkStatus {
     pub missed: Missed,
     /// Samples that its peer will never take.
     pub refused: u64,
+    /// Samples per second that its peer has acknowledged, over the last ten seconds.
+    pub rate: u64,
     /// Samples that wait for it.
     pub lag_samples: u64,
     /// How old the oldest of them is, since the host received it.
@@ -45,16 +48,12 @@ pub struct SinkStatus {
 #[derive(Clone)]
 pub struct SinkWatch {
     pub(super) shared: Arc<[Arc<Shared>]>,
-    pub(super) clock: Clock,
 }
 
 impl SinkWatch {
     /// How all sinks are, in the configuration's order.
     pub fn statuses(&self) -> Vec<SinkStatus> {
-        self.shared
-            .iter()
-            .map(|sink| sink.status(self.clock))
-            .collect()
+        self.shared.iter().map(|sink| sink.status()).collect()
     }
 
     /// The outbox of a sink, if there is such a sink and it has one.
@@ -76,6 +75,8 @@ pub(super) struct Shared {
     written: AtomicU64,
     deliveries: AtomicU64,
     delivery_ns: AtomicU64,
+    rate: Mutex<Rate>,
+    clock: Clock,
     /// What is being delivered: samples, and when the host received the first; zeros if nothing is.
     held_samples: AtomicU64,
     held_since: AtomicU64,
@@ -89,6 +90,7 @@ impl Shared {
         missed: MissedCount,
         outbox: Option<Outbox>,
         health: Option<Arc<Health>>,
+        clock: Clock,
     ) -> Self {
         Self {
             name: name.to_owned(),
@@ -102,6 +104,8 @@ impl Shared {
             written: AtomicU64::new(0),
             deliveries: AtomicU64::new(0),
             delivery_ns: AtomicU64::new(0),
+            rate: Mutex::default(),
+            clock,
             held_samples: AtomicU64::new(0),
             held_since: AtomicU64::new(0),
             trouble: Mutex::new(None),
@@ -127,6 +131,7 @@ impl Shared {
     /// They have arrived.
     pub(super) fn delivered(&self, samples: u64, took: Duration) {
         self.written.fetch_add(samples, Ordering::Relaxed);
+        self.rate().count(samples, self.clock.monotonic());
         self.deliveries.fetch_add(1, Ordering::Relaxed);
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.delivery_ns.fetch_add(nanos, Ordering::Relaxed);
@@ -139,12 +144,16 @@ impl Shared {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
-    pub(super) fn status(&self, clock: Clock) -> SinkStatus {
+    fn rate(&self) -> MutexGuard<'_, Rate> {
+        self.rate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn status(&self) -> SinkStatus {
         let outbox = self.outbox.as_ref().map(Outbox::status);
         let held = self.held_samples.load(Ordering::Relaxed);
         let held_for = match self.held_since.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
-            since => Duration::from_nanos(clock.wall().0.saturating_sub(since)),
+            since => Duration::from_nanos(self.clock.wall().0.saturating_sub(since)),
         };
         let trouble = self
             .trouble
@@ -159,6 +168,7 @@ impl Shared {
             written: self.written.load(Ordering::Relaxed),
             missed: self.missed.get(),
             refused,
+            rate: self.rate().per_second(self.clock.monotonic()),
             lag_samples: outbox.as_ref().map_or(held, |outbox| outbox.counts.samples),
             lag: outbox
                 .as_ref()

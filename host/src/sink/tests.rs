@@ -122,6 +122,7 @@ async fn a_gap_stands_where_messages_are_missing() {
         subscription.missed(),
         None,
         None,
+        clock,
     ));
     let (stop, path) = (CancellationToken::new(), folder.join("samples.jsonl"));
     let memory = Memory {
@@ -165,7 +166,7 @@ async fn a_gap_stands_where_messages_are_missing() {
         messages: 3,
         samples: 3,
     };
-    assert_eq!(shared.status(clock).missed, missed);
+    assert_eq!(shared.status().missed, missed);
     std::fs::remove_dir_all(folder).unwrap();
 }
 

@@ -13,7 +13,7 @@ use bulkhead_tests::{Bulkhead, Folder, rounds};
 use serde_json::{Value, json};
 
 /// Three channels that count, each at its own pace.
-fn channels() -> String {
+pub(crate) fn channels() -> String {
     let one = |(name, period): (&str, u64)| {
         format!(
             "[[channel]]\nid = \"{name}\"\ndriver = \"$DRIVERS/signal.wasm\"\n\
@@ -32,7 +32,7 @@ pub(crate) const FILE: &str =
     "[[sink]]\nkind = \"file\"\nname = \"archive\"\npath = \"samples.jsonl\"\noutbox = true\n";
 
 /// Epoch and number of a sample of a channel.
-type Number = (u64, u64);
+pub(crate) type Number = (u64, u64);
 
 /// What a sink has, of each channel: value and quality by epoch and number, in the order in which they first came.
 #[derive(Default)]
@@ -122,6 +122,11 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    pub(crate) fn has(&self, channel: &str, number: Number) -> bool {
+        let known = self.channels.get(channel);
+        known.is_some_and(|known| known.contains_key(&number))
     }
 
     pub(crate) fn samples(&self) -> usize {

@@ -13,11 +13,17 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Value as Json, json};
 
+use crate::ledger::accepted;
+
 /// A counter each 50 ms, and a value that can be written.
 const CHANNEL: &str = "[[channel]]\nid = \"a\"\ndriver = \"$DRIVERS/signal.wasm\"\n\
     [[channel.group]]\nname = \"fast\"\nperiod = \"50ms\"\ntags = [\n\
     { name = \"count\", address = \"counter\", type = \"uint64\" },\n\
     { name = \"held\", address = \"hold(20)\", type = \"uint8\", access = \"rw\", report = \"change\" }]\n";
+
+/// The same channel with nothing that is polled.
+const IDLE: &str = "[[channel]]\nid = \"a\"\ndriver = \"$DRIVERS/signal.wasm\"\n\
+    tag = [{ name = \"held\", address = \"hold(20)\", type = \"uint8\", access = \"rw\" }]\n";
 
 /// A broker in a folder of its own. Ends with its value.
 struct Broker {
@@ -277,6 +283,17 @@ impl Ledger {
         Ok(())
     }
 
+    /// Reads until this sample is there.
+    fn read_until(&mut self, reader: &mut Reader, number: (u64, u64)) -> Result<()> {
+        while !self.samples.contains_key(&number) {
+            let (topic, _, payload) = reader.next()?;
+            if topic == "bulkhead/a/fast" {
+                self.take(&payload)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Within an epoch no number is missing, and the counter goes up; where a machine stalls, polls are skipped, and the counter with them.
     fn check(&self) {
         for pair in self.counts.windows(2) {
@@ -468,6 +485,81 @@ fn nothing_is_lost_where_the_broker_is_restarted() -> Result<()> {
         ledger.check();
         assert_eq!(ledger.counts[0].2, 1, "{version}");
     }
+    Ok(())
+}
+
+/// A broker that keeps what its readers have not read, over its own end too.
+fn keeping() -> Result<Broker> {
+    Broker::start("persistence true\npersistence_location $DIR/\nmax_queued_messages 100000")
+}
+
+#[test]
+fn nothing_is_lost_where_the_host_is_killed_in_the_midst_of_deliveries() -> Result<()> {
+    let seed = fastrand::u64(..);
+    eprintln!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let broker = keeping()?;
+    let mut reader = broker.reader("reader", "bulkhead/a/#")?;
+    let config = broker.sink("outbox = true");
+    let mut folder = Folder::new()?;
+    let mut ledger = Ledger::default();
+    let rounds = rounds(5, 50);
+    let mut counts = 0;
+    for round in 1..=rounds {
+        let host = Bulkhead::start_in(folder, &config, &[])?;
+        counts += random.usize(1..30);
+        ledger.read(&mut reader, counts)?;
+        counts = ledger.counts.len();
+        // What the host says it has accepted is there in the end.
+        let promised = accepted(&host, "out")?["a"];
+        folder = host.kill()?;
+        // Every second start only delivers.
+        assert_eq!(promised.0, 2 * round - 1);
+        let host = Bulkhead::start_in(folder, &config.replace(CHANNEL, IDLE), &[])?;
+        host.get_until("/api/v1/outbox/out", |shown| {
+            (shown["samples"] == 0).then_some(())
+        })?;
+        ledger.read_until(&mut reader, promised)?;
+        folder = host.stop_gently()?;
+    }
+    ledger.check();
+    eprintln!(
+        "{} samples, {} of them twice",
+        ledger.samples.len(),
+        ledger.repeated
+    );
+    Ok(())
+}
+
+#[test]
+fn what_a_long_outage_of_the_broker_has_piled_up_arrives_in_order() -> Result<()> {
+    let broker = keeping()?;
+    let mut reader = broker.reader("reader", "bulkhead/a/#")?;
+    // A queue in memory that would have overflowed long before.
+    let host = Bulkhead::start(&broker.sink("outbox = true\nqueue = 16"))?;
+    let mut ledger = Ledger::default();
+    ledger.read(&mut reader, 5)?;
+    let left = broker.stop()?;
+    trouble(&host, "the broker")?;
+    host.get_until("/api/v1/outbox/out", |shown| {
+        (shown["samples"].as_u64()? > 600).then_some(())
+    })?;
+    let status = host.get("/api/v1/status")?.body;
+    let sink = &status["sinks"][0];
+    assert!(
+        sink["lag_samples"].as_u64() > Some(600) && sink["lag_ms"].as_u64() > Some(10_000),
+        "{sink:#}"
+    );
+    let broker = Broker::again(left)?;
+    let promised = accepted(&host, "out")?["a"];
+    ledger.read_until(&mut reader, promised)?;
+    ledger.check();
+    assert_eq!(ledger.counts[0].2, 1);
+    assert_eq!(
+        host.get("/api/v1/status")?.body["sinks"][0]["dropped_samples"],
+        0
+    );
+    drop(broker);
     Ok(())
 }
 

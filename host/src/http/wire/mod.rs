@@ -147,6 +147,9 @@ pub struct Sink {
     pub kind: String,
     /// Samples that it has delivered since the host started.
     pub written_samples: u64,
+    /// Samples that it delivers per second, over the last ten seconds.
+    #[serde(default)]
+    pub rate_per_s: u64,
     /// Samples that wait for it.
     #[serde(default)]
     pub lag_samples: u64,
