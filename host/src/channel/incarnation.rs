@@ -45,7 +45,7 @@ use crate::text::shown;
 pub(crate) struct Parts<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) driver: &'a Driver,
-    pub(crate) config: &'a ChannelConfig,
+    pub(crate) config: ChannelConfig,
     pub(crate) mailbox: &'a mut Mailbox,
     pub(crate) connections: &'a mut Connections,
     /// The links without which the driver is useless, as it says.
@@ -226,7 +226,7 @@ impl<'a> Incarnation<'a> {
             recording.opening.start.fuel = Some(instance.stats().fuel);
             recording.opening.configure = Some(Call::at(configure_at));
         }
-        let (instance, answer) = instance.configure(config, configure_at).await?;
+        let (instance, answer) = instance.configure(&config, configure_at).await?;
         if let Some(recording) = &mut recording
             && let Some(call) = &mut recording.opening.configure
         {

@@ -302,7 +302,7 @@ impl Shared {
             index: parts.index,
             edition: parts.edition,
             quarantine,
-            tags: TagTable::new(parts.config.tags.clone().into()),
+            tags: TagTable::new(parts.config.tags.clone()),
             machine: Mutex::new(Machine::new(parts.config.restart.clone())),
             punctuality: parts
                 .config

@@ -111,7 +111,7 @@ pub(super) fn channel<'r>(
         links,
         devices,
         groups,
-        tags,
+        tags: tags.into(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{Connect, Tls};
@@ -105,8 +106,8 @@ pub struct Channel {
     pub devices: Vec<Device>,
     /// Where [`crate::ids::GroupId`]s point.
     pub groups: Vec<Group>,
-    /// Where [`TagId`]s point. Names differ within the channel.
-    pub tags: Vec<Tag>,
+    /// Where [`TagId`]s point. Names differ within the channel. Shared with the table of their values: there are many.
+    pub tags: Arc<[Tag]>,
 }
 
 impl Channel {

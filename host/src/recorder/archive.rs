@@ -47,8 +47,8 @@ pub struct CrashReport {
     pub exit: Exit,
     /// What it was given.
     pub recording: Recording,
-    /// Its configuration.
-    pub config: Arc<ChannelConfig>,
+    /// Gives its configuration, when the bundle is written: one that waits holds no tags.
+    pub config: Box<dyn FnOnce() -> ChannelConfig + Send>,
     /// What of that must not leave the host.
     pub secrets: Secrets,
     /// Its driver.
@@ -290,7 +290,7 @@ fn bundle(report: CrashReport) -> Result<Bundle, super::tape::TapeError> {
         driver,
         limits,
     } = report;
-    let config = ConfigRecord::new(&config, &mut secrets);
+    let config = ConfigRecord::new(&config(), &mut secrets);
     let mut exit = ExitRecord::new(&exit);
     exit.message = secrets.mask_text(&exit.message);
     let (turns, events) = (recording.turns(), recording.events());
@@ -358,7 +358,7 @@ mod tests {
             at: WallNs(9),
             exit: Exit::new(ExitKind::DriverError, During::Turn, "hunter22 was refused"),
             recording,
-            config: Arc::new(ChannelConfig {
+            config: Box::new(|| ChannelConfig {
                 settings: r#"{"password":"hunter22"}"#.into(),
                 links: Vec::new(),
                 devices: Vec::new(),

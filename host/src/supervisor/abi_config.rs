@@ -1,4 +1,4 @@
-//! A channel's configuration, as its driver sees it.
+//! A channel's configuration, as its driver sees it. Made when an incarnation begins and not kept: it holds every tag once more.
 
 use crate::bindings::config as abi;
 use crate::config::Channel;
@@ -35,7 +35,7 @@ pub(super) fn abi_config(channel: &Channel) -> abi::ChannelConfig {
             })
             .collect(),
         tags: (0u32..)
-            .zip(&channel.tags)
+            .zip(channel.tags.iter())
             .map(|(id, tag)| abi::Tag {
                 id,
                 device: tag.device.0,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::abi_config::abi_config;
 use super::prepare::{Prepared, start_budget};
 use crate::channel::Shared;
 use crate::exit::Exit;
@@ -49,12 +50,13 @@ impl Flight {
             channel: shared.id().clone(),
             incarnation,
         };
+        let config = shared.config().clone();
         let report = CrashReport {
             instance: instance.clone(),
             at: shared.clock().wall(),
             exit: exit.clone(),
             recording,
-            config: prepared.config.clone(),
+            config: Box::new(move || abi_config(&config)),
             secrets: prepared.secrets.clone(),
             driver: DriverRecord {
                 path: prepared.driver.path().display().to_string(),

@@ -16,6 +16,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
+use super::abi_config::abi_config;
 use super::flight::Flight;
 use super::prepare::{Prepared, start_budget};
 use crate::bindings::events::StartReason;
@@ -166,7 +167,7 @@ impl Life {
         let parts = Parts {
             shared: &self.shared,
             driver: &self.prepared.driver,
-            config: &self.prepared.config,
+            config: abi_config(&config),
             mailbox: &mut self.mailbox,
             connections: &mut self.connections,
             required: &self.prepared.required,

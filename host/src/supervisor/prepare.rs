@@ -57,7 +57,6 @@ pub enum Progress {
 #[derive(Clone)]
 pub(super) struct Prepared {
     pub(super) driver: Driver,
-    pub(super) config: Arc<crate::bindings::config::ChannelConfig>,
     /// What the driver can do.
     pub(super) offer: Offer,
     /// What its schemas mark as secret.
@@ -403,7 +402,7 @@ async fn check_channel(
     info: &DriverInfo,
 ) -> Result<Prepared, Vec<(String, String)>> {
     let mut faults = check_links(channel, info);
-    let config = Arc::new(abi_config(channel));
+    let config = abi_config(channel);
     let clock = Clock::start();
     let now = || (clock.monotonic(), clock.wall());
     let spec = InstanceSpec {
@@ -449,7 +448,6 @@ async fn check_channel(
     if faults.is_empty() {
         Ok(Prepared {
             driver: driver.clone(),
-            config,
             offer: Offer {
                 can: info.can.clone(),
                 commands: info.commands.clone().into(),
