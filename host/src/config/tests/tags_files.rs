@@ -106,7 +106,7 @@ fn a_row_is_the_tag_that_a_table_is() {
     ));
     let tags = good(&beside, csv).value.channels.remove(0).tags;
     assert_eq!(tags[0].name, "t");
-    assert_eq!(tags[1..], expected.channels[0].tags);
+    assert_eq!(tags[1..], expected.channels[0].tags[..]);
     let both = channel(&format!("{device}{GROUP}tags = [{{ {TAG} }}]"));
     let host = good(&both, csv).value;
     let names: Vec<&str> = host.channels[0].tags.iter().map(|tag| &*tag.name).collect();
