@@ -446,10 +446,11 @@ fn take_any(
             reason = Some(unfit(&value, rule));
         }
     }
-    if !sample.quality.is_bad()
-        && let Some((quality, why)) = gate.and_then(|gate| gate.blocks(rule.device))
-    {
-        sample.quality = quality;
+    if let Some((quality, why)) = gate.and_then(|gate| gate.blocks(rule.device)) {
+        // What a driver says of itself when nothing gets through may be more exact; why that is so the host knows better.
+        if !sample.quality.is_bad() {
+            sample.quality = quality;
+        }
         reason = Some(why);
     }
     if sample.quality.is_bad() {
@@ -680,6 +681,29 @@ mod tests {
         assert_eq!(
             (state.value, state.reason.as_deref()),
             (None, Some("link plc is down"))
+        );
+    }
+
+    #[test]
+    fn a_bad_sample_leaves_the_reason_that_the_host_knows() {
+        let table = table(Report::Always, 0.0);
+        take(&table, good(1.0), &Open, 1);
+        let why: Arc<str> = "link plc is down".into();
+        table.mark(|_| true, Quality::BadNotConnected, &why, WallNs(2));
+        let bad = || sample(None, Quality::BadTimeout);
+        let known = |gate: &dyn Fn() -> Vec<Sample>| {
+            gate();
+            let state = table.state(TagId(0)).unwrap();
+            (state.quality, state.reason)
+        };
+        assert_eq!(
+            known(&|| take(&table, bad(), &Down, 3)),
+            (Quality::BadTimeout, Some(why))
+        );
+        // It is up again: what held the driver back does no more.
+        assert_eq!(
+            known(&|| take(&table, bad(), &Open, 4)),
+            (Quality::BadTimeout, None)
         );
     }
 
