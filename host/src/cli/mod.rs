@@ -30,6 +30,7 @@ mod log_writer;
 mod logs;
 mod outbox;
 mod output;
+mod pages;
 mod past;
 mod progress;
 mod reload;

@@ -10,6 +10,8 @@ mod rule;
 mod scaling;
 mod table;
 #[cfg(test)]
+mod inverse;
+#[cfg(test)]
 mod tests;
 
 pub use rule::Rule;
