@@ -16,6 +16,7 @@
 
 mod arguments;
 mod audit;
+mod browse;
 mod channel;
 mod check;
 mod client;

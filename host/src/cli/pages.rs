@@ -52,7 +52,9 @@ pub(super) fn first<P: Page>(
     let ask = |cursor: Option<&str>, left: usize| -> Result<P, Failure> {
         let limit = at_once.map(|at_once| at_once.min(left).to_string());
         let more = [("limit", limit.as_deref()), ("cursor", cursor)];
-        let more = more.iter().filter_map(|(key, value)| Some((*key, (*value)?)));
+        let more = more
+            .iter()
+            .filter_map(|(key, value)| Some((*key, (*value)?)));
         client.get(&format!(
             "{path}{}",
             query(parameters.iter().copied().chain(more))
@@ -143,7 +145,9 @@ mod tests {
             };
             // The order of each list is another.
             let turned = |place: u32| (place + generation.get()) % 10;
-            let to = (from + 3).min(10).min(from + u32::try_from(left).unwrap_or(10));
+            let to = (from + 3)
+                .min(10)
+                .min(from + u32::try_from(left).unwrap_or(10));
             let next = (to < 10).then(|| format!("{}-{to}", generation.get()));
             Ok(Numbers((from..to).map(turned).collect(), next))
         };
@@ -155,7 +159,10 @@ mod tests {
         let all = |from: u32| (0..10).map(|place| (place + from) % 10).collect::<Vec<_>>();
         assert_eq!(check(|_| false, usize::MAX).unwrap(), all(0));
         assert_eq!(check(|asked| asked == 2, usize::MAX).unwrap(), all(1));
-        assert_eq!(check(|asked| asked == 2 || asked == 5, usize::MAX).unwrap(), all(2));
+        assert_eq!(
+            check(|asked| asked == 2 || asked == 5, usize::MAX).unwrap(),
+            all(2)
+        );
         assert_eq!(check(|asked| asked == 1, 4).unwrap(), [1, 2, 3, 4]);
         assert_eq!(check(|asked| asked == 0, 0).unwrap(), [0; 0]);
         let endless = check(|_| true, usize::MAX).unwrap_err();

@@ -4,7 +4,7 @@ use super::arguments::{NamedTag, TagCommand, TagList, TagRead, TagWrite};
 use super::client::{Client, tag_path};
 use super::failure::{FAULT, Failure};
 use super::output::{Cell, Output, plain, quality_tone, short_time, time_of_day, value, with_unit};
-use super::{pages, tags_file, test_read, typed, watch};
+use super::{browse, pages, tags_file, test_read, typed, watch};
 use crate::http::wire;
 
 /// Tags that are asked for with one request.
@@ -18,6 +18,7 @@ pub(super) fn tag(command: TagCommand) -> Result<(), Failure> {
         TagCommand::Show(arguments) => show(&arguments),
         TagCommand::Read(arguments) => read(&arguments),
         TagCommand::Write(arguments) => write(&arguments),
+        TagCommand::Browse(arguments) => browse::browse(&arguments),
         TagCommand::TestRead(arguments) => test_read::test_read(&arguments),
         TagCommand::Watch(arguments) => watch::watch(&arguments),
         TagCommand::Export(arguments) => tags_file::export(&arguments),

@@ -11,7 +11,10 @@ use super::{json_lines, refused};
 /// Tags on demand, in the order of their numbers.
 fn tags(numbers: impl Iterator<Item = u32>) -> String {
     let tags = numbers.map(|number| {
-        format!("{{ name = \"{}\", address = \"hold(1)\", type = \"uint32\" }},\n", name(number))
+        format!(
+            "{{ name = \"{}\", address = \"hold(1)\", type = \"uint32\" }},\n",
+            name(number)
+        )
     });
     let tags: String = tags.collect();
     format!(
@@ -80,7 +83,11 @@ fn a_list_does_not_go_on_over_a_reload() -> Result<()> {
         let old = format!("/api/v1/{path}?cursor={cursor}");
         assert_eq!(refused(&host.get(&old)?), (409, "list-changed"), "{path}");
         let strange = format!("/api/v1/{path}?cursor=press-3%2Ftemp");
-        assert_eq!(refused(&host.get(&strange)?), (400, "bad-request"), "{path}");
+        assert_eq!(
+            refused(&host.get(&strange)?),
+            (400, "bad-request"),
+            "{path}"
+        );
     }
     Ok(())
 }
