@@ -39,10 +39,8 @@ fn hanging(period: &str) -> String {
 fn a_driver_that_hangs_is_dropped_and_whoever_reloads_meanwhile_waits() -> Result<()> {
     let host = Bulkhead::start(&hanging("50ms"))?;
     let recorder = Recorder::start(host.stream("/api/v1/stream?kind=sample&channel=hangs")?);
-    // It takes no poll any more, and says so.
-    host.get_until("/api/v1/tags/hangs/level", |tag| {
-        (tag["quality"] == "bad-stale").then_some(())
-    })?;
+    // The third poll is with it, and it does not come back.
+    channel(&host, "hangs", |shown| shown["counters"]["polls"] == 3)?;
     host.rewrite_config(&hanging("60ms"))?;
     thread::scope(|scope| -> Result<()> {
         let first = scope.spawn(|| reload(&host));
@@ -70,7 +68,7 @@ fn a_driver_that_hangs_is_dropped_and_whoever_reloads_meanwhile_waits() -> Resul
     // It was never good while nobody read it.
     recorder.wait("it is good again", |seen| {
         let level = seen.iter().map(|(_, data)| data);
-        let mut later = level.skip_while(|data| data["quality"] != "bad-stale");
+        let mut later = level.skip_while(|data| data["quality"] == "good");
         later.any(|data| data["quality"] == "good" && data["incarnation"] == 3)
     })?;
     for (_, data) in &recorder.so_far() {
