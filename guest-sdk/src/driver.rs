@@ -106,6 +106,9 @@ pub trait Driver: Sized + 'static {
     /// Does something that the protocol offers besides tags. Needs [`Capabilities::COMMANDS`] or [`Capabilities::BROWSE`]; see
     /// [`commands`](Self::commands).
     ///
+    /// Where a command is for one device, take its name as `device` of a JSON payload: then the host keeps it away from a device
+    /// that an operator has locked.
+    ///
     /// A long one reports by [`Context::progress`]. When nobody waits any more it is dropped at its next `.await`, unless it
     /// has sent bytes or called [`Context::commit`]: then it can ask [`Context::is_cancelled`] where it may end early.
     ///

@@ -178,6 +178,7 @@
 //! a component; [`testing`] has a host for tests.
 
 pub mod abi;
+pub mod browse;
 mod combine;
 mod config;
 mod context;

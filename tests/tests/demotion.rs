@@ -210,6 +210,15 @@ fn a_locked_device_is_left_alone_until_it_is_unlocked_also_over_a_restart() -> R
             results.contains("device-locked") && results.contains("good"),
             "{results}"
         );
+        // Commands find it by the device that they name.
+        let test_read = |unit: &str| {
+            let place = json!({ "device": unit, "address": "holding:250", "type": "uint16" });
+            let path = format!("{CHANNEL}/commands/test-read");
+            host.post(&path, &json!({ "payload": place }))
+        };
+        let refused = test_read("u2")?;
+        assert_eq!(code(&refused), (409, "device-locked"), "{refused:?}");
+        assert_eq!(test_read("u1")?.status, 200);
         let third = peer.requests()?;
         assert_eq!(
             (reads(&third, 2), third.get(&(2, 6))),

@@ -12,6 +12,7 @@ use bulkhead_sdk::{
 };
 
 use crate::address;
+use crate::browse;
 use crate::calling;
 use crate::cycle::Cycle;
 use crate::framing::Framing;
@@ -85,6 +86,7 @@ impl Driver for Modbus {
             can: Capabilities::READ
                 | Capabilities::WRITE
                 | Capabilities::COMMANDS
+                | Capabilities::BROWSE
                 | Capabilities::SCRIPTED_TIME,
         }
     }
@@ -93,6 +95,7 @@ impl Driver for Modbus {
         &[
             (identify::COMMAND, identify::HELP),
             (test_read::COMMAND, test_read::HELP),
+            (bulkhead_sdk::browse::COMMAND, browse::HELP),
         ]
     }
 
@@ -203,6 +206,9 @@ impl Driver for Modbus {
         let Plant { site, lines, .. } = &*self.plant;
         match command.name.as_str() {
             identify::COMMAND => identify::identify(&self.context, lines, site, &command).await,
+            bulkhead_sdk::browse::COMMAND => {
+                browse::browse(&self.context, lines, site, &command).await
+            }
             test_read::COMMAND => test_read::read(&self.context, lines, site, &command).await,
             other => Err(Error::not_supported(other)),
         }

@@ -15,7 +15,7 @@
 //! | `settings`, `site`, `schedule`, `unit` | the configuration, checked and laid out |
 //! | `line`, `wire`, `failure` | one request and its answer, over a connection that may break |
 //! | `calling` | units that call in, and who they are |
-//! | `cycle`, `write`, `identify`, `test_read` | reading a group or some tags; writing one; asking a unit what it is; reading what is no tag |
+//! | `cycle`, `write`, `identify`, `browse`, `test_read` | reading a group or some tags; writing one; asking a unit what it is, and what it has; reading what is no tag |
 //! | `driver` | the trait that the SDK calls |
 //!
 //! None of them knows a socket, a clock or a thread: `line` awaits bytes and time of the SDK, everything above it is
@@ -25,6 +25,7 @@
 //! allows.* And *what is wrong with one tag or unit costs the others as little as can be*: `cycle` says how little.
 
 pub mod address;
+pub mod browse;
 pub mod calling;
 pub mod cycle;
 pub mod driver;

@@ -9,6 +9,7 @@ use bulkhead_sdk::{Command, Context, DataType, Error, Priority, Quality, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
+use crate::address::Table;
 use crate::cycle::BUSY_PAUSE;
 use crate::exception::Exception;
 use crate::failure::Failure;
@@ -56,7 +57,7 @@ pub async fn read(
     let wanted: Wanted = command.json()?;
     let (device, unit) = site.named(wanted.device.as_deref())?;
     let point = point(site, unit, &wanted)?;
-    let reply = ask(context, lines, unit, point, command).await?;
+    let reply = ask(context, lines, unit, (point.table, point.span), command).await?;
     let bytes = hexadecimal(reply.data());
     let value = point.codec.decode(reply.data(), 0).map_err(|unreadable| {
         Error::new(format!("{unreadable}: {bytes}")).with_quality(unreadable.quality())
@@ -93,23 +94,22 @@ fn wrong(message: String) -> Error {
     Error::new(message).with_quality(Quality::BadConfiguration)
 }
 
-/// A unit that is busy is asked again, as often as `retries` says.
-async fn ask(
+/// Reads a span of a table. A unit that is busy is asked again, as often as `retries` says.
+pub(crate) async fn ask(
     context: &Context,
     lines: &[Line],
     unit: &Unit,
-    point: Point,
+    (table, Span { start, count }): (Table, Span),
     command: &Command,
-) -> Result<Reply, Error> {
-    let Span { start, count } = point.span;
+) -> Result<Reply, Failure> {
     let mut attempts_left = unit.retries;
     loop {
         let mut exchange = lines[unit.line].exchange(Priority::Write).await;
         if context.now() >= command.deadline {
-            return Err(Failure::Overdue.into());
+            return Err(Failure::Overdue);
         }
         let ask = Ask::Read {
-            table: point.table,
+            table,
             start,
             count,
         };
@@ -119,7 +119,7 @@ async fn ask(
                 drop(exchange);
                 context.sleep(BUSY_PAUSE).await;
             }
-            Err(failure) => return Err(failure.into()),
+            Err(failure) => return Err(failure),
             Ok(reply) => {
                 unit.answered(context);
                 return Ok(reply);

@@ -2,11 +2,13 @@
 //!
 //! - `call`: how an address is written.
 //! - `wave`: the signals that follow the clock, as pure functions.
+//! - `browse`: the list of them, for people who look for one.
 //! - `signal`: where the values of one tag come from, and how they become values of its type.
 //! - This file: what the host sees of them.
 //!
 //! Everything that can be wrong is found by `configure`; after it nothing can fail but a write.
 
+mod browse;
 mod call;
 mod signal;
 mod wave;
@@ -15,8 +17,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bulkhead_sdk::{
-    Capabilities, Config, Context, DataType, DeviceId, Driver, Error, Faults, GroupId, Info,
-    NoSettings, Poll, PollReport, Quality, Read, Sample, TagId, Value, Write,
+    Capabilities, Command, Config, Context, DataType, DeviceId, Driver, Error, Faults, GroupId,
+    Info, NoSettings, Poll, PollReport, Quality, Read, Sample, TagId, Value, Write,
 };
 use signal::Signal;
 
@@ -50,8 +52,15 @@ impl Driver for SignalDriver {
             protocol: "signals made up from the clock",
             address_help: signal::HELP,
             links: &[],
-            can: Capabilities::READ | Capabilities::WRITE | Capabilities::SCRIPTED_TIME,
+            can: Capabilities::READ
+                | Capabilities::WRITE
+                | Capabilities::BROWSE
+                | Capabilities::SCRIPTED_TIME,
         }
+    }
+
+    fn commands() -> &'static [(&'static str, &'static str)] {
+        &[(bulkhead_sdk::browse::COMMAND, browse::HELP)]
     }
 
     fn configure(config: Config<Self>, context: Context) -> Result<Self, Faults> {
@@ -118,6 +127,13 @@ impl Driver for SignalDriver {
         }
         point.signal.write(write.value.clone());
         Ok(write.read_back.then_some(write.value))
+    }
+
+    async fn command(&self, command: Command) -> Result<Vec<u8>, Error> {
+        match command.name.as_str() {
+            bulkhead_sdk::browse::COMMAND => browse::browse(&command),
+            other => Err(Error::not_supported(other)),
+        }
     }
 }
 

@@ -281,3 +281,25 @@ fn readers_come_back_without_doubles_and_holes_while_others_publish() {
         assert_eq!(seen, whole);
     }
 }
+
+#[tokio::test]
+async fn a_batch_is_shared_by_all_who_hear_it() {
+    let bus = Bus::new();
+    let (mut one, mut other) = (bus.subscribe(4), bus.subscribe(4));
+    let mut reader = bus.listen();
+    let sent = batch_of(1, 3);
+    bus.publish(&sent);
+    let Message::Samples(sent) = sent else {
+        panic!("a batch was made");
+    };
+    for subscription in [&mut one, &mut other] {
+        let Some(Received::Message(Message::Samples(heard))) = subscription.next().await else {
+            panic!("it is heard");
+        };
+        assert!(Arc::ptr_eq(&heard, &sent));
+    }
+    let Heard::Message(_, Message::Samples(heard)) = reader.next().await else {
+        panic!("it is heard");
+    };
+    assert!(Arc::ptr_eq(&heard, &sent));
+}

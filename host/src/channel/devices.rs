@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::addressed;
 use super::incarnation::Incarnation;
 use super::mailbox::{Ask, RequestError};
 use super::shared::{DeviceStanding, Shared};
@@ -210,7 +211,7 @@ impl Incarnation<'_> {
         let tags: &[TagId] = match ask {
             Ask::Write { tag, .. } => std::slice::from_ref(tag),
             Ask::Read(tags) => tags,
-            Ask::Command { .. } => &[],
+            Ask::Command { payload, .. } => return addressed::refusal(self.shared, payload),
         };
         let known = &self.shared.config().tags;
         let mut devices = tags.iter().filter_map(|tag| known.get(tag.index()));

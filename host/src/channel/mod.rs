@@ -17,7 +17,8 @@
 //! - `connections`, `polls`, `timers`, `pending`, `alarms`, `allowance`, `health`: what one incarnation has under way, each
 //!   in its own file; `ledger`: all of it, where it is told by events and actions alone (a replay).
 //! - `waiting`: requests whose link is down, until it is up again; `recovery` is how an incarnation does it.
-//! - `devices`: which devices are left out of polls, since they keep silent or were locked; `locks` is the list of the latter.
+//! - `devices`: which devices are left out of polls, since they keep silent or were locked; `locks` is the list of the latter,
+//!   `addressed` whom of them a command is for.
 //! - `pulse`: whether the task makes progress, for the watchdog. `punctuality`: whether polls keep to their schedule.
 //!
 //! - `quarantine`: events that end the driver each time are kept away from it, as dead letters; `culprit` is how an incarnation does it.
@@ -25,6 +26,7 @@
 //! The invariants: a channel never opens a socket (it asks `link`), never touches a store that trapped (`driver` takes it
 //! away), and answers every request exactly once.
 
+mod addressed;
 mod alarms;
 mod allowance;
 mod apply;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::browse::TagBrowse;
 use super::outbox::OutboxArguments;
 use crate::config::CompileLimits;
 use crate::engine::Order;
@@ -493,6 +494,8 @@ pub(super) enum TagCommand {
     Read(TagRead),
     /// Write a tag, and wait for the device's own answer
     Write(TagWrite),
+    /// List what a tag can be made of; where the driver offers it
+    Browse(TagBrowse),
     /// Read an address as a tag would, without there being a tag; where the driver offers it
     TestRead(TestRead),
     /// Follow samples and events as they come; goes on where it was when the connection breaks
@@ -510,6 +513,7 @@ impl TagCommand {
             TagCommand::Show(arguments) => arguments.api.json,
             TagCommand::Read(arguments) => arguments.api.json,
             TagCommand::Write(arguments) => arguments.api.json,
+            TagCommand::Browse(arguments) => arguments.api.json,
             TagCommand::TestRead(arguments) => arguments.api.json,
             TagCommand::Watch(arguments) => arguments.api.json,
             TagCommand::Export(arguments) => arguments.json,

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::arguments::{ChannelCommand, NamedChannel, Plain};
-use super::client::{Client, encoded, query};
+use super::client::{Client, encoded};
 use super::command;
 use super::failure::Failure;
 use super::output::{Cell, Output, Tone, plain, short_time, state_tone, time_of_day};
-use super::past;
+use super::{pages, past};
 use crate::http::wire;
 
 pub(super) fn channel(command: &ChannelCommand) -> Result<(), Failure> {
@@ -31,19 +31,7 @@ pub(super) fn channel(command: &ChannelCommand) -> Result<(), Failure> {
 fn list(arguments: &Plain) -> Result<(), Failure> {
     let client = Client::new(&arguments.api)?;
     let mut out = Output::new();
-    let mut channels = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let page: wire::ChannelPage = client.get(&format!(
-            "/channels{}",
-            query(cursor.iter().map(|cursor| ("cursor", cursor.as_str())))
-        ))?;
-        channels.extend(page.channels);
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
+    let channels = pages::all::<wire::ChannelPage>(&client, "/channels", &[])?;
     if arguments.api.json {
         for channel in channels {
             out.json(&channel)?;

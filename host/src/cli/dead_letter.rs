@@ -6,9 +6,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::arguments::{DeadLetterCommand, LetterList, NamedLetter};
-use super::client::{Client, encoded, query};
+use super::client::{Client, encoded};
 use super::failure::Failure;
 use super::output::{Cell, Output, Tone, plain, short_time};
+use super::pages;
 use crate::http::wire;
 
 /// Bytes of a payload that are shown to people.
@@ -26,29 +27,18 @@ pub(super) fn dead_letter(command: &DeadLetterCommand) -> Result<(), Failure> {
 fn list(arguments: &LetterList) -> Result<(), Failure> {
     let client = Client::new(&arguments.api)?;
     let mut out = Output::new();
-    let mut rows = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let channels = arguments
-            .channel
-            .iter()
-            .map(|channel| ("channel", channel.as_str()));
-        let after = cursor.iter().map(|cursor| ("cursor", cursor.as_str()));
-        let page: wire::DeadLetterPage =
-            client.get(&format!("/dead-letters{}", query(channels.chain(after))))?;
-        for letter in page.dead_letters {
-            if arguments.api.json {
-                out.json(&letter)?;
-            } else {
-                rows.push(row(letter));
-            }
+    let channels: Vec<(&str, &str)> = arguments
+        .channel
+        .iter()
+        .map(|channel| ("channel", channel.as_str()))
+        .collect();
+    let letters = pages::all::<wire::DeadLetterPage>(&client, "/dead-letters", &channels)?;
+    if arguments.api.json {
+        for letter in &letters {
+            out.json(letter)?;
         }
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    if !arguments.api.json {
+    } else {
+        let rows: Vec<Vec<Cell>> = letters.into_iter().map(row).collect();
         let heading = [
             "LETTER",
             "KIND",

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::arguments::{LinkCommand, LinkList, LinkTest, NamedLink};
-use super::client::{Client, encoded, query};
+use super::client::{Client, encoded};
 use super::failure::{FAULT, Failure};
 use super::output::{Cell, Output, Tone, plain, short_time};
+use super::pages;
 use crate::http::wire;
 
 /// A dial takes at most a minute.
@@ -23,29 +24,18 @@ pub(super) fn link(command: &LinkCommand) -> Result<(), Failure> {
 fn list(arguments: &LinkList) -> Result<(), Failure> {
     let client = Client::new(&arguments.api)?;
     let mut out = Output::new();
-    let mut rows = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let channels = arguments
-            .channel
-            .iter()
-            .map(|channel| ("channel", channel.as_str()));
-        let after = cursor.iter().map(|cursor| ("cursor", cursor.as_str()));
-        let page: wire::LinkPage =
-            client.get(&format!("/links{}", query(channels.chain(after))))?;
-        for link in page.links {
-            if arguments.api.json {
-                out.json(&link)?;
-            } else {
-                rows.push(row(&link));
-            }
+    let channels: Vec<(&str, &str)> = arguments
+        .channel
+        .iter()
+        .map(|channel| ("channel", channel.as_str()))
+        .collect();
+    let links = pages::all::<wire::LinkPage>(&client, "/links", &channels)?;
+    if arguments.api.json {
+        for link in &links {
+            out.json(link)?;
         }
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    if !arguments.api.json {
+    } else {
+        let rows: Vec<Vec<Cell>> = links.iter().map(row).collect();
         let heading = ["LINK", "STATE", "SINCE", "LEADS TO", "ATTEMPTS", "WHY"];
         out.table(&heading, &rows)?;
     }

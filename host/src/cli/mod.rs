@@ -16,6 +16,7 @@
 
 mod arguments;
 mod audit;
+mod browse;
 mod channel;
 mod check;
 mod client;
@@ -30,6 +31,7 @@ mod log_writer;
 mod logs;
 mod outbox;
 mod output;
+mod pages;
 mod past;
 mod progress;
 mod reload;

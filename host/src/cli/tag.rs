@@ -1,10 +1,10 @@
 //! `bulkhead tag ...`.
 
 use super::arguments::{NamedTag, TagCommand, TagList, TagRead, TagWrite};
-use super::client::{Client, query, tag_path};
+use super::client::{Client, tag_path};
 use super::failure::{FAULT, Failure};
 use super::output::{Cell, Output, plain, quality_tone, short_time, time_of_day, value, with_unit};
-use super::{tags_file, test_read, typed, watch};
+use super::{browse, pages, tags_file, test_read, typed, watch};
 use crate::http::wire;
 
 /// Tags that are asked for with one request.
@@ -18,6 +18,7 @@ pub(super) fn tag(command: TagCommand) -> Result<(), Failure> {
         TagCommand::Show(arguments) => show(&arguments),
         TagCommand::Read(arguments) => read(&arguments),
         TagCommand::Write(arguments) => write(&arguments),
+        TagCommand::Browse(arguments) => browse::browse(&arguments),
         TagCommand::TestRead(arguments) => test_read::test_read(&arguments),
         TagCommand::Watch(arguments) => watch::watch(&arguments),
         TagCommand::Export(arguments) => tags_file::export(&arguments),
@@ -28,30 +29,15 @@ pub(super) fn tag(command: TagCommand) -> Result<(), Failure> {
 fn list(arguments: &TagList) -> Result<(), Failure> {
     let client = Client::new(&arguments.api)?;
     let mut out = Output::new();
-    let mut left = arguments.limit.unwrap_or(usize::MAX);
-    let mut cursor: Option<String> = None;
-    let mut rows = Vec::new();
-    while left > 0 {
-        let limit = left.min(PAGE).to_string();
-        let mut parameters =
-            watch::filter(&arguments.channel, &arguments.group, &arguments.patterns);
-        parameters.push(("limit", &limit));
-        parameters.extend(cursor.iter().map(|cursor| ("cursor", cursor.as_str())));
-        let page: wire::TagPage = client.get(&format!("/tags{}", query(parameters)))?;
-        left = left.saturating_sub(page.tags.len());
-        if arguments.api.json {
-            for tag in page.tags {
-                out.json(&tag)?;
-            }
-        } else {
-            rows.extend(page.tags.into_iter().map(row));
+    let parameters = watch::filter(&arguments.channel, &arguments.group, &arguments.patterns);
+    let most = arguments.limit.unwrap_or(usize::MAX);
+    let tags = pages::first::<wire::TagPage>(&client, "/tags", &parameters, (most, Some(PAGE)))?;
+    if arguments.api.json {
+        for tag in &tags {
+            out.json(tag)?;
         }
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    if !arguments.api.json {
+    } else {
+        let rows: Vec<Vec<Cell>> = tags.into_iter().map(row).collect();
         out.table(
             &["TAG", "VALUE", "QUALITY", "AT", "TYPE", "ACCESS", "REASON"],
             &rows,

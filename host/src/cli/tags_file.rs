@@ -119,6 +119,15 @@ struct Imported<'a> {
     dry_run: bool,
     /// The files that were written, or would be.
     changes: Vec<String>,
+    /// Who else has the tags of the same file.
+    also_used_by: &'a [User],
+}
+
+/// A channel or a group that names a file of tags.
+#[derive(Serialize)]
+struct User {
+    channel: String,
+    group: Option<String>,
 }
 
 pub(super) async fn import(arguments: TagImport) -> Result<(), Failure> {
@@ -174,6 +183,7 @@ pub(super) async fn import(arguments: TagImport) -> Result<(), Failure> {
         tags: count(&plan.config.value, spot),
         dry_run: arguments.dry_run,
         changes: changes.iter().map(|(path, _)| shown(path)).collect(),
+        also_used_by: &plan.also_used_by,
     };
     tell(&imported, arguments.json)
 }
@@ -184,10 +194,7 @@ fn tell(imported: &Imported<'_>, json: bool) -> Result<(), Failure> {
         out.json(imported)?;
         return Ok(());
     }
-    let mut place = plain(imported.channel);
-    if let Some(group) = imported.group {
-        place = format!("{place}, group {}", plain(group));
-    }
+    let place = place(imported.channel, imported.group);
     let done = match (imported.changes.is_empty(), imported.dry_run) {
         (true, _) => "nothing to write, it is there already".to_owned(),
         (false, true) => format!("would write {}", imported.changes.join(" and ")),
@@ -195,7 +202,21 @@ fn tell(imported: &Imported<'_>, json: bool) -> Result<(), Failure> {
     };
     let Imported { file, tags, .. } = imported;
     out.line(&format!("{file}: fine; {tags} tags in {place}; {done}"))?;
+    for user in imported.also_used_by {
+        let other = self::place(&user.channel, user.group.as_deref());
+        out.line(&format!(
+            "{other} has its tags from the same file, so they are these too"
+        ))?;
+    }
     Ok(())
+}
+
+fn place(channel: &str, group: Option<&str>) -> String {
+    let channel = plain(channel);
+    match group {
+        Some(group) => format!("{channel}, group {}", plain(group)),
+        None => channel,
+    }
 }
 
 /// What an import will write.
@@ -208,6 +229,8 @@ struct Plan {
     is_there: bool,
     /// The new text of the configuration, where it did not name the file yet.
     text: Option<String>,
+    /// Who else has the tags of that file.
+    also_used_by: Vec<User>,
 }
 
 impl Plan {
@@ -254,10 +277,18 @@ fn plan(import: &Import<'_>, source: &Path, file: &TagsFile) -> Result<Plan, Imp
             shown(&target)
         ))));
     }
-    let read = |path: &Path| match path == target || is_same(path, &target) {
+    let is_target = |path: &Path| path == target || is_same(path, &target);
+    let read = |path: &Path| match is_target(path) {
         true => Ok(file.clone()),
         false => check::tags_file(path),
     };
+    let mut also_used_by = import.other_users()?;
+    also_used_by.retain(|user| is_target(&folder.join(&user.written)));
+    let also_used_by = also_used_by.into_iter().map(|user| User {
+        channel: user.channel,
+        group: user.group,
+    });
+    let also_used_by = also_used_by.collect();
     let (config, text) = match there {
         Some(_) => {
             let checked = parse_with_files(import.text, import.origin, &read);
@@ -273,6 +304,7 @@ fn plan(import: &Import<'_>, source: &Path, file: &TagsFile) -> Result<Plan, Imp
         target,
         is_there,
         text,
+        also_used_by,
     })
 }
 

@@ -17,6 +17,17 @@ pub struct Spot<'a> {
     pub group: Option<&'a str>,
 }
 
+/// Who names a file of tags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagsFileUser {
+    /// The channel's id.
+    pub channel: String,
+    /// The group's name; `None` where the channel itself names the file.
+    pub group: Option<String>,
+    /// The path as it is written.
+    pub written: String,
+}
+
 /// Why tags cannot be put into a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
@@ -49,6 +60,35 @@ impl Import<'_> {
         let found = find(&mut tree, self.spot)?;
         let written = table(found).and_then(|table| table.get("tags_file"));
         Ok(written.and_then(|written| Some(written.get_ref().as_str()?.to_owned())))
+    }
+
+    /// Everybody but the spot who names a file of tags.
+    pub fn other_users(&self) -> Result<Vec<TagsFileUser>, ImportError> {
+        let findings = Findings::new(&self.origin.name, self.text);
+        let Some(tree) = document::read(self.text, &findings) else {
+            return Err(faults(findings));
+        };
+        let mut users = Vec::new();
+        for channel in tables_of(tree.get("channel")) {
+            let Some(id) = text_of(channel, "id") else {
+                continue;
+            };
+            let groups = tables_of(channel.get("group"));
+            let groups = groups.filter_map(|group| Some((Some(text_of(group, "name")?), group)));
+            for (group, table) in std::iter::once((None, channel)).chain(groups) {
+                let spot = Spot { channel: id, group };
+                if let Some(written) = text_of(table, "tags_file")
+                    && spot != self.spot
+                {
+                    users.push(TagsFileUser {
+                        channel: id.to_owned(),
+                        group: group.map(str::to_owned),
+                        written: written.to_owned(),
+                    });
+                }
+            }
+        }
+        Ok(users)
     }
 
     /// Checks the configuration as it would be with this `tags_file` at the spot, and gives its text.
@@ -133,6 +173,19 @@ fn insert(
 
 fn table<'v, 'i>(node: &'v Spanned<Node<'i>>) -> Option<&'v DeTable<'i>> {
     node.get_ref().as_table()
+}
+
+fn tables_of<'v, 'i>(
+    list: Option<&'v Spanned<Node<'i>>>,
+) -> impl Iterator<Item = &'v DeTable<'i>> + use<'v, 'i> {
+    let list = list.and_then(|list| list.get_ref().as_array());
+    list.into_iter()
+        .flat_map(|list| list.iter())
+        .filter_map(table)
+}
+
+fn text_of<'v>(table: &'v DeTable<'_>, key: &str) -> Option<&'v str> {
+    table.get(key)?.get_ref().as_str()
 }
 
 /// The table of a spot.

@@ -65,7 +65,7 @@ pub use difference::{ChannelDifference, Difference, Items, is_same_tag, is_same_
 pub use document::MAX_BYTES;
 pub use export::TagTable;
 pub use fault::{Fault, Faults, Position};
-pub use import::{Import, ImportError, Spot};
+pub use import::{Import, ImportError, Spot, TagsFileUser};
 pub use locations::{Locations, Place};
 pub use network::Network;
 pub use secret::{NoSecret, Secret};
@@ -73,6 +73,7 @@ pub use sink_mqtt::{MqttSink, MqttVersion, Qos, TopicPart, WriteLevel};
 pub use sink_nats::{NatsLogin, NatsSink, Subject};
 pub use sink_postgres::{PostgresSink, Table};
 pub use tags_files::{ReadTagsFile, TagsFile};
+pub use units::show_size;
 
 /// Where a text comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -32,7 +32,7 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
 }
 
 /// Writes a size as the file would.
-pub(super) fn show_size(bytes: u64) -> String {
+pub fn show_size(bytes: u64) -> String {
     let (unit, factor) = SIZES
         .iter()
         .find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor))

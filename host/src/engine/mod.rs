@@ -105,6 +105,11 @@ impl Pool {
         }
     }
 
+    /// The largest memory that an instance may have, in bytes.
+    pub fn max_memory(&self) -> u64 {
+        self.max_memory
+    }
+
     /// Whether instances of these fit besides each other, none with a larger memory than `max_memory` bytes; if not, why.
     pub fn refuses(
         &self,

@@ -104,6 +104,26 @@ mod tests {
         }
     }
 
+    /// The table that people read, against the one that programs get.
+    #[test]
+    fn the_documented_codes_are_these() {
+        const DOCUMENTED: &str = include_str!("../../../docs/TAGS.md");
+        let rows = DOCUMENTED.lines().filter_map(|line| {
+            let mut cells = line.split('|').skip(1).map(str::trim);
+            let name = cells.next()?.strip_prefix('`')?.strip_suffix('`')?;
+            let code = cells.next()?.strip_prefix("0x")?;
+            Some((name.to_owned(), u32::from_str_radix(code, 16).ok()?))
+        });
+        let mut documented: Vec<(String, u32)> = rows.collect();
+        let all = Quality::ALL.iter();
+        let mut codes: Vec<(String, u32)> = all
+            .map(|quality| (quality.to_string(), quality.opc_ua_status()))
+            .collect();
+        documented.sort_unstable();
+        codes.sort_unstable();
+        assert_eq!(codes, documented);
+    }
+
     #[test]
     fn no_two_qualities_share_a_code() {
         let mut codes: Vec<u32> = Quality::ALL.iter().map(|q| q.opc_ua_status()).collect();

@@ -26,25 +26,15 @@ pub(super) async fn list(
     let parameters = Parameters::read(query.as_deref(), &["limit", "cursor"])?;
     let limit = parameters.number("limit", MAX_PAGE, 1..=MAX_PAGE)?;
     let channels = app.channels();
-    let from = match parameters.one("cursor")? {
-        None => 0,
-        Some(last) => {
-            1 + channels
-                .position(last)
-                .ok_or_else(|| ApiError::no_such_channel(last))?
-        }
-    };
+    let from = app.page_begins(&parameters)?.channel.min(channels.len());
     let page = &channels[from..channels.len().min(from + limit)];
-    let more = from + page.len() < channels.len();
+    let next = from + page.len();
     Ok(Json(wire::ChannelPage {
         channels: page
             .iter()
             .map(|channel| summary(channel, channel.status()))
             .collect(),
-        next_cursor: page
-            .last()
-            .filter(|_| more)
-            .map(|channel| channel.id().to_string()),
+        next_cursor: (next < channels.len()).then(|| app.next_cursor(next, 0)),
     }))
 }
 

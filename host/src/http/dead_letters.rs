@@ -35,29 +35,21 @@ pub(super) async fn list(
         app.channel(name)?;
     }
     let handles = app.channels();
-    let (first, mut after) = match parameters.one("cursor")? {
-        None => (0, 0),
-        Some(cursor) => {
-            let (name, number) = cursor.split_once('/').unwrap_or((cursor, ""));
-            let channel = app.channel(name)?;
-            let position = handles.position(channel.id().as_str()).unwrap_or(0);
-            (position, known_number(channel, number)?)
-        }
-    };
+    let begins = app.page_begins(&parameters)?;
+    // The number of the first letter that may be on the page.
+    let mut from = begins.item;
     let mut dead_letters: Vec<wire::DeadLetter> = Vec::new();
-    for channel in handles.iter().skip(first) {
-        let after = std::mem::take(&mut after);
+    for (place, channel) in handles.iter().enumerate().skip(begins.channel) {
+        let from = std::mem::take(&mut from);
         if !wanted.is_empty() && !wanted.contains(&channel.id().as_str()) {
             continue;
         }
         for letter in channel.dead_letters() {
-            if letter.number <= after {
+            if letter.number < from {
                 continue;
             }
             if dead_letters.len() == limit {
-                let next_cursor = dead_letters
-                    .last()
-                    .map(|last| format!("{}/{}", last.channel, last.number));
+                let next_cursor = Some(app.next_cursor(place, letter.number));
                 return Ok(Json(wire::DeadLetterPage {
                     dead_letters,
                     next_cursor,

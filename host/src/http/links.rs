@@ -30,30 +30,18 @@ pub(super) async fn list(
         app.channel(name)?;
     }
     let handles = app.channels();
-    let (first, mut skip) = match parameters.one("cursor")? {
-        None => (0, 0),
-        Some(cursor) => {
-            let (name, link) = cursor.split_once('/').unwrap_or((cursor, ""));
-            let channel = app.channel(name)?;
-            let journal = app.link(name, link)?;
-            let at = channel
-                .journals()
-                .iter()
-                .position(|other| Arc::ptr_eq(other, journal));
-            let position = handles.position(channel.id().as_str());
-            (position.unwrap_or(0), at.map_or(0, |at| at + 1))
-        }
-    };
+    let begins = app.page_begins(&parameters)?;
+    let mut skip = begins.item;
     let mut links: Vec<wire::LinkSummary> = Vec::new();
-    for channel in handles.iter().skip(first) {
+    for (place, channel) in handles.iter().enumerate().skip(begins.channel) {
         let skipped = std::mem::take(&mut skip);
         if !wanted.is_empty() && !wanted.contains(&channel.id().as_str()) {
             continue;
         }
-        for journal in channel.journals().iter().skip(skipped) {
+        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
+        for (item, journal) in (0u64..).zip(channel.journals().iter()).skip(skipped) {
             if links.len() == limit {
-                let last = links.last();
-                let next_cursor = last.map(|last| format!("{}/{}", last.channel, last.link));
+                let next_cursor = Some(app.next_cursor(place, item));
                 return Ok(Json(wire::LinkPage { links, next_cursor }));
             }
             links.push(summary(&app, channel, journal, &journal.report()));

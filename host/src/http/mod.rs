@@ -3,7 +3,7 @@
 //! - `server`: connections: how many, how slow, how they end. `patience`: a peer that does not read is given up.
 //! - `guard`: who may ask at all.
 //! - `health`, `status`, `audit`, `reload`, `channels`, `past`, `commands`, `dead_letters`, `devices`, `links`, `metrics`, `tags`, `writes`, `stream`: the answers. `filter`: which tags are
-//!   meant. `event_id`,
+//!   meant. `page`: where a list goes on. `event_id`,
 //!   `happened`: parts of `stream`.
 //! - `wire`: the shapes of the answers, one to one with JSON; `value`: a JSON value as one that a tag takes.
 //! - `error`: what a refusal looks like.
@@ -62,6 +62,7 @@ mod health;
 mod links;
 mod metrics;
 mod outbox;
+mod page;
 mod past;
 mod patience;
 mod reload;

@@ -32,7 +32,9 @@ impl From<ReloadError> for ApiError {
             ReloadError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             ReloadError::NeedsRestart(_) => (StatusCode::CONFLICT, "needs-restart"),
             ReloadError::StillLeaving(_) => (StatusCode::CONFLICT, "still-leaving"),
-            ReloadError::NoRoom(_) => (StatusCode::CONFLICT, "no-room"),
+            ReloadError::NoRoom(_) | ReloadError::MemoryNeedsRestart { .. } => {
+                (StatusCode::CONFLICT, "no-room")
+            }
             ReloadError::Unreadable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "unreadable"),
             ReloadError::Config(_) => (StatusCode::UNPROCESSABLE_ENTITY, "faulty-configuration"),
             ReloadError::Engine(_) | ReloadError::Store(_) => {

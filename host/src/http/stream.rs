@@ -99,7 +99,7 @@ pub(super) async fn open(
         filter,
         wanted: HashMap::new(),
         snapshot,
-        snapshot_from: 0,
+        begun: None,
         greeted: false,
         _permit: permit,
     };
@@ -241,9 +241,10 @@ struct Reader {
     filter: TagFilter,
     /// Which tags of each channel are meant, as far as anything was heard of it.
     wanted: HashMap<ChannelId, Meant>,
-    /// The channels whose snapshot is still to be sent, and the tag to go on with.
+    /// The channels whose snapshot is still to be sent.
     snapshot: VecDeque<ChannelId>,
-    snapshot_from: u32,
+    /// How far the first of them has come: the tag to go on with, and the configuration that it is one of.
+    begun: Option<(Arc<Layout>, u32)>,
     greeted: bool,
     _permit: OwnedSemaphorePermit,
 }
@@ -351,8 +352,12 @@ impl Reader {
             return;
         };
         let wanted = meant(&mut self.wanted, &self.filter, channel.layout());
-        let from = self.snapshot_from;
-        self.snapshot_from += SNAPSHOT_PIECE;
+        let layout = channel.layout();
+        // After a reload another tag stands there: what comes twice is no harm, what is left out would be.
+        let begun = self.begun.take();
+        let begun = begun.filter(|(known, _)| Arc::ptr_eq(known, layout));
+        let from = begun.map_or(0, |(_, from)| from);
+        let next = from + SNAPSHOT_PIECE;
         let piece = (0u32..)
             .zip(channel.tags().tags().iter())
             .skip(from as usize)
@@ -364,9 +369,10 @@ impl Reader {
                 event(out, "snapshot", &tag);
             }
         }
-        if self.snapshot_from as usize >= channel.tags().tags().len() {
+        if next as usize >= channel.tags().tags().len() {
             self.snapshot.pop_front();
-            self.snapshot_from = 0;
+        } else {
+            self.begun = Some((layout.clone(), next));
         }
     }
 

@@ -41,18 +41,10 @@ pub(super) async fn list(
         app.channel(name)?;
     }
     let channels = app.channels();
-    let (first, mut from) = match parameters.one("cursor")? {
-        None => (0, 0),
-        Some(cursor) => {
-            let (channel, tag) = tag_of(&app, cursor)?;
-            (
-                channels.position(channel.id().as_str()).unwrap_or(0),
-                tag.index() + 1,
-            )
-        }
-    };
+    let begins = app.page_begins(&parameters)?;
+    let mut from = usize::try_from(begins.item).unwrap_or(usize::MAX);
     let mut tags: Vec<wire::Tag> = Vec::new();
-    for channel in &channels[first..] {
+    for (place, channel) in channels.iter().enumerate().skip(begins.channel) {
         let skip = std::mem::take(&mut from);
         if !filter.admits_channel(channel.id().as_str()) {
             continue;
@@ -64,9 +56,7 @@ pub(super) async fn list(
                 continue;
             }
             if tags.len() == limit {
-                let next_cursor = tags
-                    .last()
-                    .map(|last| format!("{}/{}", last.channel, last.tag));
+                let next_cursor = Some(app.next_cursor(place, id.into()));
                 return Ok(Json(wire::TagPage { tags, next_cursor }));
             }
             tags.extend(summary(channel, TagId(id), config));

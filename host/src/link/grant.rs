@@ -118,9 +118,17 @@ pub(super) struct UdpPermit {
     ranges: Vec<DialRange>,
     /// Who may speak unasked, where it listens; anybody, where it is empty.
     from: Option<Vec<Network>>,
+    /// All that the link's own name leads to, where it has one.
+    named: Vec<SocketAddr>,
 }
 
 impl UdpPermit {
+    /// Whether the link's own name leads to the same device still, as far as this later permit for the same link can tell.
+    pub(super) fn still_leads(&self, later: &Self) -> bool {
+        let own = self.named.first();
+        own.is_none_or(|own| later.named.contains(own))
+    }
+
     /// What the socket is bound to.
     pub(super) fn at(&self) -> SocketAddr {
         self.at
@@ -304,6 +312,7 @@ pub(super) async fn permit(
                 default: None,
                 ranges: link.dial.clone(),
                 from: Some(listen.from.clone()),
+                named: Vec::new(),
             }));
         }
         (Connect::Listen(listen), _) => {
@@ -325,9 +334,13 @@ pub(super) async fn permit(
         }
         Transport::Udp => {
             let own = tcp.addresses().first().copied();
+            let named = tcp.addresses;
             // With ranges, and no target, the driver writes to whom it likes within them.
             Permit::Udp(if target.is_none() && !link.dial.is_empty() {
-                udp_within(link, own)
+                UdpPermit {
+                    named,
+                    ..udp_within(link, own)
+                }
             } else {
                 UdpPermit {
                     at: unspecified(own.is_some_and(|own| own.is_ipv6())),
@@ -335,6 +348,7 @@ pub(super) async fn permit(
                     default: None,
                     ranges: Vec::new(),
                     from: None,
+                    named,
                 }
             })
         }
@@ -373,6 +387,7 @@ fn udp_within(link: &Link, default: Option<SocketAddr>) -> UdpPermit {
         }),
         ranges: link.dial.clone(),
         from: None,
+        named: Vec::new(),
     }
 }
 
@@ -574,6 +589,7 @@ mod tests {
             default: Some(at("10.0.0.9:47808")),
             ranges: vec![range("10.1.0.0/24:47808")],
             from: None,
+            named: Vec::new(),
         };
         let recipients = permit.recipients(false);
         let to = |peer: Option<&str>| {
@@ -608,6 +624,7 @@ mod tests {
             default: None,
             ranges: Vec::new(),
             from: Some(Vec::new()),
+            named: Vec::new(),
         };
         let mut recipients = permit.recipients(false);
         let peer = |number: usize| format!("10.0.{}.{}:9", number / 256, number % 256);

@@ -255,3 +255,67 @@ impl AsyncWrite for LineWriter {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a line with these settings is asked for, as far as it is about bits: control and input modes.
+    fn asked(parity: Parity, data_bits: u8, stop_bits: u8) -> (ControlModes, InputModes) {
+        // A pseudo-terminal has modes to begin with, and they are only looked at: it could do none of these.
+        let terminal = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/ptmx")
+            .unwrap();
+        let mut modes = tcgetattr(&terminal).unwrap();
+        let settings = SerialLine {
+            path: "/dev/ptmx".into(),
+            speed: 19_200,
+            parity,
+            data_bits,
+            stop_bits,
+        };
+        set(&mut modes, &settings).unwrap();
+        let bits = ControlModes::CSIZE
+            | ControlModes::PARENB
+            | ControlModes::PARODD
+            | ControlModes::CSTOPB;
+        let checked = InputModes::INPCK | InputModes::IGNPAR | InputModes::PARMRK;
+        (modes.control_modes & bits, modes.input_modes & checked)
+    }
+
+    #[test]
+    fn a_line_is_asked_for_the_bits_of_the_file() {
+        use ControlModes as Control;
+        let unchecked = InputModes::empty();
+        // What comes with a wrong parity is left out, not marked.
+        let checked = InputModes::INPCK | InputModes::IGNPAR;
+        for (parity, data_bits, stop_bits, control, input) in [
+            (Parity::None, 8, 1, Control::CS8, unchecked),
+            (
+                Parity::None,
+                8,
+                2,
+                Control::CS8 | Control::CSTOPB,
+                unchecked,
+            ),
+            (Parity::Even, 8, 1, Control::CS8 | Control::PARENB, checked),
+            (
+                Parity::Odd,
+                7,
+                2,
+                Control::CS7 | Control::PARENB | Control::PARODD | Control::CSTOPB,
+                checked,
+            ),
+            (Parity::Even, 5, 1, Control::CS5 | Control::PARENB, checked),
+            (Parity::None, 6, 1, Control::CS6, unchecked),
+        ] {
+            assert_eq!(
+                asked(parity, data_bits, stop_bits),
+                (control, input),
+                "{parity:?} {data_bits} {stop_bits}"
+            );
+        }
+    }
+}

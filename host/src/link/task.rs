@@ -86,7 +86,7 @@ pub(super) struct Task<M> {
     machine: Machine,
     random: fastrand::Rng,
     streams: u64,
-    up_since: MonotonicNs,
+    pub(super) up_since: MonotonicNs,
     /// Streams in a row that did not hold.
     flaps: u32,
     /// What the driver was told last, while it is down.

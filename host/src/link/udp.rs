@@ -4,6 +4,9 @@
 //! write to is decided when it does so (`grant::Recipients`), before it is queued; whom it hears is decided here, by the
 //! same permit, for each datagram. What is not granted is left out and counted.
 //!
+//! A socket lasts, and what a name leads to does not: while nothing comes, the name is looked up again now and then, and where it
+//! leads elsewhere the socket is given up and dialled anew, like a stream that broke. One that is answered is left alone.
+//!
 //! A datagram has no window: where the driver is slow, the kernel's buffer fills and drops, as the network does.
 
 use std::future::poll_fn;
@@ -11,18 +14,21 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, ready};
 
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::UdpSocket;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::desk::Wish;
 use super::error::DialError;
-use super::grant::{Recipients, UdpPermit};
+use super::grant::{self, Permit, Recipients, UdpPermit};
 use super::mail::{CloseReason, LinkEvent, LinkMail, StreamId};
 use super::pump::{MAX_RECEIVED, Pumps, Stopped};
 use super::task::{End, FLUSH_LIMIT, Task, broken};
+use crate::config::Connect;
+use crate::event::MonotonicNs;
 
 /// A socket for datagrams, and who may be at its other end.
 #[derive(Debug)]
@@ -30,6 +36,8 @@ pub(super) struct Socket {
     socket: UdpSocket,
     permit: UdpPermit,
     peer: String,
+    /// When somebody was heard last.
+    heard: AtomicU64,
 }
 
 impl Socket {
@@ -88,6 +96,7 @@ pub(super) async fn open(permit: UdpPermit) -> Result<Socket, DialError> {
         socket,
         permit,
         peer,
+        heard: AtomicU64::new(0),
     })
 }
 
@@ -101,6 +110,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             wish = self.desk.wish_made() => wish,
             stopped = pumps.read_datagrams(socket) => return stopped.into(),
             cause = socket.broken() => return broken(cause),
+            cause = self.moved(socket) => return End::Lost(CloseReason::Unreachable, Some(cause)),
             stopped = pumps.credit() => return stopped.into(),
             () = self.desk.silent(self.options.link.heartbeat.lost_after, self.options.clock) => {
                 self.options.journal.silent(&self.desk);
@@ -117,6 +127,48 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             Ok(Err(cause)) => End::Closed(super::error::broken_reason(&cause)),
             Ok(Ok(())) => End::Closed(CloseReason::Requested),
             Err(_elapsed) => End::Closed(CloseReason::TimedOut),
+        }
+    }
+}
+
+impl<M: From<LinkMail> + Send + 'static> Task<M> {
+    /// Waits until the link's name leads to somebody else while nobody speaks. It is looked up after each `heartbeat.interval` of
+    /// silence.
+    async fn moved(&self, socket: &Socket) -> io::Error {
+        let Connect::Udp { host, .. } = &self.options.link.connect else {
+            return std::future::pending().await;
+        };
+        if self.options.target.is_some() || host.parse::<IpAddr>().is_ok() {
+            return std::future::pending().await;
+        }
+        // On the heap: few links have such a name.
+        Box::pin(self.leads_elsewhere(host, socket)).await
+    }
+
+    async fn leads_elsewhere(&self, host: &str, socket: &Socket) -> io::Error {
+        let options = &self.options;
+        let (clock, every) = (options.clock, options.link.heartbeat.interval);
+        let mut asked = clock.monotonic();
+        loop {
+            let heard = MonotonicNs(socket.heard.load(Ordering::Relaxed));
+            let due = asked.max(heard).after(every);
+            if due > clock.monotonic() {
+                sleep_until(clock.instant(due)).await;
+                continue;
+            }
+            asked = clock.monotonic();
+            let until = Instant::now() + options.link.connect_timeout;
+            match grant::permit(&options.channel, &options.link, None, until).await {
+                Ok(Permit::Udp(later)) if !socket.permit.still_leads(&later) => {
+                    let silence = asked.since(heard.max(self.up_since));
+                    return io::Error::other(format!(
+                        "nothing was heard for {silence:.1?}, and {host} leads elsewhere now"
+                    ));
+                }
+                Ok(_) => {}
+                // Nobody knows better: the device may be where it was.
+                Err(error) => tracing::debug!(%error, "a silent device's name was looked up again"),
+            }
         }
     }
 }
@@ -144,6 +196,9 @@ impl<M: From<LinkMail>> Pumps<'_, M> {
                 }
                 continue;
             }
+            socket
+                .heard
+                .store(self.clock.monotonic().0, Ordering::Relaxed);
             self.desk.heard(from);
             let from = Box::new(canonical(from));
             let event = |stream, bytes| LinkEvent::Datagram {

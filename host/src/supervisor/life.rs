@@ -158,6 +158,7 @@ impl Life {
             }
         };
         self.shared.update(|status| status.incarnation = number);
+        let turns_before = self.turns();
         let (stop, mut stop_order) = mpsc::channel(1);
         let config = self.shared.config().clone();
         let mut recording = self
@@ -234,11 +235,37 @@ impl Life {
                 }
                 self.conclude(exit);
             }
-            None => self.clear_up(
-                false,
-                Quality::BadOutOfService,
-                "the channel was stopped while it started",
-            ),
+            None => self.dropped_while_starting(self.turns() > turns_before),
+        }
+    }
+
+    /// The turns that its drivers have taken.
+    fn turns(&self) -> u64 {
+        self.shared.status().counters.turns
+    }
+
+    /// An instance was dropped before the channel ran. `has_acted`: something of what it wanted may have been done.
+    fn dropped_while_starting(&mut self, has_acted: bool) {
+        let stays = self.renewal.as_ref().map(|renewal| renewal.meaning_stays);
+        match stays {
+            // It knew nothing and did nothing: all is as the incarnation before has left it, and goes on under the other configuration.
+            Some(true) if !has_acted => {
+                if self.ended_in_order {
+                    self.connections.keep_all();
+                }
+                let why = "its configuration was reloaded while it started";
+                self.clear_up(true, Quality::BadOutOfService, why);
+            }
+            Some(_) => {
+                self.ended_in_order = false;
+                let why = "the driver was dropped while it started: the configuration was reloaded";
+                self.clear_up(false, Quality::BadStale, why);
+            }
+            None => {
+                self.ended_in_order = false;
+                let why = "the channel was stopped while it started";
+                self.clear_up(false, Quality::BadOutOfService, why);
+            }
         }
     }
 

@@ -11,6 +11,8 @@ use super::handle::ChannelHandle;
 pub struct Channels {
     all: Vec<Arc<ChannelHandle>>,
     by_name: Arc<HashMap<String, usize>>,
+    /// Given when it takes the place of the one before.
+    generation: u64,
 }
 
 impl Channels {
@@ -20,7 +22,13 @@ impl Channels {
         Self {
             by_name: Arc::new(by_name.collect()),
             all,
+            generation: 0,
         }
+    }
+
+    /// Counts the lists that there have been. While it is the same, every channel and every tag has its place.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// The channel of this name.
@@ -96,10 +104,16 @@ impl Registry {
         self.put(Channels {
             all,
             by_name: now.by_name.clone(),
+            generation: 0,
         });
     }
 
     fn put(&self, channels: Channels) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(channels);
+        let mut now = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let generation = now.generation + 1;
+        *now = Arc::new(Channels {
+            generation,
+            ..channels
+        });
     }
 }

@@ -97,6 +97,19 @@ pub enum ReloadError {
         "channel {0} was removed a moment ago, and its driver has not stopped yet; reload again in a while"
     )]
     StillLeaving(String),
+    /// The memories of the drivers were given their greatest size when the host was started.
+    #[error(
+        "`limits.memory` of {} is greater than {}, which is the most that this host was started for; restart the host, which \
+         makes room for it, or lower the limit",
+        .channels.join(", "),
+        config::show_size(*.most)
+    )]
+    MemoryNeedsRestart {
+        /// The channels.
+        channels: Vec<String>,
+        /// The largest limit that there was at the start, in bytes.
+        most: u64,
+    },
     /// There is no room for the drivers.
     #[error(
         "the channels do not fit into this host as it was started: {0}; restart the host, which makes room for them"
@@ -141,6 +154,14 @@ impl Host {
         );
         if !difference.of_host.is_empty() {
             return Err(ReloadError::NeedsRestart(difference.of_host));
+        }
+        // Before the drivers are asked: none of them could be given such a memory.
+        let most = inner.workshop.pool().max_memory();
+        let too_large = |channel: &&config::Channel| channel.limits.memory > most;
+        let channels = config.value.channels.iter().filter(too_large);
+        let channels: Vec<String> = channels.map(|channel| channel.id.to_string()).collect();
+        if !channels.is_empty() {
+            return Err(ReloadError::MemoryNeedsRestart { channels, most });
         }
         changing.leaving.retain_mut(|(_, ended)| {
             // Nothing is ever sent: it is closed when the task ends.

@@ -6,6 +6,8 @@
 //!
 //! The table is locked once per batch by the channel's task and once per question by whoever asks; never across an `.await`.
 
+#[cfg(test)]
+mod inverse;
 mod rule;
 mod scaling;
 mod table;

@@ -1,4 +1,7 @@
 //! Engineering units back to raw values: `raw = (value - offset) / scale`. The other way is [`super::rule`].
+//!
+//! A scaled value is a double, which resolves less than a 64-bit integer does. So what was read at an end of the type may come back a
+//! little beyond it: that is taken for the end, or it could be read and not written.
 
 use crate::config::{Bounds, Tag};
 use crate::event::{Scalar, Value};
@@ -73,6 +76,15 @@ fn is_scaled(tag: &Tag) -> bool {
     tag.scale != 1.0 || tag.offset != 0.0
 }
 
+/// By how much a raw value may be off that was scaled, as a double, and back.
+fn slack(tag: &Tag, raw: f64) -> f64 {
+    let held = raw.abs() + (tag.offset / tag.scale).abs();
+    match is_scaled(tag) && held.is_finite() {
+        true => 4.0 * f64::EPSILON * held,
+        false => 0.0,
+    }
+}
+
 /// From engineering units to the device's terms, checked against the tag's type and range.
 pub fn to_device(tag: &Tag, value: Value) -> Result<Value, BadValue> {
     if !value.is_within_bounds() {
@@ -142,8 +154,8 @@ fn number(tag: &Tag, scalar: Scalar, number: Number) -> Result<Value, BadValue> 
         } else {
             f64::MAX
         };
-        return if raw.abs() <= most {
-            Ok(Value::Float(raw))
+        return if raw.abs() <= most + slack(tag, most).min(f64::MAX - most) {
+            Ok(Value::Float(raw.clamp(-most, most)))
         } else {
             Err(out_of_range(tag, given, -most, most))
         };
@@ -161,9 +173,11 @@ fn number(tag: &Tag, scalar: Scalar, number: Number) -> Result<Value, BadValue> 
         // The cast saturates, and what saturates is out of every range below 128 bits.
         Number::Float(v) => v.round_ties_even() as i128,
     };
-    if whole < low || whole > high {
+    let end = whole.clamp(low, high);
+    if (whole - end).unsigned_abs() as f64 > slack(tag, end as f64) {
         return Err(out_of_range(tag, given, low as f64, high as f64));
     }
+    let whole = end;
     Ok(if low < 0 {
         Value::Int(i64::try_from(whole).expect("checked against a range of at most 64 bits"))
     } else {

@@ -176,7 +176,16 @@ impl TagTable {
         reason: &Arc<str>,
         server_time: WallNs,
     ) -> Vec<Sample> {
-        self.mark_where(|tag, _| which(tag), quality, reason, server_time)
+        let mut cells = self.lock();
+        let mut changes = Vec::new();
+        let all = self.tags.iter().zip(&self.rules).zip(cells.iter_mut());
+        for (index, ((tag, rule), cell)) in all.enumerate() {
+            if which(tag) {
+                let tag = TagId(u32::try_from(index).expect("a channel has at most 100,000 tags"));
+                changes.extend(cell.mark(tag, rule, quality, reason, server_time));
+            }
+        }
+        changes
     }
 
     /// As [`TagTable::mark`], for the tags at these places.
@@ -211,7 +220,8 @@ impl TagTable {
         }
     }
 
-    /// As [`TagTable::mark`], but a tag that is bad already keeps its more specific quality and reason.
+    /// As [`TagTable::mark`], but a tag that is bad already keeps its more specific quality and reason. One that has no reason gets this
+    /// one, which is no change.
     pub fn mark_unless_bad(
         &self,
         which: impl Fn(&Tag) -> bool,
@@ -219,12 +229,21 @@ impl TagTable {
         reason: &Arc<str>,
         server_time: WallNs,
     ) -> Vec<Sample> {
-        self.mark_where(
-            |tag, state| which(tag) && !state.quality.is_bad(),
-            quality,
-            reason,
-            server_time,
-        )
+        let mut cells = self.lock();
+        let mut changes = Vec::new();
+        let all = self.tags.iter().zip(&self.rules).zip(cells.iter_mut());
+        for (index, ((tag, rule), cell)) in all.enumerate() {
+            if !which(tag) {
+                continue;
+            }
+            if cell.state.quality.is_bad() {
+                cell.state.reason.get_or_insert_with(|| reason.clone());
+            } else {
+                let tag = TagId(u32::try_from(index).expect("a channel has at most 100,000 tags"));
+                changes.extend(cell.mark(tag, rule, quality, reason, server_time));
+            }
+        }
+        changes
     }
 
     /// Those of these tags that no sample came for since `since` are stale, unless they are bad already.
@@ -244,25 +263,6 @@ impl TagTable {
                 && cell.fresh < since
             {
                 changes.extend(cell.mark(*tag, rule, Quality::BadStale, reason, server_time));
-            }
-        }
-        changes
-    }
-
-    fn mark_where(
-        &self,
-        which: impl Fn(&Tag, &TagState) -> bool,
-        quality: Quality,
-        reason: &Arc<str>,
-        server_time: WallNs,
-    ) -> Vec<Sample> {
-        let mut cells = self.lock();
-        let mut changes = Vec::new();
-        let all = self.tags.iter().zip(&self.rules).zip(cells.iter_mut());
-        for (index, ((tag, rule), cell)) in all.enumerate() {
-            if which(tag, &cell.state) {
-                let tag = TagId(u32::try_from(index).expect("a channel has at most 100,000 tags"));
-                changes.extend(cell.mark(tag, rule, quality, reason, server_time));
             }
         }
         changes
@@ -446,10 +446,11 @@ fn take_any(
             reason = Some(unfit(&value, rule));
         }
     }
-    if !sample.quality.is_bad()
-        && let Some((quality, why)) = gate.and_then(|gate| gate.blocks(rule.device))
-    {
-        sample.quality = quality;
+    if let Some((quality, why)) = gate.and_then(|gate| gate.blocks(rule.device)) {
+        // What a driver says of itself when nothing gets through may be more exact; why that is so the host knows better.
+        if !sample.quality.is_bad() {
+            sample.quality = quality;
+        }
         reason = Some(why);
     }
     if sample.quality.is_bad() {
@@ -680,6 +681,42 @@ mod tests {
         assert_eq!(
             (state.value, state.reason.as_deref()),
             (None, Some("link plc is down"))
+        );
+    }
+
+    #[test]
+    fn a_bad_sample_leaves_the_reason_that_the_host_knows() {
+        let table = table(Report::Always, 0.0);
+        take(&table, good(1.0), &Open, 1);
+        let why: Arc<str> = "link plc is down".into();
+        table.mark(|_| true, Quality::BadNotConnected, &why, WallNs(2));
+        let bad = || sample(None, Quality::BadTimeout);
+        let known = |gate: &dyn Fn() -> Vec<Sample>| {
+            gate();
+            let state = table.state(TagId(0)).unwrap();
+            (state.quality, state.reason)
+        };
+        assert_eq!(
+            known(&|| take(&table, bad(), &Down, 3)),
+            (Quality::BadTimeout, Some(why))
+        );
+        // It is up again: what held the driver back does no more.
+        assert_eq!(
+            known(&|| take(&table, bad(), &Open, 4)),
+            (Quality::BadTimeout, None)
+        );
+        // The driver says more of the device afterwards.
+        let why: Arc<str> = "device one is down".into();
+        let more: Arc<str> = "device one is still down".into();
+        for reason in [&why, &more] {
+            let changes =
+                table.mark_unless_bad(|_| true, Quality::BadNoCommunication, reason, WallNs(5));
+            assert_eq!(changes, []);
+        }
+        assert_eq!(
+            known(&Vec::new),
+            (Quality::BadTimeout, Some(why)),
+            "the first is kept"
         );
     }
 

@@ -1,6 +1,6 @@
 //! Channels: list, show, start, stop, restart; and that their lives are numbered for good.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use bulkhead_tests::{Bulkhead, Folder, Recorder};
 use serde_json::{Value, json};
 
@@ -66,16 +66,15 @@ fn channels_are_shown() -> Result<()> {
         page("/api/v1/channels")?,
         (vec![json!("a"), json!("b")], Value::Null)
     );
+    let (first, cursor) = page("/api/v1/channels?limit=1")?;
+    assert_eq!(first, [json!("a")]);
+    let cursor = cursor.as_str().context("there is more")?;
     assert_eq!(
-        page("/api/v1/channels?limit=1")?,
-        (vec![json!("a")], json!("a"))
-    );
-    assert_eq!(
-        page("/api/v1/channels?limit=1&cursor=a")?,
+        page(&format!("/api/v1/channels?limit=1&cursor={cursor}"))?,
         (vec![json!("b")], Value::Null)
     );
     for (path, expected) in [
-        ("/api/v1/channels?cursor=x", (404, "no-such-channel")),
+        ("/api/v1/channels?cursor=x", (400, "bad-request")),
         ("/api/v1/channels?limit=0", (400, "bad-request")),
         ("/api/v1/channels?limit=1&limit=2", (400, "bad-request")),
         ("/api/v1/channels?page=1", (400, "bad-request")),

@@ -2,12 +2,16 @@
 //!
 //! - `channels`, `tags`: what is shown, what may be asked for, and each refusal with its code.
 //! - `guard`: who is let in at all. `stream`: samples and events as they come. `resume`: readers of it that come back.
-//! - `tags_files`: tags in files of their own, out and in. `reload`: another configuration.
+//! - `browse`: what a tag can be made of. `pages`: lists that come in pieces.
+//! - `tags_files`: tags in files of their own, out and in. `reload`: another configuration; `obstacles`: what it may meet.
 //! - `command_line`: what people and scripts get. `sinks`: what is left on the disk.
 
+mod browse;
 mod channels;
 mod command_line;
 mod guard;
+mod obstacles;
+mod pages;
 mod reload;
 mod resume;
 mod sinks;

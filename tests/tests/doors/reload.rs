@@ -348,7 +348,7 @@ fn a_faulty_file_changes_nothing_and_says_why() -> Result<()> {
         (
             other.replace("driver =", "limits = { memory = \"1GiB\" }\ndriver ="),
             "no-room",
-            "memory",
+            "`limits.memory` of a is greater than 32MiB, which is the most that this host was started for",
         ),
     ] {
         host.rewrite_config(&text)?;

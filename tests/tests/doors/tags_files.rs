@@ -165,7 +165,7 @@ fn tags_go_out_and_in_again() -> Result<()> {
     let dry = import("out.csv", &["--dry-run", "--json"])?;
     ended_with(&dry, 0);
     let mut expected = json!({ "ok": true, "file": "out.csv", "config": "plant/plant.toml", "channel": "a", "group": "fast",
-        "tags": 2, "dry_run": true, "changes": ["plant/out.csv", "plant/plant.toml"] });
+        "tags": 2, "dry_run": true, "changes": ["plant/out.csv", "plant/plant.toml"], "also_used_by": [] });
     assert_eq!(json_lines(&dry), [expected.clone()]);
     assert_eq!(fs::read_to_string(&config)?, before);
     assert!(!plant.join("out.csv").exists());
@@ -203,6 +203,36 @@ fn tags_go_out_and_in_again() -> Result<()> {
         .collect::<Result<_>>()?;
     left.sort();
     assert_eq!(left, ["out.csv", "plant.toml"]);
+    Ok(())
+}
+
+#[test]
+fn an_import_says_who_else_has_the_same_file() -> Result<()> {
+    let folder = Folder::new()?;
+    let others = "[[channel.group]]\nname = \"slow\"\nperiod = \"1s\"\ntags_file = \"./tags.csv\"\n\
+        [[channel]]\nid = \"c\"\ndriver = \"$DRIVERS/signal.wasm\"\ntags_file = \"tags.csv\"\n\
+        [[channel]]\nid = \"d\"\ndriver = \"$DRIVERS/signal.wasm\"\ntags_file = \"else.csv\"\n";
+    folder.write_config(&format!("{FROM_FILE}{others}"))?;
+    folder.write("tags.csv", CSV)?;
+    folder.write("else.csv", CSV)?;
+    folder.write("new.csv", "name,address,type\nonly,counter,uint64\n")?;
+    let import = |more: &[&str]| {
+        let command = ["tag", "import", "new.csv", "--config", Folder::CONFIG];
+        let spot = ["--channel", "a", "--group", "fast"];
+        folder.run(&[&command[..], &spot, more].concat())
+    };
+    let dry = import(&["--dry-run", "--json"])?;
+    ended_with(&dry, 0);
+    assert_eq!(
+        json_lines(&dry)[0]["also_used_by"],
+        json!([{ "channel": "b", "group": "slow" }, { "channel": "c", "group": null }])
+    );
+    let done = import(&[])?;
+    ended_with(&done, 0);
+    let said = |who: &str| format!("{who} has its tags from the same file, so they are these too");
+    assert_eq!(done.out[1..], [said("b, group slow"), said("c")]);
+    let tags = folder.run(&["tag", "export", Folder::CONFIG, "--channel", "b"])?;
+    assert_eq!(tags.out[1..], ["only,counter,uint64"]);
     Ok(())
 }
 

@@ -93,7 +93,7 @@ tags = [{{ name = "t", address = "x", type = "float64", access = "rw" }}]
                 for (address, name) in self.addresses.iter().zip(["LINK", "DEVICE"]) {
                     reason = reason.replace(address, name);
                 }
-                // The host gives the link's reason to a tag, the driver's next sample gives none: the line above says it in both cases.
+                // With which of the link's reasons it was marked, the first or the last, is a matter of moments: the line above says it.
                 if let Some((tag, _)) = reason.split_once(": link ")
                     && tag.starts_with("tag ")
                 {

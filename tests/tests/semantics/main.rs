@@ -17,6 +17,7 @@ mod polls;
 mod quality;
 mod recovery;
 mod refused;
+mod reload;
 mod requests;
 mod stage;
 mod state;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use bulkhead::bus::{Bus, Happened, Message, Received, Subscription};
 use bulkhead::channel::{ChannelStatus, RequestError};
-use bulkhead::config::{self, Origin};
+use bulkhead::config::{self, Checked, Origin};
 use bulkhead::engine::Compiler;
 use bulkhead::event::{Quality, Sample, Value};
 use bulkhead::exit::{Exit, ExitKind};
 use bulkhead::ids::TagId;
 use bulkhead::lifecycle::State;
-use bulkhead::supervisor::{ChannelHandle, Host, StartError, Writer};
+use bulkhead::supervisor::{ChannelHandle, Host, ReloadError, Reloaded, StartError, Writer};
 use bulkhead_tests::{Folder, PATIENCE, paths};
 use serde_json::{Value as Json, json};
 
@@ -165,14 +165,7 @@ impl Stage {
 
     /// Starts a host with this configuration.
     pub(crate) async fn start_in(folder: Folder, toml: &str) -> Result<Self, (Folder, StartError)> {
-        let file = folder.write_config(toml).unwrap();
-        let text = std::fs::read_to_string(&file).unwrap();
-        let origin = Origin {
-            name: file.display().to_string(),
-            folder: folder.path().to_owned(),
-        };
-        let config =
-            config::parse(&text, &origin).unwrap_or_else(|faults| panic!("{text}\n{faults}"));
+        let config = parsed(&folder, toml);
         let bus = Bus::new();
         let subscription = bus.subscribe(100_000);
         let store = match Host::open_store(&config.value).await {
@@ -203,6 +196,12 @@ impl Stage {
         Self::start_in(folder, &plan.toml())
             .await
             .unwrap_or_else(|(_, error)| panic!("{error}"))
+    }
+
+    /// Has the host take up this configuration.
+    pub(crate) async fn reload(&self, toml: &str) -> Result<Reloaded, ReloadError> {
+        let config = parsed(&self.folder, toml);
+        self.host.reload(config, false, &|_| {}).await
     }
 
     pub(crate) fn host(&self) -> &Host {
@@ -415,6 +414,17 @@ impl Stage {
         });
         told.collect()
     }
+}
+
+/// A configuration for a host in this folder.
+fn parsed(folder: &Folder, toml: &str) -> Checked<config::Host> {
+    let file = folder.write_config(toml).unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let origin = Origin {
+        name: file.display().to_string(),
+        folder: folder.path().to_owned(),
+    };
+    config::parse(&text, &origin).unwrap_or_else(|faults| panic!("{text}\n{faults}"))
 }
 
 /// The events of a page.

@@ -301,6 +301,43 @@ fn a_name_that_leads_elsewhere_is_checked_at_every_dial() -> Result<()> {
 }
 
 #[test]
+fn a_silent_device_of_datagrams_is_looked_for_under_its_name() -> Result<()> {
+    apart(|network| {
+        let (one, other) = (network.machine(0)?, network.machine(1)?);
+        network.name_server("127.0.0.9")?;
+        let names = NameServer::start("127.0.0.9:53")?;
+        let address = |text: &str| text.parse::<Ipv4Addr>().unwrap();
+        let (first, second) = (address(&one.far), address(&other.far));
+        names.set("plc.example", &[first]);
+        wait(async {
+            let keys = r#"connect = "udp://plc.example:502", heartbeat = { interval = "1s" }"#;
+            let mut stage = crate::stage(keys).await;
+            let opened = stage.event("opened").await;
+            assert_eq!(opened["peer"], format!("{first}:502"));
+            // It may be there still, or nobody knows where it is: nothing changes.
+            for addresses in [&[second, first][..], &[], &[address("127.0.0.1")]] {
+                names.set("plc.example", addresses);
+                let asked = names.asked();
+                while names.asked() < asked + 6 {
+                    tokio::task::yield_now().await;
+                }
+                stage.catch_up().await;
+                assert_eq!(stage.told("closed"), [Json::Null; 0], "{addresses:?}");
+            }
+            names.set("plc.example", &[second]);
+            let closed = stage.event("closed").await;
+            assert_eq!(
+                (&closed["reason"], &closed["retrying"]),
+                (&json!("Unreachable"), &json!(true))
+            );
+            let opened = stage.event("opened").await;
+            assert_eq!(opened["peer"], format!("{second}:502"));
+            Ok(())
+        })
+    })
+}
+
+#[test]
 fn by_tls_and_udp_too_a_name_is_checked_at_every_dial() -> Result<()> {
     apart(|network| {
         let (one, other) = (network.machine(0)?, network.machine(1)?);

@@ -143,6 +143,8 @@ pub(crate) enum Step {
     Stopped,
     /// Leaves the write unanswered.
     Hold,
+    /// Loops until it is stopped from outside.
+    Spin,
     /// Panics.
     Trap,
     /// Returns an error from the turn.
@@ -387,6 +389,10 @@ impl Step {
             Step::SaveStateOf { bytes } => Action::SaveState(vec![0; *bytes]),
             Step::Stopped => Action::Stopped,
             Step::Hold => return Ok(()),
+            Step::Spin => {
+                // Each look at the clock costs much time and little fuel, so that it is not the fuel that ends this.
+                spin()
+            }
             Step::Trap => panic!("told to"),
             Step::Fail(message) => return Err(broken(message)),
             Step::Repeat { times, step } => {
@@ -404,6 +410,16 @@ pub(crate) fn broken(message: &str) -> Error {
         code: 0,
         message: message.to_owned(),
         trace: None,
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the guest looks at the clock that WASI gives it, which stands still"
+)]
+fn spin() -> ! {
+    loop {
+        std::hint::black_box(std::time::Instant::now());
     }
 }
 
