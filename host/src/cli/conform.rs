@@ -12,7 +12,7 @@ use super::output::{Output, Tone, is_terminal, plain, say};
 use super::progress::Progress;
 use crate::conform::{
     Baseline, BaselineError, CaseReport, Expectations, Finding, Fuzzer, Report, Suite, SuiteError,
-    Verdict, junit, scripts_in,
+    Verdict, junit, script_in, scripts_in,
 };
 use crate::limits::MEMORY;
 
@@ -38,6 +38,9 @@ pub(super) struct Conform {
     /// The folder of its scripts
     #[arg(long, value_name = "DIR")]
     scripts: Option<PathBuf>,
+    /// A script whose head is the plant of the universal cases, instead of one of those in DIR
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// How results are printed
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Human)]
     format: Format,
@@ -115,6 +118,13 @@ pub(super) async fn conform(arguments: Conform) -> Result<(), Failure> {
         .with_seed(arguments.seed)
         .with_baseline(baseline)
         .with_expectations(expectations);
+    let suite = match &arguments.config {
+        Some(path) => {
+            let script = script_in(path).map_err(unusable)?;
+            suite.with_plant(&script.plant, path.display().to_string())
+        }
+        None => suite,
+    };
     let mut out = Output::new();
     if arguments.bless {
         return bless(&suite, folder.as_deref(), &mut out).await;

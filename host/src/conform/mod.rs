@@ -45,7 +45,7 @@ pub use script::{
     parse,
 };
 pub use stage::{Beginning, Stage};
-pub use suite::{Suite, SuiteError, scripts_in};
+pub use suite::{Suite, SuiteError, script_in, scripts_in};
 pub use universal::{Bench, CASES, Case};
 
 /// The version of the cases: raised whenever one demands more than before.

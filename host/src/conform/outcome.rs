@@ -38,7 +38,8 @@ impl From<&Exit> for NoPass {
             return Self::Broken(exit.to_string());
         }
         let mut text = format!("the driver ended, {exit}");
-        for frame in exit.backtrace.iter().take(6) {
+        // A panic's own machinery is the innermost dozen.
+        for frame in exit.backtrace.iter().take(20) {
             let source = frame.source.as_deref().unwrap_or("");
             // Writing to a string cannot fail.
             let _written = write!(text, "\n  at {} {source}", frame.function);

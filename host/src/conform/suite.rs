@@ -50,22 +50,19 @@ pub struct Suite {
 
 /// The scripts in a folder, by name.
 pub fn scripts_in(folder: &Path) -> Result<Vec<Script>, SuiteError> {
-    let fault = |path: &Path, reason: String| SuiteError::File {
-        path: path.display().to_string(),
-        reason,
-    };
-    let entries = std::fs::read_dir(folder).map_err(|error| fault(folder, error.to_string()))?;
+    let entries =
+        std::fs::read_dir(folder).map_err(|error| unreadable(folder, error.to_string()))?;
     let mut paths: Vec<PathBuf> = Vec::new();
     for entry in entries {
         let path = entry
-            .map_err(|error| fault(folder, error.to_string()))?
+            .map_err(|error| unreadable(folder, error.to_string()))?
             .path();
         if path.extension().is_some_and(|ending| ending == "script") {
             paths.push(path);
         }
     }
     if paths.len() > MAX_SCRIPTS {
-        return Err(fault(
+        return Err(unreadable(
             folder,
             format!("it has more than {MAX_SCRIPTS} scripts"),
         ));
@@ -74,26 +71,39 @@ pub fn scripts_in(folder: &Path) -> Result<Vec<Script>, SuiteError> {
     let mut scripts = Vec::new();
     let mut faults = Vec::new();
     for path in paths {
-        let size = std::fs::metadata(&path)
-            .map_err(|error| fault(&path, error.to_string()))?
-            .len();
-        if size > MAX_SCRIPT {
-            return Err(fault(
-                &path,
-                format!("it is larger than {MAX_SCRIPT} bytes"),
-            ));
-        }
-        let text =
-            std::fs::read_to_string(&path).map_err(|error| fault(&path, error.to_string()))?;
-        match script::parse(&path, &text) {
+        match script_in(&path) {
             Ok(script) => scripts.push(script),
-            Err(ScriptFaults(some)) => faults.extend(some),
+            Err(SuiteError::Script(ScriptFaults(some))) => faults.extend(some),
+            Err(error) => return Err(error),
         }
     }
     if faults.is_empty() {
         Ok(scripts)
     } else {
         Err(ScriptFaults(faults).into())
+    }
+}
+
+/// The script in a file.
+pub fn script_in(path: &Path) -> Result<Script, SuiteError> {
+    let size = std::fs::metadata(path)
+        .map_err(|error| unreadable(path, error.to_string()))?
+        .len();
+    if size > MAX_SCRIPT {
+        return Err(unreadable(
+            path,
+            format!("it is larger than {MAX_SCRIPT} bytes"),
+        ));
+    }
+    let text =
+        std::fs::read_to_string(path).map_err(|error| unreadable(path, error.to_string()))?;
+    Ok(script::parse(path, &text)?)
+}
+
+fn unreadable(path: &Path, reason: String) -> SuiteError {
+    SuiteError::File {
+        path: path.display().to_string(),
+        reason,
     }
 }
 
