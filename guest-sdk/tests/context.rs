@@ -228,9 +228,8 @@ fn clocks_stand_still_until_the_host_moves_them() {
     assert_eq!(command(&mut host, "date"), (first + 7).to_string());
 }
 
-/// A runtime by hand, for what the fake host does not do: its driver begins with these connections.
-fn inherit(connections: Vec<abi::Connection>) -> (Runtime<Probe>, Vec<Action>) {
-    let config = abi::ChannelConfig {
+fn one_line() -> abi::ChannelConfig {
+    abi::ChannelConfig {
         settings: "{}".into(),
         links: vec![abi::Link {
             id: 3,
@@ -241,9 +240,20 @@ fn inherit(connections: Vec<abi::Connection>) -> (Runtime<Probe>, Vec<Action>) {
         devices: Vec::new(),
         groups: Vec::new(),
         tags: Vec::new(),
-    };
+    }
+}
+
+/// A runtime by hand, for what the fake host does not do: its driver begins with these connections.
+fn inherit(connections: Vec<abi::Connection>) -> (Runtime<Probe>, Vec<Action>) {
     let mut runtime = Runtime::<Probe>::seeded(0);
-    runtime.configure(&config).expect("no faults");
+    runtime.configure(&one_line()).expect("no faults");
+    begin(runtime, connections)
+}
+
+fn begin(
+    mut runtime: Runtime<Probe>,
+    connections: Vec<abi::Connection>,
+) -> (Runtime<Probe>, Vec<Action>) {
     let actions = turn(
         &mut runtime,
         Happening::Started(abi::Start {
@@ -302,6 +312,24 @@ fn new_connections_keep_clear_of_inherited_ones() {
         panic!("{actions:?}");
     };
     assert_eq!((open.connection, open.link), (6, 3));
+}
+
+/// A second configuration that is refused before the first turn leaves what the first has asked for.
+#[test]
+fn a_refusal_before_the_first_turn_takes_no_connection_away() {
+    planned(Plan::default());
+    let mut runtime = Runtime::<Probe>::seeded(0);
+    runtime.configure(&one_line()).expect("no faults");
+    let bad = abi::ChannelConfig {
+        settings: "[]".into(),
+        ..one_line()
+    };
+    runtime.configure(&bad).expect_err("it is no table");
+    let (_runtime, actions) = begin(runtime, Vec::new());
+    let [Action::Open(open)] = &actions[..] else {
+        panic!("{actions:?}");
+    };
+    assert_eq!(open.link, 3);
 }
 
 #[test]

@@ -42,6 +42,7 @@ pub mod supervisor;
 
 // 4, doors.
 pub mod cli;
+pub mod conform;
 pub mod http;
 pub mod metrics;
 mod remote;

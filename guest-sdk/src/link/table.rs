@@ -86,6 +86,8 @@ pub(crate) struct Connections {
     staged: RefCell<Vec<Rc<Entry>>>,
     /// Whether opening is staged, and dropping leaves a connection for the next driver to claim.
     configuring: Cell<bool>,
+    /// How many of those that are staged a configuration has asked for that was accepted, and whose first turn is still to come.
+    accepted: Cell<usize>,
     /// Up, and without an owner.
     unclaimed: RefCell<Vec<Rc<Entry>>>,
 }
@@ -94,11 +96,12 @@ impl Connections {
     /// From here to [`commit`](Self::commit) or [`abandon`](Self::abandon) no open goes out, and no drop closes.
     pub(crate) fn begin_configure(&self) {
         self.configuring.set(true);
+        self.accepted.set(self.staged.borrow().len());
     }
 
     /// The new configuration was refused: what it opened was never there.
     pub(crate) fn abandon(&self) {
-        self.staged.borrow_mut().clear();
+        self.staged.borrow_mut().truncate(self.accepted.get());
         self.configuring.set(false);
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::browse::TagBrowse;
+use super::conform::Conform;
 use super::outbox::OutboxArguments;
 use crate::config::CompileLimits;
 use crate::engine::Order;
@@ -36,6 +37,8 @@ pub(super) enum Command {
     Check(Check),
     /// Show what a driver file is: its name, links, settings, imports, digest
     Inspect(Inspect),
+    /// Try whether a driver keeps the rules, without hardware
+    Conform(Conform),
     /// Repeat a crash from its bundle, or see whether a fixed driver holds
     Replay(Replay),
     /// Run a simulated device
@@ -70,6 +73,7 @@ impl Command {
             Command::Run(arguments) => arguments.json,
             Command::Check(arguments) => arguments.json,
             Command::Inspect(arguments) => arguments.json,
+            Command::Conform(arguments) => arguments.is_json(),
             Command::Replay(arguments) => arguments.json,
             Command::Simulate(_) | Command::CompileComponent(_) => false,
             Command::Status(arguments) => arguments.api.json,
@@ -165,6 +169,9 @@ pub(super) struct Replay {
     /// Replay with this driver instead of the one at the recorded path
     #[arg(long, value_name = "FILE")]
     pub(super) driver: Option<PathBuf>,
+    /// Print it as a script for `bulkhead conform`, instead of judging it
+    #[arg(long, conflicts_with = "json")]
+    pub(super) to_script: bool,
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,

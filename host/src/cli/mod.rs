@@ -1,7 +1,7 @@
 //! The command line: `bulkhead ...`.
 //!
 //! - `arguments`: what can be typed. `failure`: how a command ends that does not do what it was asked.
-//! - `run`, `check`, `inspect`, `replay`: commands that are a host, or look at what one would run or has run. `logs` (through
+//! - `run`, `check`, `inspect`, `conform`, `replay`: commands that are a host, or look at what one would run or has run. `logs` (through
 //!   `log_writer`), `progress`: what these say while they work. `loading`: a driver for a command that looks at one.
 //! - `tags_file`: tags of a configuration out to CSV and in again.
 //! - `client`: how the others ask a running host; `status`, `channel`, `command`, `dead_letter`, `link`, `outbox`, `past`, `reload`, `tag` and `watch` are
@@ -21,6 +21,7 @@ mod channel;
 mod check;
 mod client;
 mod command;
+mod conform;
 mod dead_letter;
 mod device;
 mod failure;
@@ -84,6 +85,7 @@ fn dispatch(command: Command, began: Instant) -> Result<(), Failure> {
         Command::Run(arguments) => in_runtime(run::run(arguments, began))?,
         Command::Check(arguments) => in_runtime(check::check(arguments))?,
         Command::Inspect(arguments) => in_runtime(inspect::inspect(arguments))?,
+        Command::Conform(arguments) => in_runtime(conform::conform(arguments))?,
         Command::Replay(arguments) => in_runtime(replay::replay(arguments))?,
         Command::Simulate(arguments) => in_runtime(simulate(arguments.command))?,
         Command::Status(arguments) => status::status(&arguments),

@@ -35,6 +35,12 @@ pub(super) async fn replay(arguments: Replay) -> Result<(), Failure> {
         }
     };
     let driver = load(&arguments, &bundle).await?;
+    if arguments.to_script {
+        let script = crate::conform::to_script(&bundle, &driver).await;
+        let script = script.map_err(|error| Failure::fault(error.to_string()))?;
+        Output::new().line(script.trim_end())?;
+        return Ok(());
+    }
     let report = run(&bundle, &driver)
         .await
         .map_err(|error| Failure::fault(error.to_string()))?;

@@ -159,7 +159,8 @@ async fn one_turn(
     Ok(host)
 }
 
-fn setup(header: &Header, same_driver: bool) -> Result<VirtualSetup, ReplayError> {
+/// What the driver of a bundle runs with.
+pub(crate) fn setup(header: &Header, same_driver: bool) -> Result<VirtualSetup, ReplayError> {
     let limits = &header.limits;
     let bounds = [
         ("bytes of memory:", limits.memory, MAX_MEMORY),

@@ -6,7 +6,7 @@
 //! of a script.
 
 use crate::bindings::actions::Action;
-use crate::bindings::config::ChannelConfig;
+use crate::bindings::config::{ChannelConfig, ConfigFault};
 use crate::bindings::events::Event;
 use crate::channel::{Ledger, LedgerParts};
 use crate::config;
@@ -79,6 +79,17 @@ impl VirtualHost {
                 ))
             }
         }
+    }
+
+    /// Hands over another configuration between turns, and gives the driver's answer. What is checked against stays as it was.
+    pub async fn reconfigure(
+        mut self,
+        config: &ChannelConfig,
+        now: (MonotonicNs, WallNs),
+    ) -> Result<(Self, Result<(), Vec<ConfigFault>>), Exit> {
+        let (instance, answer) = self.instance.configure(config, now).await?;
+        self.instance = instance;
+        Ok((self, answer))
     }
 
     /// What `configure` may use from now on.

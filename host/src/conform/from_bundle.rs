@@ -1,0 +1,404 @@
+//! A bundle as a script: what a driver was given until it crashed, and what it does then, for a test that stays.
+//!
+//! A bundle holds what the driver was given, not what it did. So a driver is played through it, and what it does stands in the script as
+//! what is expected: a golden record, to be read and pruned by somebody who knows what is right. The driver that crashed makes a script
+//! that fails in its last step until it is mended.
+//!
+//! Bytes stand as they were. Ids that a protocol makes up anew in each session are for the reader to turn into placeholders.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use super::heard::{shown_quality, shown_value};
+use crate::bindings::actions::Action;
+use crate::bindings::config::ChannelConfig;
+use crate::bindings::events::{CloseReason, Happening};
+use crate::bindings::types::{Error, Sample, Value};
+use crate::driver::Driver;
+use crate::recorder::Bundle;
+use crate::replay::{ReplayError, setup};
+use crate::virtual_host::VirtualHost;
+
+/// Plays a driver through a bundle, and writes it down. `same_driver` is the one that crashed.
+pub async fn to_script(bundle: &Bundle, driver: &Driver) -> Result<String, ReplayError> {
+    let header = &bundle.header;
+    let same = driver.sha256() == header.driver.sha256;
+    let setup = setup(header, same)?;
+    let config = setup.config.clone();
+    let mut writer = Writer::new(&config);
+    let mut host = match VirtualHost::start(driver, setup, header.start.now()).await? {
+        Ok(host) => host,
+        Err(exit) => {
+            writer.line(&format!("# the driver ends as it starts: {exit}"));
+            return Ok(writer.text);
+        }
+    };
+    if let Some(configure) = header.configure {
+        host = match host.configure(configure.now()).await {
+            Ok(host) => host,
+            Err(exit) => {
+                writer.line(&format!("# {exit}"));
+                return Ok(writer.text);
+            }
+        };
+    }
+    if !bundle.tape.is_whole() {
+        writer.line("# the middle of the recording was lost");
+    }
+    for turn in bundle.tape.turns() {
+        let turn = turn?;
+        writer.time(turn.now.0.0);
+        for event in &turn.events {
+            writer.event(&event.what);
+        }
+        match host.give(turn.now, &turn.events).await {
+            Ok((next, actions)) => {
+                host = next;
+                writer.actions(&actions);
+                host.note(turn.now.0, &actions);
+            }
+            Err(exit) => {
+                writer.line(&format!(
+                    "# here the driver ended, {}",
+                    crate::text::shown(&exit.to_string(), 400)
+                ));
+                break;
+            }
+        }
+    }
+    Ok(writer.text)
+}
+
+struct Writer<'a> {
+    text: String,
+    config: &'a ChannelConfig,
+    now: Option<u64>,
+    /// The link of each connection.
+    links: BTreeMap<u32, u32>,
+    /// Those that were up once.
+    known: BTreeSet<u32>,
+    /// Those whose next `closed` and `opened` belong to a reset that was told.
+    reset: BTreeSet<u32>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(config: &'a ChannelConfig) -> Self {
+        let mut writer = Self {
+            text: String::new(),
+            config,
+            now: None,
+            links: BTreeMap::new(),
+            known: BTreeSet::new(),
+            reset: BTreeSet::new(),
+        };
+        writer.head();
+        writer
+    }
+
+    fn line(&mut self, line: &str) {
+        // Writing to a string cannot fail.
+        let _written = writeln!(self.text, "{line}");
+    }
+
+    fn head(&mut self) {
+        let config = self.config;
+        if let Some(table) = table(&config.settings) {
+            self.line(&format!("settings {table}"));
+        }
+        for link in &config.links {
+            self.line(&format!("link {} {}", link.name, link.kind));
+        }
+        for device in &config.devices {
+            let settings = table(&device.settings).unwrap_or_default();
+            self.line(
+                format!(
+                    "device {} {} {settings}",
+                    word(&device.name),
+                    word(&device.address)
+                )
+                .trim_end(),
+            );
+        }
+        for tag in &config.tags {
+            let access = if tag.writable { " rw" } else { "" };
+            let device = config.devices.iter().find(|device| device.id == tag.device);
+            let of = device
+                .map(|device| format!(" of {}", word(&device.name)))
+                .unwrap_or_default();
+            let settings = table(&tag.settings)
+                .map(|table| format!(" {table}"))
+                .unwrap_or_default();
+            self.line(&format!(
+                "tag {} {} {}{access}{of}{settings}",
+                word(&tag.name),
+                word(&tag.address),
+                tag.data_type
+            ));
+        }
+        for group in &config.groups {
+            let tags: Vec<String> = group.tags.iter().map(|tag| self.tag(*tag)).collect();
+            self.line(&format!(
+                "group {} {}ns {}",
+                group_name(group.id),
+                group.period_ns,
+                tags.join(" ")
+            ));
+        }
+        self.line("\ncase session");
+    }
+
+    fn tag(&self, id: u32) -> String {
+        let found = self.config.tags.iter().find(|tag| tag.id == id);
+        found.map_or_else(|| id.to_string(), |tag| word(&tag.name))
+    }
+
+    fn device(&self, id: u32) -> String {
+        let found = self.config.devices.iter().find(|device| device.id == id);
+        found.map_or_else(|| id.to_string(), |device| word(&device.name))
+    }
+
+    fn link_of(&self, connection: u32) -> String {
+        let link = self.links.get(&connection);
+        let found = self
+            .config
+            .links
+            .iter()
+            .find(|known| Some(&known.id) == link);
+        found.map_or_else(|| connection.to_string(), |link| link.name.clone())
+    }
+
+    fn time(&mut self, now: u64) {
+        let passed = now.saturating_sub(self.now.unwrap_or(now));
+        self.now = Some(now);
+        if passed > 0 {
+            self.line(&format!("advance {passed}ns"));
+        }
+    }
+
+    fn event(&mut self, what: &Happening) {
+        let line = match what {
+            Happening::Started(start) if start.state.is_some() || !start.connections.is_empty() => {
+                Some(
+                    "# it began with what an incarnation before had left; this script begins anew"
+                        .to_owned(),
+                )
+            }
+            Happening::Opened(opened) => {
+                self.links.insert(opened.connection, opened.link);
+                let link = self.link_of(opened.connection);
+                if self.reset.remove(&opened.connection) {
+                    None
+                } else if self.known.insert(opened.connection) {
+                    Some(format!("opens {link}"))
+                } else {
+                    Some(format!("up {link}"))
+                }
+            }
+            Happening::Closed(closed) => self.closed(closed.connection, closed.reason),
+            Happening::Received(received) => Some(format!(
+                "send {}: {}",
+                self.link_of(received.connection),
+                hex(&received.bytes)
+            )),
+            Happening::Poll(poll) => {
+                let skipped: Vec<String> = poll
+                    .skip
+                    .iter()
+                    .map(|device| self.device(*device))
+                    .collect();
+                let without = if skipped.is_empty() {
+                    String::new()
+                } else {
+                    format!(" without {}", skipped.join(" "))
+                };
+                Some(format!("poll {}{without}", group_name(poll.group)))
+            }
+            Happening::Read(read) => {
+                let tags: Vec<String> = read.tags.iter().map(|tag| self.tag(*tag)).collect();
+                Some(format!("read {}", tags.join(" ")))
+            }
+            Happening::Write(write) => {
+                let back = if write.read_back { " read-back" } else { "" };
+                Some(format!(
+                    "write {} {}{back}",
+                    self.tag(write.tag),
+                    json(&write.value)
+                ))
+            }
+            Happening::Command(command) => Some(format!(
+                "command {} {}",
+                word(&command.name),
+                String::from_utf8_lossy(&command.payload).replace('\n', " ")
+            )),
+            Happening::Cancel(_) => Some("cancel".to_owned()),
+            Happening::Health(_) => Some("health".to_owned()),
+            Happening::Stop(_) => Some("stop".to_owned()),
+            Happening::Accepted(_) => {
+                Some("# a device called in; there is no step for that".to_owned())
+            }
+            Happening::Started(_)
+            | Happening::Sent(_)
+            | Happening::Timer(_)
+            | Happening::Stored(_)
+            | Happening::Declined(_) => None,
+        };
+        if let Some(line) = line {
+            self.line(&line);
+        }
+    }
+
+    fn closed(&mut self, connection: u32, reason: CloseReason) -> Option<String> {
+        let reason = match reason {
+            CloseReason::Requested | CloseReason::HostStopping => return None,
+            CloseReason::ByPeer => "by-peer",
+            CloseReason::Reset => "reset",
+            CloseReason::Refused => "refused",
+            CloseReason::TimedOut => "timed-out",
+            CloseReason::Unreachable => "unreachable",
+            CloseReason::Denied | CloseReason::TlsFailed => "denied",
+            CloseReason::HeartbeatLost => "heartbeat-lost",
+        };
+        let link = self.link_of(connection);
+        if self.known.insert(connection) {
+            return Some(format!("opens {link}, {reason}"));
+        }
+        Some(format!("drop {link}, {reason}"))
+    }
+
+    fn actions(&mut self, actions: &[Action]) {
+        for action in actions {
+            let line = match action {
+                Action::Open(open) => {
+                    self.links.insert(open.connection, open.link);
+                    None
+                }
+                Action::Send(send) => Some(format!(
+                    "expect {}: {}",
+                    self.link_of(send.connection),
+                    hex(&send.bytes)
+                )),
+                Action::Reset(connection) => {
+                    self.reset.insert(*connection);
+                    Some(format!("resets {}", self.link_of(*connection)))
+                }
+                Action::Close(_) => Some("closes".to_owned()),
+                Action::Publish(publish) => {
+                    for sample in &publish.samples {
+                        let line = format!("sample {}", self.sample(sample));
+                        self.line(&line);
+                    }
+                    None
+                }
+                Action::PollDone(done) => Some(format!(
+                    "done {} requests={} failed={}",
+                    group_name(done.group),
+                    done.requests,
+                    done.failed
+                )),
+                Action::ReadDone(done) => Some(match &done.answer {
+                    Ok(samples) => {
+                        let samples: Vec<String> =
+                            samples.iter().map(|sample| self.sample(sample)).collect();
+                        format!("answer ok {}", samples.join(" "))
+                    }
+                    Err(error) => refused(error),
+                }),
+                Action::WriteDone(done) => Some(match &done.answer {
+                    Ok(_) => "answer ok".to_owned(),
+                    Err(error) => refused(error),
+                }),
+                Action::CommandDone(done) => Some(match &done.answer {
+                    Ok(bytes) if bytes.is_empty() => "answer ok".to_owned(),
+                    Ok(bytes) => format!("answer ok bytes {}", hex(bytes)),
+                    Err(error) => refused(error),
+                }),
+                Action::HealthDone(done) => Some(match &done.answer {
+                    Ok(()) => "answer ok".to_owned(),
+                    Err(error) => refused(error),
+                }),
+                Action::Stopped => Some("stopped".to_owned()),
+                _ => None,
+            };
+            if let Some(line) = line {
+                self.line(&line);
+            }
+        }
+    }
+
+    fn sample(&self, sample: &Sample) -> String {
+        let value = sample.value.as_ref().map_or_else(|| "-".to_owned(), json);
+        format!(
+            "{} {value} {}",
+            self.tag(sample.tag),
+            shown_quality(sample.quality)
+        )
+    }
+}
+
+/// Groups have no names in a bundle.
+fn group_name(id: u32) -> String {
+    format!("group-{id}")
+}
+
+fn refused(error: &Error) -> String {
+    let text = serde_json::Value::String(error.message.clone());
+    format!("answer error {} {text}", error.code)
+}
+
+/// A word of a script: quoted where it must be.
+fn word(text: &str) -> String {
+    let is_bare = !text.is_empty()
+        && text
+            .chars()
+            .all(|character| character.is_ascii_graphic() && character != '"' && character != '{');
+    if is_bare {
+        text.to_owned()
+    } else {
+        serde_json::Value::String(text.to_owned()).to_string()
+    }
+}
+
+/// JSON settings as a table of TOML; nothing where there are none.
+fn table(settings: &str) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_str(settings).ok()?;
+    if json.as_object()?.is_empty() {
+        return None;
+    }
+    let value = toml::Value::try_from(without_null(json)).ok()?;
+    Some(value.to_string())
+}
+
+/// TOML has no null; a key that is null is one that is not there.
+fn without_null(json: serde_json::Value) -> serde_json::Value {
+    match json {
+        serde_json::Value::Object(all) => {
+            let kept = all.into_iter().filter(|(_, value)| !value.is_null());
+            serde_json::Value::Object(
+                kept.map(|(key, value)| (key, without_null(value)))
+                    .collect(),
+            )
+        }
+        other => other,
+    }
+}
+
+fn json(value: &Value) -> String {
+    match value {
+        Value::Float(float) if !float.is_finite() => "nan".to_owned(),
+        Value::Text(text) => serde_json::Value::String(text.clone()).to_string(),
+        other => shown_value(Some(other)),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .chunks(16)
+        .map(|piece| {
+            piece
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+        })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
