@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::python as python_drivers;
 use crate::{drivers, host, peers, process, workspace};
 
 /// Options of `cargo xtask test`.
@@ -21,6 +22,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let started = process::now();
     let python = peers::prepare()?;
     drivers::build()?;
+    python_drivers::build()?;
     let bulkhead = host::build()?;
 
     let mut cargo = workspace::cargo();
