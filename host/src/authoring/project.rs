@@ -125,7 +125,12 @@ pub fn create(parent: &Path, name: &str, language: Language) -> Result<Created, 
         Language::Rust => rust::items(&name),
         Language::Python => python::items(&name),
     };
-    let folder = parent.join(&name.kebab);
+    // As people would type it.
+    let folder = if parent == Path::new(".") {
+        PathBuf::from(&name.kebab)
+    } else {
+        parent.join(&name.kebab)
+    };
     fs::create_dir(&folder).map_err(|source| match source.kind() {
         std::io::ErrorKind::AlreadyExists => Error::Exists {
             path: folder.clone(),
