@@ -9,6 +9,7 @@ mod density;
 mod host;
 mod idle;
 mod ladder;
+mod languages;
 mod links;
 mod outbox;
 mod punctuality;
@@ -64,6 +65,8 @@ enum Bench {
     },
     /// Durable samples per second, beside the bare store
     Outbox,
+    /// One driver in each language: size, compile time, a reading, memory
+    Languages,
     /// For `punctuality`: keeps a core busy
     #[command(hide = true)]
     Spin,
@@ -93,6 +96,7 @@ fn main() -> ExitCode {
             Bench::Punctuality,
             Bench::Tags,
             Bench::Outbox,
+            Bench::Languages,
             Bench::Ladder { tags_per_s: None },
         ]
         .into_iter()
@@ -120,6 +124,7 @@ fn run(bench: Bench, json: bool) -> anyhow::Result<()> {
         Bench::Tags => tags::run(json),
         Bench::Ladder { tags_per_s } => ladder::run(json, tags_per_s),
         Bench::Outbox => outbox::run(json),
+        Bench::Languages => languages::run(json),
         Bench::Spin => {
             punctuality::spin();
             Ok(())
