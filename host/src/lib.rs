@@ -41,6 +41,7 @@ pub mod channel;
 pub mod supervisor;
 
 // 4, doors.
+pub mod authoring;
 pub mod cli;
 pub mod conform;
 pub mod http;

@@ -9,6 +9,7 @@ mod density;
 mod host;
 mod idle;
 mod ladder;
+mod languages;
 mod links;
 mod outbox;
 mod punctuality;
@@ -79,6 +80,8 @@ enum Bench {
         /// How large it gets at least.
         gib: u64,
     },
+    /// One driver in each language: size, compile time, a reading, memory
+    Languages,
     /// For `punctuality`: keeps a core busy
     #[command(hide = true)]
     Spin,
@@ -108,6 +111,7 @@ fn main() -> ExitCode {
             Bench::Punctuality,
             Bench::Tags,
             Bench::Outbox,
+            Bench::Languages,
             Bench::Ladder { tags_per_s: None },
         ]
         .into_iter()
@@ -137,6 +141,7 @@ fn run(bench: Bench, json: bool) -> anyhow::Result<()> {
         Bench::Outbox => outbox::run(json),
         Bench::Recovery { gib } => recovery::run(json, gib),
         Bench::Fill { path, gib } => recovery::fill(&path, gib),
+        Bench::Languages => languages::run(json),
         Bench::Spin => {
             punctuality::spin();
             Ok(())

@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
-use crate::{drivers, host, process, workspace};
+use crate::{drivers, host, process, python, workspace};
 
 /// What is passed on to the bench.
 #[derive(clap::Args)]
@@ -21,6 +21,7 @@ pub(crate) struct Args {
 /// Builds what the benches use and runs them.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     drivers::build()?;
+    python::build()?;
     let bulkhead = host::build()?;
     // Of the workspace, as the host is: so wasmtime is compiled once.
     let build = ["build", "--release", "--workspace", "--bin", "bench"];

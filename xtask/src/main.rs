@@ -12,6 +12,7 @@ mod drivers;
 mod host;
 mod peers;
 mod process;
+mod python;
 mod quickstart;
 mod soak;
 mod suite;
@@ -49,7 +50,9 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = process::forward_signals().and_then(|()| match cli.command {
-        Command::Drivers => drivers::build().map(|()| ExitCode::SUCCESS),
+        Command::Drivers => drivers::build()
+            .and_then(|()| python::build())
+            .map(|()| ExitCode::SUCCESS),
         Command::Run(args) => quickstart::run(&args),
         Command::Test(args) => suite::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -122,14 +122,27 @@ fn build_c(name: &str) -> Result<()> {
     process::run(gcc.arg(built).arg(source).arg("-lmodbus"))
 }
 
-/// A virtual environment in `target/venv` with what `tests/peers/requirements.txt` names.
-fn virtual_environment() -> Result<PathBuf> {
-    let requirements = workspace::root().join("tests/peers/requirements.txt");
-    let wanted = fs::read(&requirements)
-        .with_context(|| format!("cannot read {}", requirements.display()))?;
+/// What stands in the virtual environment: the peers of the tests, and the tools that drivers in Python are made with.
+const REQUIREMENTS: [&str; 2] = [
+    "tests/peers/requirements.txt",
+    "guest-sdk/python/requirements.txt",
+];
+
+/// A virtual environment in `target/venv` with what [`REQUIREMENTS`] name. Returns its Python.
+pub(crate) fn virtual_environment() -> Result<PathBuf> {
+    let requirements = REQUIREMENTS.map(|name| workspace::root().join(name));
+    let mut wanted = Vec::new();
+    for requirements in &requirements {
+        let text = fs::read(requirements)
+            .with_context(|| format!("cannot read {}", requirements.display()))?;
+        wanted.extend(text);
+    }
     let folder = workspace::target().join("venv");
     let (python, stamp) = (folder.join("bin/python"), folder.join("installed.txt"));
-    let is_whole = process::ask(Command::new(&python).args(["-c", "import pymodbus"])).is_some();
+    let is_whole = process::ask(
+        Command::new(&python).args(["-c", "import pymodbus, componentize_py, pytest"]),
+    )
+    .is_some();
     if is_whole && fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(python);
     }
@@ -147,16 +160,17 @@ fn virtual_environment() -> Result<PathBuf> {
         "install",
         "--quiet",
         "--disable-pip-version-check",
-        "--requirement",
-    ])
-    .arg(requirements);
+    ]);
+    for requirements in &requirements {
+        pip.arg("--requirement").arg(requirements);
+    }
     process::run(&mut pip)
-        .context("cannot install the Python peers; is PyPI, or your mirror of it, reachable?")?;
+        .context("cannot install the Python packages; is PyPI, or your mirror of it, reachable?")?;
     fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(python)
 }
 
-/// A Python of at least 3.10 that can make virtual environments.
+/// A Python of at least 3.11 that can make virtual environments.
 fn system_python() -> Result<PathBuf> {
     let names = [
         "python3",
@@ -164,11 +178,10 @@ fn system_python() -> Result<PathBuf> {
         "python3.13",
         "python3.12",
         "python3.11",
-        "python3.10",
     ];
     let version = |python: &Path| {
         let script =
-            "import sys; assert sys.version_info >= (3, 10); print('%d.%d' % sys.version_info[:2])";
+            "import sys; assert sys.version_info >= (3, 11); print('%d.%d' % sys.version_info[:2])";
         process::ask(Command::new(python).args(["-c", script]))
     };
     let mut found = names
@@ -181,7 +194,7 @@ fn system_python() -> Result<PathBuf> {
             return on_path("python3").context("there is no python3 even after its installation");
         }
         bail!(
-            "the tests need Python 3.10 or newer with venv; install it, on Debian with `apt-get install python3 python3-venv`"
+            "the tests need Python 3.11 or newer with venv; install it, on Debian with `apt-get install python3 python3-venv`"
         );
     };
     let can_make =

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::{drivers, host, peers, process, workspace};
+use crate::{drivers, host, peers, process, python, workspace};
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -19,14 +19,15 @@ pub(crate) struct Args {
 /// Installs, builds, tests. The last line of standard output is `N passed, M failed`.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let started = process::now();
-    let python = peers::prepare()?;
+    let peers_python = peers::prepare()?;
     drivers::build()?;
+    python::build()?;
     let bulkhead = host::build()?;
 
     let mut cargo = workspace::cargo();
     cargo
         .env("BULKHEAD_BIN", bulkhead)
-        .env("BULKHEAD_PYTHON", python);
+        .env("BULKHEAD_PYTHON", peers_python);
     cargo.args(["test", "--release", "--no-fail-fast"]);
     if args.packages.is_empty() {
         cargo.arg("--workspace");

@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::browse::TagBrowse;
 use super::conform::Conform;
+use super::author::{Build, New};
+use super::inspect::Inspect;
+use super::manual::{Completions, Man};
 use super::outbox::OutboxArguments;
 use crate::config::CompileLimits;
 use crate::engine::Order;
@@ -35,7 +38,11 @@ pub(super) enum Command {
     Run(Run),
     /// Check a configuration and its drivers without running anything; every fault at once
     Check(Check),
-    /// Show what a driver file is: its name, links, settings, imports, digest
+    /// Make a project for a driver of your own
+    New(New),
+    /// Build a driver's project to one .wasm
+    Build(Build),
+    /// Show what a driver file is: its name, links, settings, imports, languages, digest
     Inspect(Inspect),
     /// Try whether a driver keeps the rules, without hardware
     Conform(Conform),
@@ -61,6 +68,10 @@ pub(super) enum Command {
     Audit(Audit),
     /// Links: how they are, what happened to them, test, reconnect
     Link(Link),
+    /// Print what a shell needs to complete what is typed
+    Completions(Completions),
+    /// Write the manual's pages
+    Man(Man),
     /// Compile the component on standard input into the cache of the host that started this
     #[command(hide = true)]
     CompileComponent(CompileComponent),
@@ -76,6 +87,9 @@ impl Command {
             Command::Conform(arguments) => arguments.is_json(),
             Command::Replay(arguments) => arguments.json,
             Command::Simulate(_) | Command::CompileComponent(_) => false,
+            Command::New(_) | Command::Build(_) | Command::Completions(_) | Command::Man(_) => {
+                false
+            }
             Command::Status(arguments) => arguments.api.json,
             Command::Reload(arguments) => arguments.api.json,
             Command::Channel(arguments) => arguments.command.api().json,
@@ -140,18 +154,6 @@ pub(super) struct Check {
     /// The configuration, a TOML file
     pub(super) config: PathBuf,
     /// Print one JSON object with all faults
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Inspect {
-    /// The driver, a .wasm file
-    pub(super) driver: PathBuf,
-    /// Print the JSON Schemas of the driver's settings only
-    #[arg(long)]
-    pub(super) schema: bool,
-    /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
 }

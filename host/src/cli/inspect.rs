@@ -1,14 +1,16 @@
 //! `bulkhead inspect`: what a driver file is.
 
+use std::path::PathBuf;
+
+use clap::Args;
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use super::arguments::Inspect;
 use super::failure::Failure;
 use super::loading::load_driver;
 use super::output::{Output, plain};
 use crate::clock::Clock;
-use crate::driver::{Budget, Driver, DriverInfo, Instance, InstanceSpec};
+use crate::driver::{Budget, Driver, DriverInfo, Instance, InstanceSpec, Producers, Verified};
 use crate::ids::{ChannelId, InstanceId};
 
 /// As much as any channel may have.
@@ -18,6 +20,18 @@ const BUDGET: Budget = Budget {
     deadline: std::time::Duration::from_secs(30),
 };
 
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+    /// The driver, a .wasm file
+    pub(super) driver: PathBuf,
+    /// Print the JSON Schemas of the driver's settings only
+    #[arg(long)]
+    pub(super) schema: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 #[derive(Serialize)]
 struct Report {
     file: String,
@@ -26,6 +40,9 @@ struct Report {
     protocol: String,
     size: u64,
     sha256: String,
+    world: &'static str,
+    languages: Vec<String>,
+    tools: Vec<String>,
     can: Vec<&'static str>,
     commands: Vec<Command>,
     links: Vec<Link>,
@@ -50,7 +67,13 @@ struct Link {
 
 pub(super) async fn inspect(arguments: Inspect) -> Result<(), Failure> {
     let (driver, info) = load(&arguments).await?;
+    let file = Verified::read(&arguments.driver, Some(driver.digest()));
+    let file = file.map_err(|error| Failure::fault(error.to_string()))?;
+    let producers = Producers::of(file.bytes());
     let report = Report {
+        world: driver.world(),
+        languages: producers.languages,
+        tools: producers.tools,
         file: arguments.driver.display().to_string(),
         size: driver.size(),
         sha256: driver.sha256(),
@@ -154,6 +177,12 @@ fn describe(out: &mut Output, report: &Report) -> Result<(), Failure> {
         &format!("{} ({:.1} KiB)", report.file, report.size as f64 / 1024.0),
     )?;
     line("sha256", &report.sha256)?;
+    line("world", report.world)?;
+    for (name, entries) in [("language", &report.languages), ("tools", &report.tools)] {
+        if !entries.is_empty() {
+            line(name, &plain(&entries.join(", ")))?;
+        }
+    }
     line("can", &report.can.join(", "))?;
     for command in &report.commands {
         line(

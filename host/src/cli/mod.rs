@@ -3,6 +3,7 @@
 //! - `arguments`: what can be typed. `failure`: how a command ends that does not do what it was asked.
 //! - `run`, `check`, `inspect`, `conform`, `replay`: commands that are a host, or look at what one would run or has run. `logs` (through
 //!   `log_writer`), `progress`: what these say while they work. `loading`: a driver for a command that looks at one.
+//! - `author`: `new` and `build`, for whoever writes a driver. `manual`: shell completions and pages for `man`.
 //! - `tags_file`: tags of a configuration out to CSV and in again.
 //! - `client`: how the others ask a running host; `status`, `channel`, `command`, `dead_letter`, `link`, `outbox`, `past`, `reload`, `tag` and `watch` are
 //!   these others. They go through the
@@ -17,6 +18,7 @@
 mod arguments;
 mod audit;
 mod browse;
+mod author;
 mod channel;
 mod check;
 mod client;
@@ -30,6 +32,7 @@ mod link;
 mod loading;
 mod log_writer;
 mod logs;
+mod manual;
 mod outbox;
 mod output;
 mod pages;
@@ -86,6 +89,10 @@ fn dispatch(command: Command, began: Instant) -> Result<(), Failure> {
         Command::Check(arguments) => in_runtime(check::check(arguments))?,
         Command::Inspect(arguments) => in_runtime(inspect::inspect(arguments))?,
         Command::Conform(arguments) => in_runtime(conform::conform(arguments))?,
+        Command::New(arguments) => author::new(&arguments),
+        Command::Build(arguments) => author::build(&arguments),
+        Command::Completions(arguments) => manual::completions(&arguments),
+        Command::Man(arguments) => manual::man(&arguments),
         Command::Replay(arguments) => in_runtime(replay::replay(arguments))?,
         Command::Simulate(arguments) => in_runtime(simulate(arguments.command))?,
         Command::Status(arguments) => status::status(&arguments),

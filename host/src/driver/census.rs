@@ -33,6 +33,8 @@ pub struct Census {
     pub memories: u64,
     /// Tables that they define.
     pub tables: u64,
+    /// The bytes that their memories begin with.
+    pub memory_bytes: u64,
 }
 
 impl Census {
@@ -40,18 +42,21 @@ impl Census {
         instances: 1,
         memories: 0,
         tables: 0,
+        memory_bytes: 0,
     };
     /// A module from elsewhere, which could be anything: as much as a whole component may have.
     const ANY_MODULE: Self = Self {
         instances: 1,
         memories: MEMORIES as u64,
         tables: TABLES as u64,
+        memory_bytes: 0,
     };
 
     fn add(&mut self, other: Self) {
         self.instances = self.instances.saturating_add(other.instances);
         self.memories = self.memories.saturating_add(other.memories);
         self.tables = self.tables.saturating_add(other.tables);
+        self.memory_bytes = self.memory_bytes.saturating_add(other.memory_bytes);
     }
 }
 
@@ -131,6 +136,12 @@ pub(super) fn count(bytes: &[u8]) -> Result<Census, CensusError> {
             }
             Payload::MemorySection(memories) => {
                 level.made_of.memories += u64::from(memories.count());
+                for memory in memories {
+                    let memory = memory?;
+                    let page = 1_u64 << memory.page_size_log2.unwrap_or(16).min(16);
+                    let bytes = memory.initial.saturating_mul(page);
+                    level.made_of.memory_bytes = level.made_of.memory_bytes.saturating_add(bytes);
+                }
             }
             Payload::TableSection(tables) => level.made_of.tables += u64::from(tables.count()),
             Payload::End(_) => {
@@ -198,6 +209,7 @@ mod tests {
             instances,
             memories,
             tables,
+            memory_bytes: found.memory_bytes,
         };
         assert_eq!(found, expected, "{text}");
     }
@@ -216,6 +228,19 @@ mod tests {
             7,
             8,
             4,
+        );
+    }
+
+    #[test]
+    fn memories_begin_with_what_they_say() {
+        let begins = |text: &str| count(&wat::parse_str(text).unwrap()).unwrap().memory_bytes;
+        let module = "(core module $m (memory 3 100) (memory 0))";
+        let once = "(core instance (instantiate $m))";
+        assert_eq!(begins(&format!("(component {module})")), 0);
+        assert_eq!(begins(&format!("(component {module} {once})")), 3 << 16);
+        assert_eq!(
+            begins(&format!("(component {module} {once} {once})")),
+            6 << 16
         );
     }
 

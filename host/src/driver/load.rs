@@ -256,6 +256,12 @@ impl Driver {
         &self.inner.imports
     }
 
+    /// The world that it is made for, with its version.
+    pub fn world(&self) -> &'static str {
+        // `check_world` lets no other in.
+        "bulkhead:channel@0.1.0"
+    }
+
     /// What stands at these offsets of the file, one list for each.
     pub(super) async fn symbols(&self, offsets: Vec<usize>) -> Vec<Vec<Frame>> {
         if let Some(known) = self.inner.symbols.known(&offsets) {

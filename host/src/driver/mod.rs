@@ -10,6 +10,7 @@
 //! - `state`, `limiter`, `wasi`, `log_port`: what stands in a store beside the guest, and what the guest may reach: nothing.
 //! - `instance`: one life. A call takes the instance and gives it back only if it returned in order, so a store that
 //!   trapped cannot be entered again: there is nothing left to enter.
+//! - `producers`: the languages and tools that it was made with, for people.
 //! - `symbols`: the source lines of a backtrace.
 //! - `fault`: what wasmtime says, as an [`Exit`](crate::exit::Exit).
 
@@ -19,6 +20,7 @@ mod instance;
 mod limiter;
 mod load;
 mod log_port;
+mod producers;
 mod state;
 mod symbols;
 mod verify;
@@ -27,4 +29,5 @@ mod wasi;
 pub use census::Census;
 pub use instance::{Budget, Instance, InstanceSpec, TurnStats};
 pub use load::{CommandInfo, Driver, DriverInfo, LinkWish, LoadError};
+pub use producers::Producers;
 pub use verify::{Verified, VerifyError, digest};

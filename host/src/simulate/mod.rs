@@ -3,6 +3,7 @@
 //! They serve whoever has no hardware: the quickstart, the tests and the bench. They are servers of their own
 //! and know nothing of channels, drivers or the host, so that what a driver reads from them is proof.
 
+pub mod line;
 pub mod modbus;
 
 /// `bulkhead simulate ...`
@@ -10,6 +11,8 @@ pub mod modbus;
 pub enum Command {
     /// A Modbus device, TCP or RTU over TCP, with moving values, many units and faults on request.
     Modbus(modbus::Args),
+    /// A sensor that speaks one line at a time, for a first driver to talk to
+    Line(line::Args),
 }
 
 /// Runs a simulated device until SIGINT or SIGTERM.
@@ -20,5 +23,6 @@ pub enum Command {
 pub async fn run(command: Command) -> Result<(), modbus::Error> {
     match command {
         Command::Modbus(args) => modbus::run(args).await,
+        Command::Line(args) => line::run(args).await,
     }
 }

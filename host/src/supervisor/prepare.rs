@@ -4,7 +4,7 @@
 //! All of it is checked, so that an operator sees every fault at once, each with its line.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -191,10 +191,21 @@ impl Workshop {
             .iter()
             .map(|(_, channel)| file_of(channel))
             .collect();
+        let begins: HashMap<File, u64> = read
+            .iter()
+            .filter_map(|(file, read)| Some((file.clone(), read.as_ref().ok()?)))
+            .map(|(file, verified)| (file, verified.census().memory_bytes))
+            .collect();
         let drivers = self.load_all(&distinct(&wanted), read, progress).await?;
         let (mut ready, mut faults) = (HashMap::new(), Vec::new());
         for (index, channel) in channels {
-            let found = match drivers.get(&file_of(channel)) {
+            let file = file_of(channel);
+            let begins = begins.get(&file).copied().unwrap_or(0);
+            let found = match drivers.get(&file) {
+                // Whatever else came of it: without this it could not even begin.
+                _ if begins > channel.limits.memory => {
+                    Err(vec![too_little_memory(&file.0, begins)])
+                }
                 Some(Ok((driver, info, needs))) => {
                     let checked = check_channel(channel, driver, info).await;
                     checked.map(|prepared| Prepared {
@@ -304,6 +315,18 @@ fn distinct(files: &[File]) -> Vec<File> {
         .filter(|file| seen.insert(*file))
         .cloned()
         .collect()
+}
+
+/// The fault of a channel whose driver begins with more memory than it may have, such as one with an interpreter in it.
+fn too_little_memory(driver: &Path, begins: u64) -> (String, String) {
+    let message = format!(
+        "{} begins with {:.1} MiB of memory, which is more than this channel may have; write limits = {{ memory = \"{}MiB\" }} or \
+         more, since it needs some to work besides",
+        driver.display(),
+        begins as f64 / f64::from(1 << 20),
+        (begins >> 20) + 2
+    );
+    ("limits.memory".to_owned(), message)
 }
 
 fn needs_of(file: &Verified) -> Needs {
