@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::author::{Build, New};
 use super::browse::TagBrowse;
 use super::conform::Conform;
-use super::author::{Build, New};
 use super::inspect::Inspect;
 use super::manual::{Completions, Man};
 use super::outbox::OutboxArguments;

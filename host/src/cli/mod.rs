@@ -17,8 +17,8 @@
 
 mod arguments;
 mod audit;
-mod browse;
 mod author;
+mod browse;
 mod channel;
 mod check;
 mod client;
