@@ -104,9 +104,10 @@ fn drivers_and_files_are_described_for_programs() -> Result<()> {
     assert_eq!(found["world"], "bulkhead:channel@0.1.0");
     assert_eq!(found["languages"][0], "Rust", "{found:#}");
     let tools = found["tools"].as_array().context("tools")?;
-    let rustc = tools
-        .iter()
-        .any(|tool| tool.as_str().is_some_and(|tool| tool.starts_with("rustc 1.")));
+    let rustc = tools.iter().any(|tool| {
+        tool.as_str()
+            .is_some_and(|tool| tool.starts_with("rustc 1."))
+    });
     assert!(rustc, "{tools:?}");
     // The digest that it shows is one that pins it.
     let digest = found["sha256"].as_str().context("a digest")?;
