@@ -31,6 +31,11 @@ use crate::time::Instant;
 /// - `stop` lets the running handlers finish for half of the time that the host gives, then calls [`stop`](Self::stop), then
 ///   drops and answers the rest.
 /// - A reload drops and answers whatever runs, and calls [`start`](Self::start) of the new driver.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no driver, so it cannot be exported",
+    label = "this is no `bulkhead_sdk::Driver`",
+    note = "write `impl bulkhead_sdk::Driver for {Self}`, and export that type once in the crate"
+)]
 #[expect(
     async_fn_in_trait,
     reason = "a driver runs on one thread: no future need be Send"

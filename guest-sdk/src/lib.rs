@@ -137,7 +137,7 @@
 //!     }
 //! }
 //!
-//! // Makes the crate a component; on other targets it expands to nothing.
+//! // Makes the crate a component; natively it only checks that this is a driver.
 //! bulkhead_sdk::export!(Thermometer);
 //!
 //! // A driver is ordinary Rust, so a native test needs neither hardware nor a sandbox.
@@ -225,10 +225,24 @@ pub use runtime::Runtime;
 pub use shared::LogLine;
 pub use time::{Instant, Sleep, WallTime};
 
-/// Makes a crate a component: exports a [`Driver`]. Expands to nothing natively, so that many drivers link into one binary.
+/// Makes a crate a component: exports a [`Driver`]. Natively it only checks that the type is one, so that many drivers link into one
+/// binary.
 #[macro_export]
 macro_rules! export {
-    ($driver:ty) => {
+    () => {
+        ::std::compile_error!("name the driver: `bulkhead_sdk::export!(MyDriver);`");
+    };
+    ($driver:ty, $($more:tt)+) => {
+        ::std::compile_error!(
+            "a component is one driver: export one type, and give the others a crate of their own"
+        );
+    };
+    ($driver:ty $(,)?) => {
+        const _: () = {
+            const fn is_a_driver<D: $crate::Driver>() {}
+            is_a_driver::<$driver>();
+        };
+
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             struct Component;
