@@ -185,15 +185,15 @@ fn check_schema(schema: &Json, at: &str, depth: usize, faults: &mut Vec<String>)
                 check_schema(value, &place, depth + 1, faults);
             }
             "required" => {
-                if !value
-                    .as_array()
-                    .is_some_and(|all| all.iter().all(Json::is_string))
-                {
+                let names = value.as_array();
+                let is_fine = names.is_some_and(|all| all.iter().all(Json::is_string));
+                if !is_fine {
                     faults.push(format!("{place} is no list of names"));
                 }
             }
             "enum" => {
-                if !value.as_array().is_some_and(|all| !all.is_empty()) {
+                let is_fine = value.as_array().is_some_and(|all| !all.is_empty());
+                if !is_fine {
                     faults.push(format!("{place} is no list of values"));
                 }
             }

@@ -68,7 +68,7 @@ pub(super) async fn least(bench: &Bench<'_>) -> CaseResult {
     let fuel = measured(bench).await?.into_values().max().unwrap_or(0);
     Ok(Some(format!(
         "{} KiB of memory, {fuel} fuel in one turn",
-        enough * PAGE >> 10
+        (enough * PAGE) >> 10
     )))
 }
 

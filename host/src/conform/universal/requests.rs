@@ -26,7 +26,7 @@ pub(super) async fn poll(bench: &Bench<'_>) -> CaseResult {
                 };
                 if !of_tag().any(|sample| is_good(sample.quality)) {
                     let found = of_tag()
-                        .last()
+                        .next_back()
                         .map_or("not published", |sample| shown_quality(sample.quality));
                     return Err(NoPass::failed(format!(
                         "poll {round}: tag {} is {found}, where its peer answers; does a `reply` line answer what the driver asks?",
