@@ -3,7 +3,7 @@
 //! The ABI gives a command a name and bytes, and no device. What can be known is a convention: a payload that is a JSON object says
 //! `device` where it means one. A command that says none is for whatever the channel has; it is kept away where all of that is locked.
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::{RequestError, Shared};
 use crate::ids::DeviceId;
@@ -26,17 +26,15 @@ pub(super) fn refusal(shared: &Shared, payload: &[u8]) -> Option<RequestError> {
     }
 }
 
-/// The device that a payload names.
+/// The device that a payload names; of a name that stands there twice the last, as drivers read it.
 fn device_of(payload: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Addressed {
-        device: Option<String>,
+    let Value::Object(mut members) = serde_json::from_slice(payload).ok()? else {
+        return None;
+    };
+    match members.remove("device")? {
+        Value::String(name) => Some(name),
+        _ => None,
     }
-    let is_object = payload.trim_ascii_start().starts_with(b"{");
-    let addressed: Addressed = is_object
-        .then(|| serde_json::from_slice(payload).ok())
-        .flatten()?;
-    addressed.device
 }
 
 #[cfg(test)]
@@ -57,6 +55,7 @@ mod tests {
             r#" {"address": "40001", "device": "press", "more": [1, {}]}"#,
             Some("press"),
         );
+        check(r#"{"device": "other", "device": "press"}"#, Some("press"));
         check(r#"{"device": null}"#, None);
         check(r#"{"address": "40001"}"#, None);
         check(r#"["press"]"#, None);

@@ -149,6 +149,8 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         let options = &self.options;
         let (clock, every) = (options.clock, options.link.heartbeat.interval);
         let mut asked = clock.monotonic();
+        // A server may give one of several addresses at a time: once is no move.
+        let mut missing = false;
         loop {
             let heard = MonotonicNs(socket.heard.load(Ordering::Relaxed));
             let due = asked.max(heard).after(every);
@@ -159,13 +161,16 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             asked = clock.monotonic();
             let until = Instant::now() + options.link.connect_timeout;
             match grant::permit(&options.channel, &options.link, None, until).await {
+                Ok(Permit::Udp(later)) if !socket.permit.still_leads(&later) && !missing => {
+                    missing = true;
+                }
                 Ok(Permit::Udp(later)) if !socket.permit.still_leads(&later) => {
                     let silence = asked.since(heard.max(self.up_since));
                     return io::Error::other(format!(
                         "nothing was heard for {silence:.1?}, and {host} leads elsewhere now"
                     ));
                 }
-                Ok(_) => {}
+                Ok(_) => missing = false,
                 // Nobody knows better: the device may be where it was.
                 Err(error) => tracing::debug!(%error, "a silent device's name was looked up again"),
             }

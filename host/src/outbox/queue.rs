@@ -79,7 +79,7 @@ pub(super) struct Before {
     pub(super) newest: u64,
     /// Whether a damaged file was set aside for this one.
     pub(super) was_set_aside: bool,
-    /// Samples that the other file held, as far as it is known.
+    /// Samples that the other file held, as far as it is known: at most so many are missing, since some may be on their way or have arrived.
     pub(super) samples: u64,
     /// For the gap that stands in their place.
     pub(super) now: WallNs,
@@ -135,8 +135,8 @@ pub(super) struct Chunk {
 }
 
 impl Queue {
-    /// Takes over an opened database; makes what is missing in it. Where another file was there before this one, a gap says so, once: it
-    /// is on the disk with the first transaction.
+    /// Takes over an opened database; makes what is missing in it. Where another file was there before this one in this run of the host, a
+    /// gap says so, once: it is on the disk with the first transaction.
     pub(super) fn new(
         database: Arc<Database>,
         bounds: Bounds,

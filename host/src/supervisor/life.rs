@@ -420,12 +420,22 @@ impl Life {
             }
             self.connections.move_to(sender);
         }
-        let config = self.shared.config();
+        let enabled = self.shared.config().enabled;
         let rests = std::mem::take(&mut self.rests);
-        let runs = match config.enabled == before.config().enabled {
+        let runs = match enabled == before.config().enabled {
             true => !rests,
-            false => config.enabled,
+            false => enabled,
         };
+        if !runs {
+            // What was good goes over with the tags, and nobody reads them any more.
+            let why = "the channel was stopped when its configuration was reloaded".into();
+            let (wall, quality) = (self.shared.clock().wall(), Quality::BadOutOfService);
+            let changes = self
+                .shared
+                .tags()
+                .mark_unless_bad(|_| true, quality, &why, wall);
+            self.shared.publish(&self.shared.instance(), changes, wall);
+        }
         if runs && host == Host::Runs {
             let start = |machine: &mut Machine, now| machine.order(Order::Start, now, now);
             let why = "its configuration was reloaded";

@@ -19,7 +19,7 @@ use crate::driver::{Budget, Driver, DriverInfo, Instance, InstanceSpec, LoadErro
 use crate::engine::{Compiler, Engine, EngineError, EngineOptions, Pool};
 use crate::exit::Exit;
 use crate::ids::{InstanceId, LinkId};
-use crate::limits::{START_FUEL, START_TIME, TEXT_BYTES};
+use crate::limits::{MEMORY, START_FUEL, START_TIME, TEXT_BYTES};
 use crate::link::check_tls;
 use crate::recorder::Secrets;
 use crate::text::shown;
@@ -202,9 +202,13 @@ impl Workshop {
             let file = file_of(channel);
             let begins = begins.get(&file).copied().unwrap_or(0);
             let found = match drivers.get(&file) {
-                // Whatever else came of it: without this it could not even begin.
-                _ if begins > channel.limits.memory => {
-                    Err(vec![too_little_memory(&file.0, begins)])
+                // With what else came of it, which may be the same in the engine's words.
+                other if begins > channel.limits.memory => {
+                    let mut found = vec![too_little_memory(&file.0, begins)];
+                    if let Some(Err(reason)) = other {
+                        found.push(("driver".to_owned(), reason.clone()));
+                    }
+                    Err(found)
                 }
                 Some(Ok((driver, info, needs))) => {
                     let checked = check_channel(channel, driver, info).await;
@@ -319,12 +323,16 @@ fn distinct(files: &[File]) -> Vec<File> {
 
 /// The fault of a channel whose driver begins with more memory than it may have, such as one with an interpreter in it.
 fn too_little_memory(driver: &Path, begins: u64) -> (String, String) {
+    let remedy = match (begins >> 20) + 2 {
+        mib if mib <= MEMORY.most >> 20 => format!(
+            "write limits = {{ memory = \"{mib}MiB\" }} or more, since it needs some to work besides"
+        ),
+        _ => "no channel may have that much: use another driver".to_owned(),
+    };
     let message = format!(
-        "{} begins with {:.1} MiB of memory, which is more than this channel may have; write limits = {{ memory = \"{}MiB\" }} or \
-         more, since it needs some to work besides",
+        "{} begins with {:.1} MiB of memory, which is more than this channel may have; {remedy}",
         driver.display(),
         begins as f64 / f64::from(1 << 20),
-        (begins >> 20) + 2
     );
     ("limits.memory".to_owned(), message)
 }

@@ -430,6 +430,8 @@ fn who_rests_goes_on_to_rest_and_who_is_broken_gets_another_chance() -> Result<(
     host.rewrite_config(&off)?;
     reload(&host, &[])?;
     state("a", "stopped")?;
+    let held = host.get("/api/v1/tags/a/held")?.body;
+    assert_eq!(held["quality"], "bad-out-of-service", "{held:#}");
     host.rewrite_config(&mended)?;
     reload(&host, &[])?;
     state("a", "running")?;
