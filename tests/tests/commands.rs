@@ -166,6 +166,8 @@ fn what_cannot_be_meant_is_refused_by_its_name() -> Result<()> {
         "{text}"
     );
     let reply = host.post("/api/v1/channels/wave/commands/open", &json!({}))?;
+    assert_eq!(refused(&reply), (404, "no-such-command".to_owned()));
+    let reply = host.post("/api/v1/channels/mute/commands/open", &json!({}))?;
     assert_eq!(refused(&reply), (501, "not-supported".to_owned()));
     let reply = host.post("/api/v1/channels/nobody/commands/open", &json!({}))?;
     assert_eq!(refused(&reply), (404, "no-such-channel".to_owned()));

@@ -25,6 +25,7 @@ macro_rules! files {
 pub(super) const RUST_SDK: &[File] = files![
     "guest-sdk/src":
     "abi.rs",
+    "browse.rs",
     "combine.rs",
     "config.rs",
     "context.rs",
