@@ -379,7 +379,11 @@ sample other - bad-timeout
         check("case a\n", &["no steps"]);
         check(
             "tag t x int8\ncase a\nquiet\ncase a\nquiet\nsample t 300000 goodish\nsend 0\n",
-            &["a case a before", ":6: 300000 is no int8", ":7: there is no link"],
+            &[
+                "a case a before",
+                ":6: 300000 is no int8",
+                ":7: there is no link",
+            ],
         );
     }
 }
