@@ -66,6 +66,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Script, ScriptFaults> {
                 }
                 let mut own = Section::default();
                 let rest = directives(&block.lines, &plant, &mut own, &mut fault);
+                let is_empty = rest.is_empty();
                 let whole = own.or(&plant).complete();
                 let is_empty = rest.is_empty();
                 let mut parsed = Vec::new();
@@ -379,7 +380,11 @@ sample other - bad-timeout
         check("case a\n", &["no steps"]);
         check(
             "tag t x int8\ncase a\nquiet\ncase a\nquiet\nsample t 300000 goodish\nsend 0\n",
-            &["a case a before", ":6:", ":7:"],
+            &[
+                "a case a before",
+                ":6: 300000 is no int8",
+                ":7: there is no link",
+            ],
         );
     }
 }

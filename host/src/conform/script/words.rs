@@ -167,11 +167,16 @@ fn number(json: &Json, scalar: Scalar) -> Option<Value> {
         Scalar::Float32 => Some(Value::Float(f64::from(json.as_f64()? as f32))),
         Scalar::Float64 => Some(Value::Float(json.as_f64()?)),
         scalar => {
-            let (least, _) = scalar.integer_range()?;
+            let (least, most) = scalar.integer_range()?;
+            let fits = |number: i128| (least..=most).contains(&number);
             if least < 0 {
-                Some(Value::Int(json.as_i64()?))
+                json.as_i64()
+                    .filter(|number| fits((*number).into()))
+                    .map(Value::Int)
             } else {
-                Some(Value::Uint(json.as_u64()?))
+                json.as_u64()
+                    .filter(|number| fits((*number).into()))
+                    .map(Value::Uint)
             }
         }
     }
