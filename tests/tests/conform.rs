@@ -202,7 +202,7 @@ fn channels() -> Vec<String> {
         .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert!(names.len() >= 2, "{names:?}");
+    assert!(names.len() >= 3, "{names:?}");
     names
 }
 
@@ -233,6 +233,31 @@ fn every_driver_of_the_repository_conforms() -> Result<()> {
             "{last}"
         );
     }
+    Ok(())
+}
+
+/// The driver in Python is held to the script of the one in Rust, with the memory that its channels are given.
+#[test]
+fn two_languages_pass_the_same_scripts() -> Result<()> {
+    let scripts = paths::root().join("channels/line/conformance");
+    let scripts = scripts.display().to_string();
+    let path = paths::driver("line-python")?.display().to_string();
+    let given = ["conform", &path, "--scripts", &scripts, "--case", "script/"];
+    let ended = run(&[&given[..], &["--memory", "64MiB"]].concat())?;
+    let last = ended.out.last().map(String::as_str).unwrap_or_default();
+    ensure!(
+        ended.code() == Some(0) && last.contains(" 0 failed, 0 skipped"),
+        "{}\n{}",
+        ended.out.join("\n"),
+        ended.err.join("\n")
+    );
+    let too_little = run(&[&given[..], &["--memory", "4MiB"]].concat())?;
+    ensure!(too_little.code() == Some(1), "{too_little:?}");
+    let no_size = run(&[&given[..], &["--memory", "64"]].concat())?;
+    ensure!(
+        no_size.code() == Some(2) && no_size.err.join("\n").contains("such as 64MiB"),
+        "{no_size:?}"
+    );
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use super::failure::{FAULT, Failure};
 use super::loading::load_driver;
 use super::output::{Output, Tone, is_terminal, plain, say};
 use super::progress::Progress;
+use crate::config::{parse_size, show_size};
 use crate::conform::{
     Baseline, BaselineError, CaseReport, Expectations, Finding, Fuzzer, Report, Suite, SuiteError,
     Verdict, junit, script_in, scripts_in,
@@ -50,6 +51,9 @@ pub(super) struct Conform {
     /// Cases that are known to fail, one id and its reason a line [default: expectations.txt beside the scripts]
     #[arg(long, value_name = "FILE")]
     expectations: Option<PathBuf>,
+    /// What the driver may hold, as in a channel's `limits`
+    #[arg(long, value_name = "SIZE", value_parser = memory, default_value = "32MiB")]
+    memory: u64,
     /// Where random bytes begin
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
@@ -72,6 +76,20 @@ enum Format {
     Json,
     /// JUnit XML
     Junit,
+}
+
+/// A size that a channel's `limits` may have too.
+fn memory(text: &str) -> Result<u64, String> {
+    let range = MEMORY.range();
+    parse_size(text)
+        .filter(|bytes| range.contains(bytes))
+        .ok_or_else(|| {
+            format!(
+                "write {} to {}, such as 64MiB",
+                show_size(*range.start()),
+                show_size(*range.end())
+            )
+        })
 }
 
 impl Conform {
@@ -110,8 +128,8 @@ pub(super) async fn conform(arguments: Conform) -> Result<(), Failure> {
         }
         _ => None,
     };
-    let driver = load_driver(&arguments.driver, MEMORY.default).await?;
-    let suite = Suite::new(&driver, scripts)
+    let driver = load_driver(&arguments.driver, arguments.memory).await?;
+    let suite = Suite::within(arguments.memory, &driver, scripts)
         .await
         .map_err(unusable)?
         .with_filter(arguments.case.clone())

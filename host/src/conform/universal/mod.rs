@@ -43,6 +43,8 @@ pub struct Bench<'a> {
     pub info: &'a DriverInfo,
     /// What it is tried with.
     pub plant: &'a Plant,
+    /// Bytes that the driver may hold.
+    pub memory: u64,
     /// Where random bytes and faults begin.
     pub seed: u64,
     /// What each event may cost.
@@ -181,9 +183,10 @@ impl Bench<'_> {
     /// A life that begins in this way.
     pub(in crate::conform) async fn begin_as(
         &self,
-        beginning: Beginning,
+        mut beginning: Beginning,
         peer: Box<dyn Peer>,
     ) -> Result<Stage, NoPass> {
+        beginning.memory = beginning.memory.or(Some(self.memory));
         let stage = Stage::begin(self.driver, &self.plant.config, beginning, peer).await?;
         stage.check()?;
         Ok(stage)
