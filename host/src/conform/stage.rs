@@ -517,9 +517,10 @@ impl Stage {
         }
     }
 
-    /// A connection comes up.
+    /// A connection comes up, unless it is; nobody need dial it then.
     pub fn bring_up(&mut self, connection: u32) {
-        let Some(line) = self.lines.get_mut(&connection) else {
+        self.redials.remove(&connection);
+        let Some(line) = self.lines.get_mut(&connection).filter(|line| !line.is_up) else {
             return;
         };
         line.is_up = true;
