@@ -356,7 +356,7 @@ fn programs_read_json_and_junit() -> Result<()> {
     ensure!(json.code() == Some(1) && json.out.len() == 1, "{json:?}");
     let report: Value = serde_json::from_str(&json.out[0])?;
     ensure!(
-        report["conformance"] == "0.1"
+        report["conformance"] == "0.2"
             && report["driver"]
                 .as_str()
                 .is_some_and(|driver| driver.starts_with("signal ")),

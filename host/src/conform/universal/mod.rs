@@ -93,8 +93,8 @@ cases! {
     "restart", life::restart, "every further incarnation does the same work";
     "poll", requests::poll, "a poll is answered once, and a peer that answers makes all of its tags good";
     "poll-skip", requests::skip, "a skipped device is sent nothing, and none of its tags is published";
-    "read", requests::read, "a read is answered once, with one sample for each tag in order";
-    "write", requests::write, "a write is answered once, and read back where that is asked for";
+    "read", requests::read, "a read is answered once, with one sample for each tag in order, good where a peer answers";
+    "write", requests::write, "a write is answered once, succeeds where a peer answers, and is read back where that is asked for";
     "command", requests::command, "a command is answered once, an unknown one by an error";
     "health", requests::health, "a health check is answered";
     "cancel", requests::cancel, "what is cancelled is still answered exactly once";

@@ -44,6 +44,8 @@ mutations! {
     ReadsInItsOwnOrder = "reads-in-its-own-order",
     ReadsNothingBack = "reads-nothing-back",
     TakesAnyCommand = "takes-any-command",
+    WriteAlwaysFails = "write-always-fails",
+    ReadsAreBad = "reads-are-bad",
     // Peers.
     PublishesBeforeReading = "publishes-before-reading",
     WaitsForEver = "waits-for-ever",
