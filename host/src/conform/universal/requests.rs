@@ -115,7 +115,7 @@ pub(super) async fn read(bench: &Bench<'_>) -> CaseResult {
             session::name(&stage, *tag)
         )));
     }
-    in_time(&stage, 0)?;
+    in_time(&stage)?;
     Ok(None)
 }
 
@@ -159,7 +159,7 @@ pub(super) async fn write(bench: &Bench<'_>) -> CaseResult {
             "every write fails, where its peer answers: {refused}; does a `reply` line answer what the driver asks, and a `value` line say what can be written?"
         )));
     }
-    in_time(&stage, 0)?;
+    in_time(&stage)?;
     Ok(None)
 }
 
@@ -198,7 +198,7 @@ pub(super) async fn health(bench: &Bench<'_>) -> CaseResult {
         }
         let request = stage.health();
         wait_for(&mut stage, request).await?;
-        in_time(&stage, 0)?;
+        in_time(&stage)?;
     }
     Ok(None)
 }

@@ -421,7 +421,12 @@ impl State {
         }));
         self.waiting = Some(self.sequence);
         if !self.broken(Mutation::WaitsForEver) {
-            let after_ns = u64::from(self.settings.timeout_ms) * 1_000_000;
+            let factor = if self.broken(Mutation::WaitsTooLong) {
+                25
+            } else {
+                1
+            };
+            let after_ns = u64::from(self.settings.timeout_ms) * 1_000_000 * factor;
             self.actions.push(Action::SetTimer(SetTimer {
                 timer: TIMEOUT,
                 after_ns,

@@ -49,6 +49,7 @@ mutations! {
     // Peers.
     PublishesBeforeReading = "publishes-before-reading",
     WaitsForEver = "waits-for-ever",
+    WaitsTooLong = "waits-too-long",
     TrapsWhenRefused = "traps-when-refused",
     GoodWhenDown = "good-when-down",
     NeverComesBack = "never-comes-back",
