@@ -336,6 +336,16 @@ fn known_failures_are_expected_and_do_not_go_stale() -> Result<()> {
         ended.code() == Some(0) && ended.out.join("\n").contains("1 failed as expected"),
         "{ended:?}"
     );
+    // Also where nothing else was tried.
+    let alone = conform(&scripts, &["--case", "script/own/wrong"])?;
+    ensure!(alone.code() == Some(0), "{alone:?}");
+    // A name that no case has would expect nothing, for ever.
+    std::fs::write(&known, "script/own/worng  it holds 1\n")?;
+    let misspelt = conform(&scripts, &["--case", "script/"])?;
+    ensure!(
+        misspelt.code() == Some(2) && misspelt.err.join("\n").contains("script/own/worng"),
+        "{misspelt:?}"
+    );
     std::fs::write(&known, "script/own/*  it holds 1\n")?;
     let stale = conform(&scripts, &["--case", "script/"])?;
     ensure!(

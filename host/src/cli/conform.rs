@@ -12,8 +12,8 @@ use super::output::{Output, Tone, is_terminal, plain, say};
 use super::progress::Progress;
 use crate::config::{parse_size, show_size};
 use crate::conform::{
-    Baseline, BaselineError, CaseReport, Expectations, Finding, Fuzzer, Report, Suite, SuiteError,
-    Verdict, junit, script_in, scripts_in,
+    Baseline, BaselineError, CaseReport, Expectations, Finding, Fuzzer, NoPass, Report, Suite,
+    SuiteError, Verdict, junit, script_in, scripts_in,
 };
 use crate::limits::MEMORY;
 
@@ -143,6 +143,13 @@ pub(super) async fn conform(arguments: Conform) -> Result<(), Failure> {
         }
         None => suite,
     };
+    let unknown = suite.unknown_expectations();
+    if !unknown.is_empty() {
+        return Err(Failure::usage(format!(
+            "no case is called {}; correct it in the list of known failures or take it off, --list shows all",
+            unknown.join(", ")
+        )));
+    }
     let mut out = Output::new();
     if arguments.bless {
         return bless(&suite, folder.as_deref(), &mut out).await;
@@ -271,10 +278,11 @@ async fn bless(suite: &Suite, folder: Option<&Path>, out: &mut Output) -> Result
     };
     // What was said by hand about tolerance stays.
     let before = Baseline::read(folder).map_err(|error| Failure::usage(error.to_string()))?;
-    let fuel = suite.measure().await.map_err(|why| {
-        Failure::fault(format!(
-            "the reference session fails, so there is nothing to measure: {why:?}"
-        ))
+    let fuel = suite.measure().await.map_err(|why| match why {
+        NoPass::Broken(why) => Failure::host(why),
+        NoPass::Failed(why) | NoPass::Skipped(why) => Failure::fault(format!(
+            "the reference session fails, so there is nothing to measure: {why}"
+        )),
     })?;
     let baseline = Baseline {
         tolerance_percent: before

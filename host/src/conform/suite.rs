@@ -206,15 +206,23 @@ impl Suite {
 
     /// The ids of all cases that would run.
     pub fn ids(&self) -> Vec<String> {
+        let mut ids = self.all_ids();
+        ids.retain(|id| self.is_wanted(id));
+        ids
+    }
+
+    /// The lines of the expectations that name no case at all, whatever the filter.
+    pub fn unknown_expectations(&self) -> Vec<&str> {
+        self.expectations.unknown(&self.all_ids())
+    }
+
+    fn all_ids(&self) -> Vec<String> {
         let universal = CASES.iter().map(|case| case.id.to_owned());
         let scripted = self
             .scripts
             .iter()
             .flat_map(|script| script.cases.iter().map(|case| id(script, &case.name)));
-        universal
-            .chain(scripted)
-            .filter(|id| self.is_wanted(id))
-            .collect()
+        universal.chain(scripted).collect()
     }
 
     fn is_wanted(&self, id: &str) -> bool {
