@@ -458,6 +458,8 @@ impl Play<'_> {
     }
 
     async fn restart(&mut self, kept: &[u32]) -> Result<(), NoPass> {
+        self.stage.settle().await;
+        self.left_over("before the restart")?;
         self.life += 1;
         let beginning = Beginning {
             incarnation: self.life,
