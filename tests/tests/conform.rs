@@ -163,7 +163,7 @@ async fn fuzzing_finds_a_trap_and_makes_it_short() {
     let finding = loop {
         rounds += 1;
         assert!(rounds < 100, "nothing found");
-        if let Some(finding) = fuzzer.run(|| false).await.unwrap() {
+        if let Some(finding) = fuzzer.run(|| false, || true).await.unwrap() {
             break finding;
         }
     };
@@ -178,8 +178,13 @@ async fn fuzzing_finds_a_trap_and_makes_it_short() {
 
     // The same seed finds the same again.
     let mut again = Fuzzer::new(suite.bench(), finding.seed);
-    let second = again.run(|| false).await.unwrap().unwrap();
+    let second = again.run(|| false, || true).await.unwrap().unwrap();
     assert_eq!(second.steps, finding.steps);
+    // Where there is no time to make it short, it is told as it was found.
+    let mut hasty = Fuzzer::new(suite.bench(), finding.seed);
+    let whole = hasty.run(|| false, || false).await.unwrap().unwrap();
+    assert_eq!(whole.steps.len(), whole.from);
+    assert!(whole.from > 1, "{whole:?}");
 
     let suite = good().await;
     let mut fuzzer = Fuzzer::new(suite.bench(), 1);
@@ -188,7 +193,7 @@ async fn fuzzing_finds_a_trap_and_makes_it_short() {
         rounds.set(rounds.get() + 1);
         rounds.get() < 50
     };
-    assert!(fuzzer.run(goes_on).await.unwrap().is_none());
+    assert!(fuzzer.run(goes_on, || true).await.unwrap().is_none());
     assert_eq!(fuzzer.sessions(), 50);
 }
 

@@ -21,6 +21,8 @@ use crate::limits::MEMORY;
 const FOLDER: &str = "conformance";
 /// The file of known failures in it.
 const EXPECTATIONS: &str = "expectations.txt";
+/// How long fuzzing takes at least to make a finding short.
+const SHRINKING: Duration = Duration::from_secs(10);
 /// How far up from the driver's file that folder is looked for.
 const MAX_ANCESTORS: usize = 6;
 
@@ -63,7 +65,8 @@ pub(super) struct Conform {
     /// List the cases, without trying any
     #[arg(long, conflicts_with_all = ["bless", "fuzz"])]
     list: bool,
-    /// Try random events for so long, such as `30s`, instead of the cases; what ends the driver is made as short as it can be
+    /// Try random events for so long, such as `30s`, instead of the cases; what ends the driver is made short, which takes as long again at
+    /// most, or ten seconds
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "bless")]
     fuzz: Option<Duration>,
 }
@@ -307,9 +310,11 @@ async fn bless(suite: &Suite, folder: Option<&Path>, out: &mut Output) -> Result
 async fn fuzz(suite: &Suite, time: Duration, seed: u64, out: &mut Output) -> Result<(), Failure> {
     let mut fuzzer = Fuzzer::new(suite.bench(), seed);
     let until = tokio::time::Instant::now() + time;
+    let shrunk_by = until + time.max(SHRINKING);
     let progress = Progress::new();
     progress.begin(&format!("trying random events, from seed {seed} on"));
-    let finding = fuzzer.run(|| tokio::time::Instant::now() < until).await;
+    let before = |moment: tokio::time::Instant| move || tokio::time::Instant::now() < moment;
+    let finding = fuzzer.run(before(until), before(shrunk_by)).await;
     drop(progress);
     match finding.map_err(|why| Failure::host(format!("{why:?}")))? {
         None => {
