@@ -8,7 +8,7 @@ use super::{Bench, PATIENCE};
 use crate::bindings::events::Happening;
 use crate::conform::heard::{Answer, is_good, shown_quality};
 use crate::conform::outcome::{CaseResult, NoPass};
-use crate::conform::stage::{SECOND, Stage};
+use crate::conform::stage::SECOND;
 
 /// Whether there is nobody to ask, or a peer that answers: then what is asked must succeed.
 fn is_answered(bench: &Bench<'_>) -> bool {
