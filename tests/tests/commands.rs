@@ -24,12 +24,16 @@ const HOST: &str = r#"
     [[channel]]
     id = "mute"
     driver = "$GUESTS/silent.wasm"
+
+    [[channel]]
+    id = "plain"
+    driver = "$GUESTS/publishes.wasm"
 "#;
 
 fn start() -> Result<Bulkhead> {
     let host = Bulkhead::start(HOST)?;
     host.get_until("/api/v1/status", |status| {
-        (status["channels"]["running"] == 3).then_some(())
+        (status["channels"]["running"] == 4).then_some(())
     })?;
     Ok(host)
 }
@@ -167,7 +171,7 @@ fn what_cannot_be_meant_is_refused_by_its_name() -> Result<()> {
     );
     let reply = host.post("/api/v1/channels/wave/commands/open", &json!({}))?;
     assert_eq!(refused(&reply), (404, "no-such-command".to_owned()));
-    let reply = host.post("/api/v1/channels/mute/commands/open", &json!({}))?;
+    let reply = host.post("/api/v1/channels/plain/commands/open", &json!({}))?;
     assert_eq!(refused(&reply), (501, "not-supported".to_owned()));
     let reply = host.post("/api/v1/channels/nobody/commands/open", &json!({}))?;
     assert_eq!(refused(&reply), (404, "no-such-channel".to_owned()));

@@ -163,7 +163,7 @@ async fn fuzzing_finds_a_trap_and_makes_it_short() {
     let finding = loop {
         rounds += 1;
         assert!(rounds < 100, "nothing found");
-        if let Some(finding) = fuzzer.run(|| false).await.unwrap() {
+        if let Some(finding) = fuzzer.run(|| false, || true).await.unwrap() {
             break finding;
         }
     };
@@ -178,8 +178,13 @@ async fn fuzzing_finds_a_trap_and_makes_it_short() {
 
     // The same seed finds the same again.
     let mut again = Fuzzer::new(suite.bench(), finding.seed);
-    let second = again.run(|| false).await.unwrap().unwrap();
+    let second = again.run(|| false, || true).await.unwrap().unwrap();
     assert_eq!(second.steps, finding.steps);
+    // Where there is no time to make it short, it is told as it was found.
+    let mut hasty = Fuzzer::new(suite.bench(), finding.seed);
+    let whole = hasty.run(|| false, || false).await.unwrap().unwrap();
+    assert_eq!(whole.steps.len(), whole.from);
+    assert!(whole.from > 1, "{whole:?}");
 
     let suite = good().await;
     let mut fuzzer = Fuzzer::new(suite.bench(), 1);
@@ -188,7 +193,7 @@ async fn fuzzing_finds_a_trap_and_makes_it_short() {
         rounds.set(rounds.get() + 1);
         rounds.get() < 50
     };
-    assert!(fuzzer.run(goes_on).await.unwrap().is_none());
+    assert!(fuzzer.run(goes_on, || true).await.unwrap().is_none());
     assert_eq!(fuzzer.sessions(), 50);
 }
 
@@ -202,7 +207,7 @@ fn channels() -> Vec<String> {
         .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert!(names.len() >= 2, "{names:?}");
+    assert!(names.len() >= 3, "{names:?}");
     names
 }
 
@@ -233,6 +238,31 @@ fn every_driver_of_the_repository_conforms() -> Result<()> {
             "{last}"
         );
     }
+    Ok(())
+}
+
+/// The driver in Python is held to the script of the one in Rust, with the memory that its channels are given.
+#[test]
+fn two_languages_pass_the_same_scripts() -> Result<()> {
+    let scripts = paths::root().join("channels/line/conformance");
+    let scripts = scripts.display().to_string();
+    let path = paths::driver("line-python")?.display().to_string();
+    let given = ["conform", &path, "--scripts", &scripts, "--case", "script/"];
+    let ended = run(&[&given[..], &["--memory", "64MiB"]].concat())?;
+    let last = ended.out.last().map(String::as_str).unwrap_or_default();
+    ensure!(
+        ended.code() == Some(0) && last.contains(" 0 failed, 0 skipped"),
+        "{}\n{}",
+        ended.out.join("\n"),
+        ended.err.join("\n")
+    );
+    let too_little = run(&[&given[..], &["--memory", "4MiB"]].concat())?;
+    ensure!(too_little.code() == Some(1), "{too_little:?}");
+    let no_size = run(&[&given[..], &["--memory", "64"]].concat())?;
+    ensure!(
+        no_size.code() == Some(2) && no_size.err.join("\n").contains("such as 64MiB"),
+        "{no_size:?}"
+    );
     Ok(())
 }
 
@@ -311,6 +341,16 @@ fn known_failures_are_expected_and_do_not_go_stale() -> Result<()> {
         ended.code() == Some(0) && ended.out.join("\n").contains("1 failed as expected"),
         "{ended:?}"
     );
+    // Also where nothing else was tried.
+    let alone = conform(&scripts, &["--case", "script/own/wrong"])?;
+    ensure!(alone.code() == Some(0), "{alone:?}");
+    // A name that no case has would expect nothing, for ever.
+    std::fs::write(&known, "script/own/worng  it holds 1\n")?;
+    let misspelt = conform(&scripts, &["--case", "script/"])?;
+    ensure!(
+        misspelt.code() == Some(2) && misspelt.err.join("\n").contains("script/own/worng"),
+        "{misspelt:?}"
+    );
     std::fs::write(&known, "script/own/*  it holds 1\n")?;
     let stale = conform(&scripts, &["--case", "script/"])?;
     ensure!(
@@ -331,7 +371,7 @@ fn programs_read_json_and_junit() -> Result<()> {
     ensure!(json.code() == Some(1) && json.out.len() == 1, "{json:?}");
     let report: Value = serde_json::from_str(&json.out[0])?;
     ensure!(
-        report["conformance"] == "0.1"
+        report["conformance"] == "0.2"
             && report["driver"]
                 .as_str()
                 .is_some_and(|driver| driver.starts_with("signal ")),

@@ -84,6 +84,8 @@ class Wakers:
 
     def register(self, task: Task) -> None:
         if task not in self._tasks:
+            # One that was cancelled, or went on by another way and ended, would stay here until the next wake, which may never come.
+            self._tasks = [one for one in self._tasks if not one.ended]
             self._tasks.append(task)
 
     def wake(self) -> None:

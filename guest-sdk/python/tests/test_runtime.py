@@ -27,6 +27,7 @@ from bulkhead_sdk import (
     select,
 )
 from bulkhead_sdk.abi import CloseReason, Instant, actions, config, events
+from bulkhead_sdk.executor import Duty, Executor, Kind, Wakers, pending
 from bulkhead_sdk.runtime import Runtime
 from bulkhead_sdk.testing import FakeHost, Refused, Setup
 
@@ -193,6 +194,19 @@ def test_the_first_named_wins_and_the_rest_is_dropped() -> None:
     host.advance(10)
     assert host.take_log() == ["(0, 'a')", "(1, 'd')"]
     assert dropped == ["a", "b", "d", "c"]
+
+
+def test_what_a_task_waited_for_does_not_keep_it_when_it_has_ended() -> None:
+    executor, changed = Executor(), Wakers()
+
+    async def waits() -> None:
+        await pending(changed)
+
+    for request in range(100):
+        executor.spawn(Duty(Kind.READ, request), waits())
+        executor.run(lambda duty, value, error: None)
+        assert executor.cancel(request) is not None
+    assert len(changed._tasks) == 1
 
 
 def test_a_lock_lets_writes_first_and_forgets_nobody() -> None:

@@ -137,8 +137,17 @@ fn python_project(folder: &Path) -> Result<Option<PythonProject>, Error> {
         return Ok(None);
     };
     let key = |key, example| match ours.get(key).and_then(toml::Value::as_str) {
-        Some(text) => Ok(text.to_owned()),
-        None => Err(Error::MissingKey {
+        // It becomes the name of a file, or an argument: neither may lead out of the project, or be an option.
+        Some(text) if text.contains(['/', '\\']) || text.starts_with(['.', '-']) => {
+            Err(Error::BadKey {
+                path: path.clone(),
+                key,
+                value: text.to_owned(),
+                example,
+            })
+        }
+        Some(text) if !text.is_empty() => Ok(text.to_owned()),
+        Some(_) | None => Err(Error::MissingKey {
             path: path.clone(),
             key,
             example,
@@ -427,6 +436,18 @@ mod tests {
         assert!(build(Some("[project]\n")).contains("holds no driver"));
         let missing = build(Some("[tool.bulkhead]\nname = \"x\"\n"));
         assert!(missing.contains("has no `module`"), "{missing}");
+        for (name, module, key) in [
+            ("../x", "x", "name"),
+            ("a\\b", "x", "name"),
+            (".x", "x", "name"),
+            ("x", "-x", "module"),
+            ("x", "a/b", "module"),
+        ] {
+            // As a literal of TOML, so that nothing is escaped.
+            let text = format!("[tool.bulkhead]\nname = '{name}'\nmodule = '{module}'\n");
+            let bad = build(Some(&text));
+            assert!(bad.contains(&format!("has `{key} = ")), "{bad}");
+        }
         fs::remove_dir_all(folder).unwrap();
     }
 }

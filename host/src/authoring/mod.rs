@@ -77,6 +77,20 @@ pub enum Error {
         /// What it could be.
         example: &'static str,
     },
+    /// A key of the project's file names what would lead elsewhere.
+    #[error(
+        "{path} has `{key} = {value:?}` under [tool.bulkhead], which has a / or \\ in it, or begins with . or -; write such as {key} = {example:?}"
+    )]
+    BadKey {
+        /// The file.
+        path: PathBuf,
+        /// Which.
+        key: &'static str,
+        /// What it says.
+        value: String,
+        /// What it could be.
+        example: &'static str,
+    },
     /// A tool is missing, and cannot be installed by us.
     #[error("{tool} cannot be run, which builds a driver in {language}; {remedy}")]
     Tool {
@@ -115,7 +129,7 @@ impl Error {
     pub const fn is_fault(&self) -> bool {
         matches!(
             self,
-            Self::Failed { .. } | Self::NoComponent | Self::MissingKey { .. }
+            Self::Failed { .. } | Self::NoComponent | Self::MissingKey { .. } | Self::BadKey { .. }
         )
     }
 }

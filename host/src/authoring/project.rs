@@ -9,11 +9,12 @@ use super::{Error, Language, python, rust};
 /// The longest name, in bytes.
 const MAX_NAME: usize = 48;
 
-/// Names that a language keeps for itself, or that a project's own folders have.
+/// Names that a language keeps for itself, or that a project's own folders, libraries and tools have.
 const TAKEN: &str = "as async await break const continue crate dyn else enum extern false fn for gen if impl in let loop match mod \
      move mut pub ref return self static struct super trait true type unsafe use where while abstract become box do final macro \
      override priv try typeof unsized virtual yield core std alloc test proc-macro bulkhead-sdk and assert class def del elif except \
-     finally from global import is lambda none nonlocal not or pass raise with tests vendor wit-world bulkhead sdk ";
+     finally from global import is lambda none nonlocal not or pass raise with tests vendor wit-world bulkhead sdk \
+     serde schemars thiserror serde-json serde-path-to-error wit-bindgen data pytest componentize-py-types";
 
 /// The modules of Python's standard library: one of that name would be found in its place.
 const STANDARD: &str = "\
@@ -183,6 +184,8 @@ mod tests {
             ("a--b", "between"),
             ("async", "taken"),
             ("vendor", "taken"),
+            ("serde-json", "taken"),
+            ("pytest", "taken"),
             ("json", "Python has a module"),
             ("signal", "Python has a module"),
         ] {

@@ -10,9 +10,10 @@ use super::failure::{FAULT, Failure};
 use super::loading::load_driver;
 use super::output::{Output, Tone, is_terminal, plain, say};
 use super::progress::Progress;
+use crate::config::{parse_size, show_size};
 use crate::conform::{
-    Baseline, BaselineError, CaseReport, Expectations, Finding, Fuzzer, Report, Suite, SuiteError,
-    Verdict, junit, script_in, scripts_in,
+    Baseline, BaselineError, CaseReport, Expectations, Finding, Fuzzer, NoPass, Report, Suite,
+    SuiteError, Verdict, junit, script_in, scripts_in,
 };
 use crate::limits::MEMORY;
 
@@ -20,6 +21,8 @@ use crate::limits::MEMORY;
 const FOLDER: &str = "conformance";
 /// The file of known failures in it.
 const EXPECTATIONS: &str = "expectations.txt";
+/// How long fuzzing takes at least to make a finding short.
+const SHRINKING: Duration = Duration::from_secs(10);
 /// How far up from the driver's file that folder is looked for.
 const MAX_ANCESTORS: usize = 6;
 
@@ -50,6 +53,9 @@ pub(super) struct Conform {
     /// Cases that are known to fail, one id and its reason a line [default: expectations.txt beside the scripts]
     #[arg(long, value_name = "FILE")]
     expectations: Option<PathBuf>,
+    /// What the driver may hold, as in a channel's `limits`
+    #[arg(long, value_name = "SIZE", value_parser = memory, default_value = "32MiB")]
+    memory: u64,
     /// Where random bytes begin
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
@@ -59,7 +65,8 @@ pub(super) struct Conform {
     /// List the cases, without trying any
     #[arg(long, conflicts_with_all = ["bless", "fuzz"])]
     list: bool,
-    /// Try random events for so long, such as `30s`, instead of the cases; what ends the driver is made as short as it can be
+    /// Try random events for so long, such as `30s`, instead of the cases; what ends the driver is made short, which takes as long again at
+    /// most, or ten seconds
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "bless")]
     fuzz: Option<Duration>,
 }
@@ -72,6 +79,20 @@ enum Format {
     Json,
     /// JUnit XML
     Junit,
+}
+
+/// A size that a channel's `limits` may have too.
+fn memory(text: &str) -> Result<u64, String> {
+    let range = MEMORY.range();
+    parse_size(text)
+        .filter(|bytes| range.contains(bytes))
+        .ok_or_else(|| {
+            format!(
+                "write {} to {}, such as 64MiB",
+                show_size(*range.start()),
+                show_size(*range.end())
+            )
+        })
 }
 
 impl Conform {
@@ -110,8 +131,8 @@ pub(super) async fn conform(arguments: Conform) -> Result<(), Failure> {
         }
         _ => None,
     };
-    let driver = load_driver(&arguments.driver, MEMORY.default).await?;
-    let suite = Suite::new(&driver, scripts)
+    let driver = load_driver(&arguments.driver, arguments.memory).await?;
+    let suite = Suite::within(arguments.memory, &driver, scripts)
         .await
         .map_err(unusable)?
         .with_filter(arguments.case.clone())
@@ -125,6 +146,13 @@ pub(super) async fn conform(arguments: Conform) -> Result<(), Failure> {
         }
         None => suite,
     };
+    let unknown = suite.unknown_expectations();
+    if !unknown.is_empty() {
+        return Err(Failure::usage(format!(
+            "no case is called {}; correct it in the list of known failures or take it off, --list shows all",
+            unknown.join(", ")
+        )));
+    }
     let mut out = Output::new();
     if arguments.bless {
         return bless(&suite, folder.as_deref(), &mut out).await;
@@ -253,10 +281,11 @@ async fn bless(suite: &Suite, folder: Option<&Path>, out: &mut Output) -> Result
     };
     // What was said by hand about tolerance stays.
     let before = Baseline::read(folder).map_err(|error| Failure::usage(error.to_string()))?;
-    let fuel = suite.measure().await.map_err(|why| {
-        Failure::fault(format!(
-            "the reference session fails, so there is nothing to measure: {why:?}"
-        ))
+    let fuel = suite.measure().await.map_err(|why| match why {
+        NoPass::Broken(why) => Failure::host(why),
+        NoPass::Failed(why) | NoPass::Skipped(why) => Failure::fault(format!(
+            "the reference session fails, so there is nothing to measure: {why}"
+        )),
     })?;
     let baseline = Baseline {
         tolerance_percent: before
@@ -281,9 +310,11 @@ async fn bless(suite: &Suite, folder: Option<&Path>, out: &mut Output) -> Result
 async fn fuzz(suite: &Suite, time: Duration, seed: u64, out: &mut Output) -> Result<(), Failure> {
     let mut fuzzer = Fuzzer::new(suite.bench(), seed);
     let until = tokio::time::Instant::now() + time;
+    let shrunk_by = until + time.max(SHRINKING);
     let progress = Progress::new();
     progress.begin(&format!("trying random events, from seed {seed} on"));
-    let finding = fuzzer.run(|| tokio::time::Instant::now() < until).await;
+    let before = |moment: tokio::time::Instant| move || tokio::time::Instant::now() < moment;
+    let finding = fuzzer.run(before(until), before(shrunk_by)).await;
     drop(progress);
     match finding.map_err(|why| Failure::host(format!("{why:?}")))? {
         None => {

@@ -73,7 +73,7 @@ pub use sink_mqtt::{MqttSink, MqttVersion, Qos, TopicPart, WriteLevel};
 pub use sink_nats::{NatsLogin, NatsSink, Subject};
 pub use sink_postgres::{PostgresSink, Table};
 pub use tags_files::{ReadTagsFile, TagsFile};
-pub use units::show_size;
+pub use units::{parse_size, show_size};
 
 /// Where a text comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

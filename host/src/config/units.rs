@@ -20,7 +20,7 @@ const SIZES: [(&str, u64); 4] = [
 ];
 
 /// Reads a whole number of `B`, `KiB`, `MiB` or `GiB`. `None` if it is none, or beyond 2^64.
-pub(super) fn parse_size(text: &str) -> Option<u64> {
+pub fn parse_size(text: &str) -> Option<u64> {
     let (number, factor) = SIZES
         .iter()
         .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)))?;

@@ -6,7 +6,7 @@
 //!
 //! Bytes stand as they were. Ids that a protocol makes up anew in each session are for the reader to turn into placeholders.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
 use super::heard::{shown_quality, shown_value};
@@ -79,6 +79,10 @@ struct Writer<'a> {
     known: BTreeSet<u32>,
     /// Those whose next `closed` and `opened` belong to a reset that was told.
     reset: BTreeSet<u32>,
+    /// Requests whose answers were not written yet, in the order in which a script takes them.
+    asked: VecDeque<u64>,
+    /// Answers to some of them that came before their turn.
+    early: BTreeMap<u64, String>,
 }
 
 impl<'a> Writer<'a> {
@@ -90,6 +94,8 @@ impl<'a> Writer<'a> {
             links: BTreeMap::new(),
             known: BTreeSet::new(),
             reset: BTreeSet::new(),
+            asked: VecDeque::new(),
+            early: BTreeMap::new(),
         };
         writer.head();
         writer
@@ -176,6 +182,13 @@ impl<'a> Writer<'a> {
     }
 
     fn event(&mut self, what: &Happening) {
+        match what {
+            Happening::Read(read) => self.asked.push_back(read.request),
+            Happening::Write(write) => self.asked.push_back(write.request),
+            Happening::Command(command) => self.asked.push_back(command.request),
+            Happening::Health(request) => self.asked.push_back(*request),
+            _ => {}
+        }
         let line = match what {
             Happening::Started(start) if start.state.is_some() || !start.connections.is_empty() => {
                 Some(
@@ -258,6 +271,8 @@ impl<'a> Writer<'a> {
             CloseReason::Denied | CloseReason::TlsFailed => "denied",
             CloseReason::HeartbeatLost => "heartbeat-lost",
         };
+        // The dial that followed a reset has failed: when it comes up again, that is news.
+        self.reset.remove(&connection);
         let link = self.link_of(connection);
         if self.known.insert(connection) {
             return Some(format!("opens {link}, {reason}"));
@@ -295,27 +310,39 @@ impl<'a> Writer<'a> {
                     done.requests,
                     done.failed
                 )),
-                Action::ReadDone(done) => Some(match &done.answer {
-                    Ok(samples) => {
-                        let samples: Vec<String> =
-                            samples.iter().map(|sample| self.sample(sample)).collect();
-                        format!("answer ok {}", samples.join(" "))
-                    }
-                    Err(error) => refused(error),
-                }),
-                Action::WriteDone(done) => Some(match &done.answer {
-                    Ok(_) => "answer ok".to_owned(),
-                    Err(error) => refused(error),
-                }),
-                Action::CommandDone(done) => Some(match &done.answer {
-                    Ok(bytes) if bytes.is_empty() => "answer ok".to_owned(),
-                    Ok(bytes) => format!("answer ok bytes {}", hex(bytes)),
-                    Err(error) => refused(error),
-                }),
-                Action::HealthDone(done) => Some(match &done.answer {
-                    Ok(()) => "answer ok".to_owned(),
-                    Err(error) => refused(error),
-                }),
+                Action::ReadDone(done) => {
+                    let line = match &done.answer {
+                        Ok(samples) => {
+                            let samples: Vec<String> =
+                                samples.iter().map(|sample| self.sample(sample)).collect();
+                            format!("answer ok {}", samples.join(" "))
+                        }
+                        Err(error) => refused(error),
+                    };
+                    self.answer(done.request, line)
+                }
+                Action::WriteDone(done) => {
+                    let line = match &done.answer {
+                        Ok(_) => "answer ok".to_owned(),
+                        Err(error) => refused(error),
+                    };
+                    self.answer(done.request, line)
+                }
+                Action::CommandDone(done) => {
+                    let line = match &done.answer {
+                        Ok(bytes) if bytes.is_empty() => "answer ok".to_owned(),
+                        Ok(bytes) => format!("answer ok bytes {}", hex(bytes)),
+                        Err(error) => refused(error),
+                    };
+                    self.answer(done.request, line)
+                }
+                Action::HealthDone(done) => {
+                    let line = match &done.answer {
+                        Ok(()) => "answer ok".to_owned(),
+                        Err(error) => refused(error),
+                    };
+                    self.answer(done.request, line)
+                }
                 Action::Stopped => Some("stopped".to_owned()),
                 _ => None,
             };
@@ -323,6 +350,27 @@ impl<'a> Writer<'a> {
                 self.line(&line);
             }
         }
+    }
+
+    /// A script's `answer` is to what was asked first and not answered; one that comes before its turn stands where it is due.
+    fn answer(&mut self, request: u64, line: String) -> Option<String> {
+        if self.asked.front() != Some(&request) {
+            if !self.asked.contains(&request) {
+                return Some(line);
+            }
+            self.early.insert(request, line);
+            return Some(
+                "# here an answer came out of order; it stands behind those that were asked for before"
+                    .to_owned(),
+            );
+        }
+        self.asked.pop_front();
+        self.line(&line);
+        while let Some(early) = self.asked.front().and_then(|next| self.early.remove(next)) {
+            self.asked.pop_front();
+            self.line(&early);
+        }
+        None
     }
 
     fn sample(&self, sample: &Sample) -> String {
@@ -401,4 +449,87 @@ fn hex(bytes: &[u8]) -> String {
         })
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bindings::actions::{CommandDone, HealthDone};
+    use crate::bindings::config::Link;
+    use crate::bindings::events::{Closed, Command, Opened};
+
+    fn config() -> ChannelConfig {
+        ChannelConfig {
+            settings: "{}".to_owned(),
+            links: vec![Link {
+                id: 0,
+                name: "line".to_owned(),
+                kind: "tcp".to_owned(),
+                listens: false,
+            }],
+            devices: Vec::new(),
+            groups: Vec::new(),
+            tags: Vec::new(),
+        }
+    }
+
+    /// What stands behind `case session`.
+    fn steps(writer: &Writer<'_>) -> Vec<String> {
+        let (_, steps) = writer.text.split_once("case session\n").unwrap();
+        steps.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_dial_that_fails_after_a_reset_is_no_part_of_it() {
+        let config = config();
+        let mut writer = Writer::new(&config);
+        let opened = Happening::Opened(Opened {
+            connection: 1,
+            link: 0,
+            peer: String::new(),
+            send_window: 1,
+        });
+        let closed = |reason| {
+            Happening::Closed(Closed {
+                connection: 1,
+                reason,
+                retrying: true,
+            })
+        };
+        writer.event(&opened);
+        writer.actions(&[Action::Reset(1)]);
+        writer.event(&closed(CloseReason::Requested));
+        writer.event(&closed(CloseReason::Refused));
+        writer.event(&opened);
+        assert_eq!(
+            steps(&writer),
+            ["opens line", "resets line", "drop line, refused", "up line"]
+        );
+    }
+
+    #[test]
+    fn answers_stand_in_the_order_of_their_questions() {
+        let config = config();
+        let mut writer = Writer::new(&config);
+        writer.event(&Happening::Command(Command {
+            request: 7,
+            name: "ping".to_owned(),
+            payload: Vec::new(),
+            deadline_ns: 0,
+        }));
+        writer.event(&Happening::Health(8));
+        writer.actions(&[
+            Action::HealthDone(HealthDone {
+                request: 8,
+                answer: Ok(()),
+            }),
+            Action::CommandDone(CommandDone {
+                request: 7,
+                answer: Ok(vec![1]),
+            }),
+        ]);
+        let steps = steps(&writer);
+        assert!(steps[2].starts_with("# here an answer came out of order"));
+        assert_eq!(steps[3..], ["answer ok bytes 01", "answer ok"]);
+    }
 }

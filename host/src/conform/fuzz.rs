@@ -115,15 +115,20 @@ impl<'a> Fuzzer<'a> {
         self.events
     }
 
-    /// Tries sessions while `goes_on`, at least one; ends with the first finding. An error is the host's own.
-    pub async fn run(&mut self, goes_on: impl Fn() -> bool) -> Result<Option<Finding>, NoPass> {
+    /// Tries sessions while `goes_on`, at least one; ends with the first finding, which is made shorter while `shrinks`. An error is the
+    /// host's own.
+    pub async fn run(
+        &mut self,
+        goes_on: impl Fn() -> bool,
+        shrinks: impl Fn() -> bool,
+    ) -> Result<Option<Finding>, NoPass> {
         loop {
             let seed = self.seed.wrapping_add(self.sessions);
             let steps = made_up(seed);
             self.sessions += 1;
             self.events += steps.len() as u64;
             if let Some(why) = self.session(&steps).await? {
-                let (steps, why) = self.shrunk(steps.clone(), why).await?;
+                let (steps, why) = self.shrunk(steps, why, shrinks).await?;
                 return Ok(Some(Finding {
                     seed,
                     from: made_up(seed).len(),
@@ -141,13 +146,15 @@ impl<'a> Fuzzer<'a> {
         &self,
         mut steps: Vec<Step>,
         mut why: String,
+        shrinks: impl Fn() -> bool,
     ) -> Result<(Vec<Step>, String), NoPass> {
         let mut tries = 0;
+        let goes_on = |tries: usize| tries < SHRINKING && shrinks();
         let mut piece = steps.len().div_ceil(2);
-        while piece > 0 && tries < SHRINKING {
+        while piece > 0 && goes_on(tries) {
             let mut from = 0;
             let mut is_shorter = false;
-            while from < steps.len() && tries < SHRINKING {
+            while from < steps.len() && goes_on(tries) {
                 let mut fewer = steps.clone();
                 fewer.drain(from..(from + piece).min(steps.len()));
                 tries += 1;
@@ -165,7 +172,7 @@ impl<'a> Fuzzer<'a> {
         }
         for at in 0..steps.len() {
             while let Step::Bytes(bytes) = &steps[at] {
-                if bytes.len() < 2 || tries >= SHRINKING {
+                if bytes.len() < 2 || !goes_on(tries) {
                     break;
                 }
                 let mut fewer = steps.clone();

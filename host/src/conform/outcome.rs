@@ -118,12 +118,12 @@ impl Report {
         cases.filter(|case| case.verdict == verdict).count()
     }
 
-    /// Whether the driver is in order: nothing failed that was not expected, and something was tried.
+    /// Whether the driver is in order: nothing failed that was not expected, and something was tried, be it that it failed as expected.
     pub fn is_in_order(&self) -> bool {
         self.count(Verdict::Failed) == 0
             && self.count(Verdict::UnexpectedPass) == 0
             && self.count(Verdict::Broken) == 0
-            && self.count(Verdict::Passed) > 0
+            && self.count(Verdict::Passed) + self.count(Verdict::ExpectedFailure) > 0
     }
 
     /// The last line of a report.

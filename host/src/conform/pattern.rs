@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 
 /// The most bytes that one pattern stands for.
 const MAX_BYTES: usize = 1 << 20;
+/// The most checksums in one pattern: each goes over all that stands before it.
+const MAX_CHECKSUMS: usize = 16;
 
 /// A pattern of bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +73,11 @@ impl Pattern {
         self.parts.is_empty()
     }
 
+    /// How many bytes and placeholders it has.
+    pub fn len(&self) -> usize {
+        self.parts.len()
+    }
+
     /// Reads a pattern.
     pub fn parse(text: &str) -> Result<Self, BadPattern> {
         let mut parts = Vec::new();
@@ -96,6 +103,12 @@ impl Pattern {
                 return Err(BadPattern(format!("it is longer than {MAX_BYTES} bytes")));
             }
             rest = rest.trim_start();
+        }
+        let checksums = parts.iter().filter(|part| matches!(part, Part::Crc16));
+        if checksums.count() > MAX_CHECKSUMS {
+            return Err(BadPattern(format!(
+                "it has more than {MAX_CHECKSUMS} checksums"
+            )));
         }
         Ok(Self { parts })
     }
@@ -144,7 +157,7 @@ impl Pattern {
         Ok(at)
     }
 
-    /// The bytes that it stands for.
+    /// The bytes that it stands for; what was kept counts too.
     pub fn render(&self, captures: &Captures) -> Result<Vec<u8>, BadPattern> {
         let mut bytes = Vec::new();
         for part in &self.parts {
@@ -160,6 +173,11 @@ impl Pattern {
                     None => return Err(BadPattern(format!("{{{name}}} was not kept before"))),
                 },
                 Part::Crc16 => bytes.extend(crc16(&bytes)),
+            }
+            if bytes.len() > MAX_BYTES {
+                return Err(BadPattern(format!(
+                    "with what was kept it is longer than {MAX_BYTES} bytes"
+                )));
             }
         }
         Ok(bytes)
@@ -316,6 +334,14 @@ fn byte(pair: &str) -> Result<u8, BadPattern> {
 
 fn repeat(parts: &mut Vec<Part>, from: usize, times: usize) -> Result<(), BadPattern> {
     let piece = parts.split_off(from);
+    if !piece
+        .iter()
+        .all(|part| matches!(part, Part::Byte(_) | Part::Any))
+    {
+        return Err(BadPattern(
+            "a placeholder stands for itself only; repeat bytes or a text".to_owned(),
+        ));
+    }
     if piece.len().saturating_mul(times) > MAX_BYTES {
         return Err(BadPattern(format!("it is longer than {MAX_BYTES} bytes")));
     }
@@ -397,11 +423,17 @@ mod tests {
             "{a:x}",
             "00*",
             "00*9999999",
+            "{a}*2",
+            &"{crc16}".repeat(17),
             "\"\\q\"",
             "é0",
         ] {
             assert!(Pattern::parse(bad).is_err(), "{bad}");
         }
         assert!(pattern("??").render(&Captures::default()).is_err());
+        // What was kept is no way around the bound.
+        let kept = Captures::from([("a".to_owned(), vec![0; MAX_BYTES / 2])]);
+        assert!(pattern("{a} {a}").render(&kept).is_ok());
+        assert!(pattern("{a} {a} 00").render(&kept).is_err());
     }
 }

@@ -12,7 +12,6 @@ use crate::bindings::config::{ChannelConfig, Device, Group, Link, Tag};
 use crate::bindings::types::Value;
 use crate::driver::{Driver, DriverInfo, Instance};
 use crate::event::{DataType, Scalar};
-use crate::limits::MEMORY;
 
 /// The most tags that are made up.
 const MAX_TAGS: usize = 3;
@@ -59,7 +58,7 @@ impl Plant {
     }
 
     /// One made up from the driver's own words.
-    pub async fn derived(driver: &Driver, info: &DriverInfo) -> Self {
+    pub async fn derived(driver: &Driver, info: &DriverInfo, memory: u64) -> Self {
         let mut plant = Self {
             config: empty(info),
             replies: Vec::new(),
@@ -95,7 +94,7 @@ impl Plant {
             ] {
                 let mut config = plant.config.clone();
                 add(&mut config, word, data_type, writable);
-                if takes(driver, &config).await {
+                if takes(driver, &config, memory).await {
                     plant.config = config;
                     break;
                 }
@@ -182,9 +181,9 @@ fn add(config: &mut ChannelConfig, address: &str, data_type: &str, writable: boo
     }
 }
 
-async fn takes(driver: &Driver, config: &ChannelConfig) -> bool {
+async fn takes(driver: &Driver, config: &ChannelConfig, memory: u64) -> bool {
     let now = beginning();
-    let Ok(instance) = Instance::start(driver, spec(7, MEMORY.default, 1), now).await else {
+    let Ok(instance) = Instance::start(driver, spec(7, memory, 1), now).await else {
         return false;
     };
     matches!(instance.configure(config, now).await, Ok((_, Ok(()))))

@@ -48,8 +48,8 @@ const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
 pub struct Beginning {
     /// Where its random numbers begin.
     pub seed: u64,
-    /// Bytes that it may hold.
-    pub memory: u64,
+    /// Bytes that it may hold; else what the suite allows, or a channel has that says nothing of it.
+    pub memory: Option<u64>,
     /// How many events a turn has at most.
     pub batch: usize,
     /// Counted from 1.
@@ -70,7 +70,7 @@ impl Default for Beginning {
     fn default() -> Self {
         Self {
             seed: 7,
-            memory: MEMORY.default,
+            memory: None,
             batch: 256,
             incarnation: 1,
             reason: StartReason::First,
@@ -163,7 +163,11 @@ impl Stage {
         peer: Box<dyn Peer>,
     ) -> Result<Self, NoPass> {
         let setup = VirtualSetup {
-            spec: spec(beginning.seed, beginning.memory, beginning.incarnation),
+            spec: spec(
+                beginning.seed,
+                beginning.memory.unwrap_or(MEMORY.default),
+                beginning.incarnation,
+            ),
             config: config.clone(),
             samples_per_second: u32::try_from(SAMPLES.default).unwrap_or(u32::MAX),
         };
@@ -513,9 +517,10 @@ impl Stage {
         }
     }
 
-    /// A connection comes up.
+    /// A connection comes up, unless it is; nobody need dial it then.
     pub fn bring_up(&mut self, connection: u32) {
-        let Some(line) = self.lines.get_mut(&connection) else {
+        self.redials.remove(&connection);
+        let Some(line) = self.lines.get_mut(&connection).filter(|line| !line.is_up) else {
             return;
         };
         line.is_up = true;

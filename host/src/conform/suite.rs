@@ -46,6 +46,7 @@ pub struct Suite {
     expectations: Expectations,
     filter: Option<String>,
     seed: u64,
+    memory: u64,
 }
 
 /// The scripts in a folder, by name.
@@ -109,10 +110,19 @@ fn unreadable(path: &Path, reason: String) -> SuiteError {
 
 impl Suite {
     /// Asks the driver what it is. The plant is the head of the first script with `reply` lines, else of the first; without scripts
-    /// it is made up.
+    /// it is made up. The driver has the memory of a channel that says nothing of it.
     pub async fn new(driver: &Driver, scripts: Vec<Script>) -> Result<Self, SuiteError> {
+        Self::within(crate::limits::MEMORY.default, driver, scripts).await
+    }
+
+    /// As [`Suite::new`], for a driver that may hold so many bytes.
+    pub async fn within(
+        memory: u64,
+        driver: &Driver,
+        scripts: Vec<Script>,
+    ) -> Result<Self, SuiteError> {
         let now = super::stage::beginning();
-        let spec = super::stage::spec(7, crate::limits::MEMORY.default, 1);
+        let spec = super::stage::spec(7, memory, 1);
         let ended = |exit: crate::exit::Exit| SuiteError::Describe(exit.to_string());
         let instance = Instance::start(driver, spec, now).await.map_err(ended)?;
         let (_, info) = instance.describe().await.map_err(ended)?;
@@ -122,7 +132,7 @@ impl Suite {
             .or_else(|| scripts.first());
         let plant = match best {
             Some(script) => Plant::of(&script.plant, script.path.display().to_string()),
-            None => Plant::derived(driver, &info).await,
+            None => Plant::derived(driver, &info, memory).await,
         };
         Ok(Self {
             driver: driver.clone(),
@@ -133,6 +143,7 @@ impl Suite {
             expectations: Expectations::default(),
             filter: None,
             seed: 1,
+            memory,
         })
     }
 
@@ -182,6 +193,7 @@ impl Suite {
             driver: &self.driver,
             info: &self.info,
             plant: &self.plant,
+            memory: self.memory,
             seed: self.seed,
             baseline: self.baseline.as_ref(),
         }
@@ -194,15 +206,23 @@ impl Suite {
 
     /// The ids of all cases that would run.
     pub fn ids(&self) -> Vec<String> {
+        let mut ids = self.all_ids();
+        ids.retain(|id| self.is_wanted(id));
+        ids
+    }
+
+    /// The lines of the expectations that name no case at all, whatever the filter.
+    pub fn unknown_expectations(&self) -> Vec<&str> {
+        self.expectations.unknown(&self.all_ids())
+    }
+
+    fn all_ids(&self) -> Vec<String> {
         let universal = CASES.iter().map(|case| case.id.to_owned());
         let scripted = self
             .scripts
             .iter()
             .flat_map(|script| script.cases.iter().map(|case| id(script, &case.name)));
-        universal
-            .chain(scripted)
-            .filter(|id| self.is_wanted(id))
-            .collect()
+        universal.chain(scripted).collect()
     }
 
     fn is_wanted(&self, id: &str) -> bool {
@@ -235,7 +255,7 @@ impl Suite {
                 }
                 begins(&id);
                 let began = Instant::now();
-                let result = script::run(&self.driver, &self.info.can, script, case).await;
+                let result = script::run(&bench, script, case).await;
                 let place = format!("{}:{}", script.path.display(), case.line);
                 let report = self.judge(id, Some(place), result, began.elapsed());
                 ends(&report);

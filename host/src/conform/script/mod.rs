@@ -13,12 +13,13 @@
 //! done all requests=1 failed=0
 //! ```
 //!
-//! - `words`, `steps`, `parse`: from text to `model`, with every fault and its line. `run`: plays a case on a stage.
+//! - `words`, `steps`, `parse`: from text to `model`, with every fault and its line; `budget` bounds it. `run`: plays a case on a stage.
 //! - Each case is a life of its own. What the driver has sent, published, answered or dropped and no step has told of fails the
 //!   case at its end.
 //!
 //! `docs/CONFORMANCE.md` is the reference.
 
+mod budget;
 mod model;
 mod parse;
 mod run;

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::model::{Script, ScriptCase, Section};
+use super::budget::{Budget, MAX_TIME, of_value, weight};
+use super::model::{Script, ScriptCase, Section, Step};
 use super::steps;
 use super::words::Words;
 use crate::bindings::config::{Device, Group, Link, Tag};
@@ -32,10 +33,20 @@ pub fn parse(path: &Path, text: &str) -> Result<Script, ScriptFaults> {
     let mut plant = Section::default();
     let mut cases = Vec::new();
     let mut names = BTreeSet::new();
+    let mut budget = Budget::new();
     for block in blocks {
+        if budget.is_spent() {
+            break;
+        }
         match block.name {
             None => {
-                let steps = directives(&block.lines, &Section::default(), &mut plant, &mut fault);
+                let steps = directives(
+                    &block.lines,
+                    &Section::default(),
+                    &mut plant,
+                    &mut budget,
+                    &mut fault,
+                );
                 for (line, text) in steps {
                     fault(
                         line,
@@ -65,18 +76,31 @@ pub fn parse(path: &Path, text: &str) -> Result<Script, ScriptFaults> {
                     );
                 }
                 let mut own = Section::default();
-                let rest = directives(&block.lines, &plant, &mut own, &mut fault);
-                let is_empty = rest.is_empty();
+                let rest = directives(&block.lines, &plant, &mut own, &mut budget, &mut fault);
                 let whole = own.or(&plant).complete();
                 let is_empty = rest.is_empty();
                 let mut parsed = Vec::new();
+                let mut time = 0_u64;
                 for (line, text) in rest {
-                    match steps::step(Words::new(text), &whole) {
+                    let step = steps::step(Words::new(text), &whole).and_then(|step| {
+                        budget.take(weight(&step))?;
+                        if let Step::Advance(nanos) = step {
+                            time = time.saturating_add(nanos);
+                        }
+                        if time > MAX_TIME {
+                            return Err("the case takes more than 366 days by now".to_owned());
+                        }
+                        Ok(step)
+                    });
+                    match step {
                         Ok(step) => parsed.push((line, step)),
                         Err(message) => fault(line, message),
                     }
+                    if budget.is_spent() {
+                        break;
+                    }
                 }
-                if is_empty {
+                if is_empty && !budget.is_spent() {
                     fault(
                         line,
                         format!("the case {name} has no steps, so it could not fail"),
@@ -136,15 +160,19 @@ fn directives<'a>(
     lines: &[(usize, &'a str)],
     file: &Section,
     section: &mut Section,
+    budget: &mut Budget,
     fault: &mut impl FnMut(usize, String),
 ) -> Vec<(usize, &'a str)> {
     let mut steps = Vec::new();
     for (line, text) in lines {
         // A device's line and the step of that name are told apart by where they stand.
-        match directive(Words::new(text), file, section, steps.is_empty()) {
+        match directive(Words::new(text), file, section, budget, steps.is_empty()) {
             Ok(true) => {}
             Ok(false) => steps.push((*line, *text)),
             Err(message) => fault(*line, message),
+        }
+        if budget.is_spent() {
+            break;
         }
     }
     steps
@@ -154,6 +182,7 @@ fn directive(
     mut words: Words<'_>,
     file: &Section,
     section: &mut Section,
+    budget: &mut Budget,
     first: bool,
 ) -> Result<bool, String> {
     let word = words.need("a word")?;
@@ -221,10 +250,9 @@ fn directive(
                 .split_once("=>")
                 .ok_or("a reply has two sides; write `reply QUESTION => ANSWER`")?;
             let read = |text| Pattern::parse(text).map_err(|error| error.to_string());
-            section.replies.push(Reply {
-                question: read(question)?,
-                answer: read(answer)?,
-            });
+            let (question, answer) = (read(question)?, read(answer)?);
+            budget.take(question.len() + answer.len())?;
+            section.replies.push(Reply { question, answer });
             return Ok(true);
         }
         "value" => {
@@ -234,6 +262,7 @@ fn directive(
                 .data_type(whole.tag(&name)?)
                 .ok_or("the tag has no type")?;
             let value = words.value(data_type)?;
+            budget.take(of_value(&value))?;
             section.values.push((name, value));
         }
         "payload" => {
@@ -297,11 +326,14 @@ fn id(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// `500ms`, `10s`, in nanoseconds.
+/// `500ms`, `10s`, in nanoseconds; at most 366 days.
 pub(super) fn time(text: &str) -> Result<u64, String> {
     let time = humantime::parse_duration(text)
         .map_err(|_| format!("{text} is no time; write 500ms or 10s"))?;
-    u64::try_from(time.as_nanos()).map_err(|_| format!("{text} is too long"))
+    u64::try_from(time.as_nanos())
+        .ok()
+        .filter(|nanos| *nanos <= MAX_TIME)
+        .ok_or_else(|| format!("{text} is too long; write at most 366days"))
 }
 
 #[cfg(test)]
@@ -385,6 +417,36 @@ sample other - bad-timeout
                 ":6: 300000 is no int8",
                 ":7: there is no link",
             ],
+        );
+        check(
+            "tag t x int8\ngroup g 400days t\ncase a\nadvance 366days\nadvance 1ms\n",
+            &[":2: 400days is too long", ":5: the case takes more"],
+        );
+    }
+
+    #[test]
+    fn repetition_does_not_make_much_of_little() {
+        let count = |text: &str| match parse(Path::new("x.script"), text) {
+            Ok(script) => Ok(script.plant.replies.len()),
+            Err(faults) => Err(faults.0),
+        };
+        let reply = "reply 01 => 00*1000000\n";
+        assert_eq!(count(&reply.repeat(4)), Ok(4));
+        let much = "x.script:5: with this the script stands for more than 4194304 bytes";
+        let faults = count(&reply.repeat(1_000)).unwrap_err();
+        assert!(
+            faults.len() == 1 && faults[0].starts_with(much),
+            "{faults:?}"
+        );
+        // Steps count too.
+        let steps = format!(
+            "link plc tcp\ncase a\n{}",
+            "send 00*1000000\n".repeat(1_000)
+        );
+        let faults = count(&steps).unwrap_err();
+        assert!(
+            faults.len() == 1 && faults[0].starts_with("x.script:7: with this"),
+            "{faults:?}"
         );
     }
 }

@@ -11,7 +11,8 @@ use crate::conform::outcome::{CaseResult, NoPass};
 use crate::conform::pattern::{Captures, Mismatch, Pattern};
 use crate::conform::peer::{Reach, Silent};
 use crate::conform::stage::{Beginning, MILLISECOND, SECOND, Stage, beginning, spec};
-use crate::driver::{Driver, Instance};
+use crate::conform::universal::Bench;
+use crate::driver::Instance;
 
 /// How long a step waits for what should come, in virtual time: timers of less than this run out by themselves, so that a
 /// script need not know how a driver yields.
@@ -19,31 +20,30 @@ const PATIENCE: u64 = MILLISECOND * 10;
 /// Until when a request is to be answered.
 const TIMEOUT: u64 = 60 * SECOND;
 
-/// Plays a case. The driver can what `can` says.
+/// Plays a case with the driver of this bench.
 pub(in crate::conform) async fn run(
-    driver: &Driver,
-    can: &[&str],
+    bench: &Bench<'_>,
     script: &Script,
     case: &ScriptCase,
 ) -> CaseResult {
     let section = case.own.or(&script.plant).complete();
-    if let Some(missing) = section
-        .needs
-        .iter()
-        .find(|need| !can.contains(&need.as_str()))
-    {
+    if let Some(missing) = section.needs.iter().find(|need| !bench.can(need)) {
         return Err(NoPass::skipped(format!(
             "the driver does not declare `{missing}`"
         )));
     }
     if let Some((line, Step::Refused(..))) = case.steps.first() {
         let at_line = |why| at(script, *line, why);
-        return refused(driver, &section, case).await.map_err(at_line);
+        return refused(bench, &section, case).await.map_err(at_line);
     }
-    let stage = Stage::begin(driver, &section.config(), Beginning::default(), silent()).await;
+    let beginning = Beginning {
+        memory: Some(bench.memory),
+        ..Beginning::default()
+    };
+    let stage = Stage::begin(bench.driver, &section.config(), beginning, silent()).await;
     let stage = stage.map_err(|why| at(script, case.line, why))?;
     let mut play = Play {
-        driver,
+        bench,
         section,
         stage,
         captures: Captures::default(),
@@ -73,11 +73,10 @@ fn at(script: &Script, line: usize, why: NoPass) -> NoPass {
 }
 
 /// The configuration must have the faults that the case lists; others are none of its business.
-async fn refused(driver: &Driver, section: &Section, case: &ScriptCase) -> CaseResult {
+async fn refused(bench: &Bench<'_>, section: &Section, case: &ScriptCase) -> CaseResult {
     let now = beginning();
     let broken = |exit| NoPass::from(&exit);
-    let memory = Beginning::default().memory;
-    let instance = Instance::start(driver, spec(7, memory, 1), now)
+    let instance = Instance::start(bench.driver, spec(7, bench.memory, 1), now)
         .await
         .map_err(broken)?;
     let (_, answer) = instance
@@ -113,7 +112,7 @@ async fn refused(driver: &Driver, section: &Section, case: &ScriptCase) -> CaseR
 }
 
 struct Play<'a> {
-    driver: &'a Driver,
+    bench: &'a Bench<'a>,
     section: Section,
     stage: Stage,
     captures: Captures,
@@ -459,15 +458,24 @@ impl Play<'_> {
     }
 
     async fn restart(&mut self, kept: &[u32]) -> Result<(), NoPass> {
+        self.stage.settle().await;
+        self.left_over("before the restart")?;
         self.life += 1;
         let beginning = Beginning {
             incarnation: self.life,
             reason: StartReason::RestartAfterFault,
             state: self.stage.heard.state.clone(),
             kept: kept.iter().map(|link| (*link, *link)).collect(),
+            memory: Some(self.bench.memory),
             ..Beginning::default()
         };
-        self.stage = Stage::begin(self.driver, &self.section.config(), beginning, silent()).await?;
+        self.stage = Stage::begin(
+            self.bench.driver,
+            &self.section.config(),
+            beginning,
+            silent(),
+        )
+        .await?;
         self.asked.clear();
         self.last = None;
         Ok(())

@@ -269,6 +269,7 @@ pub(super) async fn kept(bench: &Bench<'_>) -> CaseResult {
             incarnation: 2,
             reason: crate::bindings::events::StartReason::RestartAfterFault,
             kept: kept.clone(),
+            memory: Some(bench.memory),
             ..Beginning::default()
         };
         let mut stage = Stage::prepare(

@@ -11,7 +11,6 @@ use crate::bindings::config::{ChannelConfig, ConfigFault};
 use crate::conform::outcome::{CaseResult, NoPass};
 use crate::conform::stage::{Beginning, Stage, beginning, spec};
 use crate::driver::Instance;
-use crate::limits::MEMORY;
 
 /// How many of those by chance.
 const BY_CHANCE: usize = 64;
@@ -42,7 +41,7 @@ async fn configure(
 ) -> Result<Result<(), Vec<ConfigFault>>, NoPass> {
     let now = beginning();
     let ended = |exit| NoPass::from(&exit);
-    let instance = Instance::start(bench.driver, spec(7, MEMORY.default, 1), now)
+    let instance = Instance::start(bench.driver, spec(7, bench.memory, 1), now)
         .await
         .map_err(ended)?;
     let (_, answer) = instance.configure(config, now).await.map_err(ended)?;
@@ -136,7 +135,10 @@ pub(super) async fn again(bench: &Bench<'_>) -> CaseResult {
     };
     let mut published = Vec::new();
     for twice in [false, true] {
-        let beginning = Beginning::default();
+        let beginning = Beginning {
+            memory: Some(bench.memory),
+            ..Beginning::default()
+        };
         let mut stage = Stage::prepare(
             bench.driver,
             &bench.plant.config,

@@ -7,7 +7,6 @@ use crate::bindings::config::ChannelConfig;
 use crate::conform::outcome::{CaseResult, NoPass};
 use crate::conform::stage::{beginning, spec};
 use crate::driver::{DriverInfo, Instance};
-use crate::limits::MEMORY;
 
 /// Interfaces that standard libraries import without using them.
 const USUAL: [&str; 6] = [
@@ -26,7 +25,7 @@ async fn described(
 ) -> Result<Vec<DriverInfo>, NoPass> {
     let ended = |exit| NoPass::from(&exit);
     let now = beginning();
-    let mut instance = Instance::start(bench.driver, spec(seed, MEMORY.default, 1), now)
+    let mut instance = Instance::start(bench.driver, spec(seed, bench.memory, 1), now)
         .await
         .map_err(ended)?;
     let mut all = Vec::new();

@@ -14,7 +14,10 @@ pub(super) async fn stop(bench: &Bench<'_>) -> CaseResult {
 }
 
 pub(super) async fn stop_at_once(bench: &Bench<'_>) -> CaseResult {
-    let beginning = Beginning::default();
+    let beginning = Beginning {
+        memory: Some(bench.memory),
+        ..Beginning::default()
+    };
     let mut stage = Stage::prepare(
         bench.driver,
         &bench.plant.config,

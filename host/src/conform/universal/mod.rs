@@ -43,6 +43,8 @@ pub struct Bench<'a> {
     pub info: &'a DriverInfo,
     /// What it is tried with.
     pub plant: &'a Plant,
+    /// Bytes that the driver may hold.
+    pub memory: u64,
     /// Where random bytes and faults begin.
     pub seed: u64,
     /// What each event may cost.
@@ -91,8 +93,8 @@ cases! {
     "restart", life::restart, "every further incarnation does the same work";
     "poll", requests::poll, "a poll is answered once, and a peer that answers makes all of its tags good";
     "poll-skip", requests::skip, "a skipped device is sent nothing, and none of its tags is published";
-    "read", requests::read, "a read is answered once, with one sample for each tag in order";
-    "write", requests::write, "a write is answered once, and read back where that is asked for";
+    "read", requests::read, "a read is answered once, with one sample for each tag in order, good where a peer answers";
+    "write", requests::write, "a write is answered once, succeeds where a peer answers, and is read back where that is asked for";
     "command", requests::command, "a command is answered once, an unknown one by an error";
     "health", requests::health, "a health check is answered";
     "cancel", requests::cancel, "what is cancelled is still answered exactly once";
@@ -181,9 +183,10 @@ impl Bench<'_> {
     /// A life that begins in this way.
     pub(in crate::conform) async fn begin_as(
         &self,
-        beginning: Beginning,
+        mut beginning: Beginning,
         peer: Box<dyn Peer>,
     ) -> Result<Stage, NoPass> {
+        beginning.memory = beginning.memory.or(Some(self.memory));
         let stage = Stage::begin(self.driver, &self.plant.config, beginning, peer).await?;
         stage.check()?;
         Ok(stage)

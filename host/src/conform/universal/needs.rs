@@ -5,7 +5,6 @@ use super::{Bench, session};
 use crate::conform::baseline::Measured;
 use crate::conform::outcome::{CaseResult, NoPass};
 use crate::conform::stage::Beginning;
-use crate::limits::MEMORY;
 
 /// A page of wasm memory.
 const PAGE: u64 = 64 << 10;
@@ -56,7 +55,7 @@ pub(super) async fn fuel(bench: &Bench<'_>) -> CaseResult {
 
 pub(super) async fn least(bench: &Bench<'_>) -> CaseResult {
     session_runs(bench).await?;
-    let (mut too_little, mut enough) = (0, MEMORY.default / PAGE);
+    let (mut too_little, mut enough) = (0, bench.memory / PAGE);
     while enough - too_little > 1 {
         let pages = u64::midpoint(too_little, enough);
         match runs_in(bench, pages * PAGE).await {
@@ -74,7 +73,7 @@ pub(super) async fn least(bench: &Bench<'_>) -> CaseResult {
 
 async fn runs_in(bench: &Bench<'_>, memory: u64) -> Result<(), NoPass> {
     let beginning = Beginning {
-        memory,
+        memory: Some(memory),
         ..Beginning::default()
     };
     let mut stage = bench.begin_as(beginning, bench.honest()).await?;

@@ -1,12 +1,19 @@
 //! Exactly one answer to each request, in time. That none is answered twice is seen to by the channel's own rules: such a list of actions
 //! is refused, and ends the driver.
 
-use super::session::{self, TIMEOUT, poll_all, wait_for};
+use std::collections::BTreeSet;
+
+use super::session::{self, TIMEOUT, in_time, poll_all, wait_for};
 use super::{Bench, PATIENCE};
 use crate::bindings::events::Happening;
 use crate::conform::heard::{Answer, is_good, shown_quality};
 use crate::conform::outcome::{CaseResult, NoPass};
-use crate::conform::stage::{SECOND, Stage};
+use crate::conform::stage::SECOND;
+
+/// Whether there is nobody to ask, or a peer that answers: then what is asked must succeed.
+fn is_answered(bench: &Bench<'_>) -> bool {
+    !bench.plant.replies.is_empty() || bench.plant.config.links.is_empty()
+}
 
 pub(super) async fn poll(bench: &Bench<'_>) -> CaseResult {
     bench.need_tags()?;
@@ -14,7 +21,7 @@ pub(super) async fn poll(bench: &Bench<'_>) -> CaseResult {
     for round in 1..=3 {
         stage.heard.samples.clear();
         poll_all(&mut stage).await?;
-        let is_judged = !bench.plant.replies.is_empty() || bench.plant.config.links.is_empty();
+        let is_judged = is_answered(bench);
         for group in stage.config().groups.clone() {
             for tag in group.tags.iter().filter(|_| is_judged) {
                 let of_tag = || {
@@ -70,40 +77,43 @@ pub(super) async fn skip(bench: &Bench<'_>) -> CaseResult {
     Ok(None)
 }
 
-/// Fails if an answer came after its deadline.
-fn in_time(stage: &Stage) -> Result<(), NoPass> {
-    for asked in stage.heard.requests.values() {
-        if let Some((at, _)) = &asked.answer
-            && *at > asked.deadline
-        {
-            return Err(NoPass::failed(format!(
-                "the {} was answered {} ms after its deadline, with a peer that answers at once",
-                asked.question.as_str(),
-                (at - asked.deadline) / 1_000_000
-            )));
-        }
-    }
-    Ok(())
-}
-
 pub(super) async fn read(bench: &Bench<'_>) -> CaseResult {
     bench.need("read")?;
     bench.need_tags()?;
     let mut stage = bench.begin(bench.honest()).await?;
     let tags: Vec<u32> = stage.config().tags.iter().map(|tag| tag.id).collect();
     let backwards: Vec<u32> = tags.iter().rev().copied().collect();
+    let is_judged = is_answered(bench);
+    // What a poll makes good, a read does too; what is in no group may be there to be written only.
+    let groups = stage.config().groups.iter();
+    let mut never_good: BTreeSet<u32> = groups
+        .flat_map(|group| group.tags.iter().copied())
+        .filter(|_| is_judged)
+        .collect();
     for tags in [tags.clone(), backwards, vec![tags[0]]] {
         let request = stage.read(tags.clone(), TIMEOUT);
         wait_for(&mut stage, request).await?;
         // That the samples are those that were asked for, in order, is the channel's own rule.
-        let answer = stage.heard.answer(request);
-        let is_judged = !bench.plant.replies.is_empty() || bench.plant.config.links.is_empty();
-        if let (Some(Answer::Read(Err(error))), true) = (answer, is_judged) {
-            return Err(NoPass::failed(format!(
-                "a read fails with a peer that answers: {}",
-                error.message
-            )));
+        match stage.heard.answer(request) {
+            Some(Answer::Read(Err(error))) if is_judged => {
+                return Err(NoPass::failed(format!(
+                    "a read fails with a peer that answers: {}",
+                    error.message
+                )));
+            }
+            Some(Answer::Read(Ok(samples))) => {
+                for sample in samples.iter().filter(|sample| is_good(sample.quality)) {
+                    never_good.remove(&sample.tag);
+                }
+            }
+            _ => {}
         }
+    }
+    if let Some(tag) = never_good.first() {
+        return Err(NoPass::failed(format!(
+            "tag {} is good in no read, where its peer answers; does a `reply` line answer what the driver asks?",
+            session::name(&stage, *tag)
+        )));
     }
     in_time(&stage)?;
     Ok(None)
@@ -118,6 +128,8 @@ pub(super) async fn write(bench: &Bench<'_>) -> CaseResult {
         ));
     }
     let mut stage = bench.begin(bench.honest()).await?;
+    let mut has_succeeded = false;
+    let mut refused = String::new();
     for (tag, value) in writes {
         for read_back in [false, true] {
             let request = stage.write(tag, value.clone(), read_back, TIMEOUT);
@@ -135,9 +147,17 @@ pub(super) async fn write(bench: &Bench<'_>) -> CaseResult {
                         session::name(&stage, tag)
                     )));
                 }
+                Some(Answer::Write(Ok(_))) => has_succeeded = true,
+                Some(Answer::Write(Err(error))) => refused.clone_from(&error.message),
                 _ => {}
             }
         }
+    }
+    // A device may refuse a value; one that takes none leaves it open whether the driver can write at all.
+    if is_answered(bench) && !has_succeeded {
+        return Err(NoPass::failed(format!(
+            "every write fails, where its peer answers: {refused}; does a `reply` line answer what the driver asks, and a `value` line say what can be written?"
+        )));
     }
     in_time(&stage)?;
     Ok(None)

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 
 use super::{Bench, PATIENCE};
 use crate::bindings::types::Value;
-use crate::conform::heard::{is_good, shown_value};
+use crate::conform::heard::{Asked, is_good, shown_value};
 use crate::conform::outcome::NoPass;
-use crate::conform::stage::{SECOND, Stage};
+use crate::conform::stage::{MILLISECOND, SECOND, Stage};
 
 /// Until when requests are to be answered.
 pub(super) const TIMEOUT: u64 = 10 * SECOND;
+
+/// How long after its deadline an answer is still taken, where its peer keeps the driver waiting: the host has given up by then, and what
+/// was asked before may have to time out first. With a peer that answers at once there is no such excuse.
+const SLACK: u64 = 10 * SECOND;
 
 /// The good values that tags may have.
 pub(super) type Truth = BTreeMap<u32, Vec<String>>;
@@ -39,21 +43,38 @@ pub(super) async fn wait_for_polls(stage: &mut Stage) -> Result<(), NoPass> {
     Ok(())
 }
 
-/// Waits until a request is answered, by its deadline or by the patience that all have.
+/// Fails if any answer came after its deadline.
+pub(super) fn in_time(stage: &Stage) -> Result<(), NoPass> {
+    let mut all = stage.heard.requests.values();
+    all.try_for_each(|asked| not_late(asked, 0))
+}
+
+/// Fails if the answer came later than this after its deadline.
+fn not_late(asked: &Asked, slack: u64) -> Result<(), NoPass> {
+    match &asked.answer {
+        Some((at, _)) if *at > asked.deadline.saturating_add(slack) => {
+            Err(NoPass::failed(format!(
+                "the {} was answered {} ms after its deadline",
+                asked.question.as_str(),
+                (at - asked.deadline) / MILLISECOND
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Waits until a request is answered, by the patience that all have; whatever its peer does, not much later than its deadline.
 pub(super) async fn wait_for(stage: &mut Stage, request: u64) -> Result<(), NoPass> {
     let latest = stage.now() + PATIENCE;
     stage
         .until(latest, |stage| stage.heard.answer(request).is_some())
         .await;
     stage.check()?;
-    if stage.heard.answer(request).is_some() {
-        return Ok(());
+    let asked = stage.heard.requests.get(&request);
+    if let Some(asked) = asked.filter(|asked| asked.answer.is_some()) {
+        return not_late(asked, SLACK);
     }
-    let question = stage
-        .heard
-        .requests
-        .get(&request)
-        .map_or("request", |asked| asked.question.as_str());
+    let question = asked.map_or("request", |asked| asked.question.as_str());
     Err(NoPass::failed(format!(
         "the {question} was not answered within {} s",
         PATIENCE / SECOND

@@ -174,7 +174,7 @@ impl State {
             Happening::Poll(poll) => self.poll(poll.group, poll.cycle, &poll.skip),
             Happening::Read(read) => self.add(Job::new(Asks::Read(read.request), read.tags)),
             Happening::Write(write) => match write.value {
-                Value::Float(value) => {
+                Value::Float(value) if !self.broken(Mutation::WriteAlwaysFails) => {
                     let asks = Asks::Write {
                         request: write.request,
                         value,
@@ -421,7 +421,12 @@ impl State {
         }));
         self.waiting = Some(self.sequence);
         if !self.broken(Mutation::WaitsForEver) {
-            let after_ns = u64::from(self.settings.timeout_ms) * 1_000_000;
+            let factor = if self.broken(Mutation::WaitsTooLong) {
+                25
+            } else {
+                1
+            };
+            let after_ns = u64::from(self.settings.timeout_ms) * 1_000_000 * factor;
             self.actions.push(Action::SetTimer(SetTimer {
                 timer: TIMEOUT,
                 after_ns,
@@ -598,7 +603,7 @@ impl State {
         }
     }
 
-    fn finish(&mut self, job: Job) {
+    fn finish(&mut self, mut job: Job) {
         let is_silent = match job.asks {
             Asks::Poll { .. } => self.broken(Mutation::NeverAnswersPoll),
             Asks::Read(_) => self.broken(Mutation::NeverAnswersRead),
@@ -618,6 +623,11 @@ impl State {
             return;
         }
         let is_read = matches!(job.asks, Asks::Read(_));
+        if is_read && self.broken(Mutation::ReadsAreBad) {
+            for one in &mut job.samples {
+                *one = sample(one.tag, None, Quality::Bad);
+            }
+        }
         let answer = job.answer(
             self.broken(Mutation::ReadsInItsOwnOrder),
             self.broken(Mutation::ReadsNothingBack),

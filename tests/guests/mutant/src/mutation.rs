@@ -44,9 +44,12 @@ mutations! {
     ReadsInItsOwnOrder = "reads-in-its-own-order",
     ReadsNothingBack = "reads-nothing-back",
     TakesAnyCommand = "takes-any-command",
+    WriteAlwaysFails = "write-always-fails",
+    ReadsAreBad = "reads-are-bad",
     // Peers.
     PublishesBeforeReading = "publishes-before-reading",
     WaitsForEver = "waits-for-ever",
+    WaitsTooLong = "waits-too-long",
     TrapsWhenRefused = "traps-when-refused",
     GoodWhenDown = "good-when-down",
     NeverComesBack = "never-comes-back",
