@@ -353,7 +353,7 @@ fn typed(command: &Command) -> String {
 /// The package that this manifest makes, and its component, from what cargo says to programs.
 fn component(said: &str, manifest: &Path) -> Option<(String, PathBuf)> {
     let manifest = fs::canonicalize(manifest).ok()?;
-    let artifacts = said.lines().filter_map(|line| {
+    let mut artifacts = said.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let of = message.get("manifest_path")?.as_str()?;
         if message.get("reason")? != "compiler-artifact" || fs::canonicalize(of).ok()? != manifest {
@@ -367,7 +367,7 @@ fn component(said: &str, manifest: &Path) -> Option<(String, PathBuf)> {
         let name = package_name(message.get("package_id")?.as_str()?)?;
         Some((name.to_owned(), PathBuf::from(file)))
     });
-    artifacts.last()
+    artifacts.next_back()
 }
 
 /// The name in the id of a package, such as `path+file:///home/me/furnace-9#0.1.0` or `...#furnace-9@0.1.0`.
