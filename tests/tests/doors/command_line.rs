@@ -323,5 +323,7 @@ fn on_a_terminal_progress_and_samples_are_for_people() -> Result<()> {
         sample.contains("pieces") && !sample.contains('{'),
         "{sample}"
     );
+    // It hands the signal on; where it is killed itself, the host would stay.
+    running.terminate()?;
     Ok(())
 }
