@@ -61,6 +61,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         "all of it in {:.0} s",
         started.elapsed().as_secs_f64()
     ));
+    for line in &tally.failures {
+        process::say(line);
+    }
     process::say(&format!("{} passed, {} failed", tally.passed, tally.failed));
     Ok(if tally.failed > 0 || nothing_ran {
         ExitCode::FAILURE
@@ -74,14 +77,28 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 struct Tally {
     passed: u64,
     failed: u64,
+    /// What failed, and what it printed: shown again at the end, since dozens of binaries scroll by after it.
+    failures: Vec<String>,
+    in_failures: bool,
 }
+
+/// What a binary says before it shows its failures.
+const FAILURES: &str = "failures:";
+
+/// Lines of failures that are shown again. The rest stands above, where it was printed first.
+const MAX_FAILURE_LINES: usize = 400;
 
 impl Tally {
     /// Adds what a line such as `test result: ok. 3 passed; 0 failed; ...` says; other lines count nothing.
     fn add(&mut self, line: &str) {
+        self.in_failures |= line == FAILURES;
         let Some(result) = line.strip_prefix("test result: ") else {
+            if self.in_failures && self.failures.len() < MAX_FAILURE_LINES {
+                self.failures.push(line.to_owned());
+            }
             return;
         };
+        self.in_failures = false;
         let Some((_verdict, counts)) = result.split_once(". ") else {
             return;
         };
@@ -108,6 +125,11 @@ mod tests {
         for line in [
             "running 3 tests",
             "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 7 filtered out; finished in 0.02s",
+            "test some::thing ... FAILED",
+            "failures:",
+            "---- some::thing stdout ----",
+            "failures:",
+            "    some::thing",
             "test result: FAILED. 10 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 1.50s",
             "test result: nonsense",
             "something printed: 5 passed; 5 failed",
@@ -118,7 +140,16 @@ mod tests {
             tally,
             Tally {
                 passed: 13,
-                failed: 2
+                failed: 2,
+                failures: [
+                    "failures:",
+                    "---- some::thing stdout ----",
+                    "failures:",
+                    "    some::thing",
+                ]
+                .map(str::to_owned)
+                .to_vec(),
+                in_failures: false,
             }
         );
     }
