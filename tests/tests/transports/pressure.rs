@@ -19,6 +19,9 @@ use crate::stage::{Seen, Stage};
 /// More than all buffers on the way can hold.
 const MUCH: u64 = 32 << 20;
 
+/// What the device sends. A letter: the driver's journal shows the beginning of each message, and escapes take space in it.
+const LETTER: u8 = b'x';
+
 /// Something has come to rest when it is the same after so many turns of the driver.
 const TURNS: u32 = 50;
 
@@ -132,7 +135,7 @@ async fn at_rest(stage: &mut Stage, total: &mut Total) -> u64 {
 async fn write_until_stopped(stage: &mut Stage, device: &TcpStream) -> u64 {
     let (mut written, mut turns) = (0, 0);
     while turns < TURNS && written < MUCH {
-        match device.try_write(&[7; 1 << 16]) {
+        match device.try_write(&[LETTER; 1 << 16]) {
             Ok(piece) => {
                 written += piece as u64;
                 turns = 0;
@@ -168,7 +171,7 @@ async fn a_driver_that_hears_nothing_stops_the_device() {
         assert_eq!(received.now(&stage), 0, "{kind}");
         stage.must(&[pause(false)]).await;
         let more = JoinSet::from_iter([async move {
-            let rest = vec![7; usize::try_from(MUCH - stopped).unwrap()];
+            let rest = vec![LETTER; usize::try_from(MUCH - stopped).unwrap()];
             device.write_all(&rest).await.unwrap();
             device
         }]);
