@@ -187,28 +187,30 @@ impl Workshop {
         locations: &Locations,
         progress: &dyn Fn(Progress),
     ) -> Result<Made, EngineError> {
-        let wanted: Vec<File> = channels
-            .iter()
-            .map(|(_, channel)| file_of(channel))
-            .collect();
         let begins: HashMap<File, u64> = read
             .iter()
             .filter_map(|(file, read)| Some((file.clone(), read.as_ref().ok()?)))
             .map(|(file, verified)| (file, verified.census().memory_bytes))
             .collect();
+        let too_little = |channel: &Channel, file: &File| {
+            let begins = *begins.get(file)?;
+            (begins > channel.limits.memory).then_some(begins)
+        };
+        // A driver that begins with more memory than each of its channels has is not compiled: that would fail for the same
+        // reason.
+        let wanted: Vec<File> = channels
+            .iter()
+            .map(|(_, channel)| (file_of(channel), channel))
+            .filter(|(file, channel)| too_little(channel, file).is_none())
+            .map(|(file, _)| file)
+            .collect();
         let drivers = self.load_all(&distinct(&wanted), read, progress).await?;
         let (mut ready, mut faults) = (HashMap::new(), Vec::new());
         for (index, channel) in channels {
             let file = file_of(channel);
-            let begins = begins.get(&file).copied().unwrap_or(0);
             let found = match drivers.get(&file) {
-                // With what else came of it, which may be the same in the engine's words.
-                other if begins > channel.limits.memory => {
-                    let mut found = vec![too_little_memory(&file.0, begins)];
-                    if let Some(Err(reason)) = other {
-                        found.push(("driver".to_owned(), reason.clone()));
-                    }
-                    Err(found)
+                _ if let Some(begins) = too_little(channel, &file) => {
+                    Err(vec![too_little_memory(&file.0, begins)])
                 }
                 Some(Ok((driver, info, needs))) => {
                     let checked = check_channel(channel, driver, info).await;
