@@ -25,6 +25,9 @@ const EVENTS: usize = 20_000;
 const ROUNDS: usize = 15;
 /// Single exchanges, of which the median counts.
 const EXCHANGES: usize = 20_000;
+/// How long nothing happens before an exchange through an idle channel: longer than a thread of the runtime looks for work before
+/// it sleeps, as it does on a gateway between two polls. Without it, whether the threads sleep is chance, and so is the floor.
+const PAUSE: Duration = Duration::from_micros(100);
 /// Samples in one batch.
 const BATCH: usize = 256;
 /// Restarts.
@@ -38,6 +41,8 @@ struct Figures {
     event_unrecorded: f64,
     event_idle: f64,
     round_trip: f64,
+    event_in_a_row: f64,
+    round_trip_in_a_row: f64,
     sample: f64,
     sample_bare: f64,
     trap_to_running_p50: f64,
@@ -93,10 +98,15 @@ async fn measure() -> Result<Figures> {
     progress("one event through an idle channel, and a plain round trip in turn with it");
     let host = BenchHost::start(&channel("signal", "mailbox = 64", "hold(0)", 1, "")?).await?;
     let (mut event_idle, mut round_trip) = (Vec::new(), Vec::new());
+    let (mut event_in_a_row, mut round_trip_in_a_row) = (Vec::new(), Vec::new());
+    let (channel, count) = (host.channel()?, EXCHANGES / ROUNDS);
     for _ in 0..ROUNDS {
-        round_trip.extend(plain_exchanges(EXCHANGES / ROUNDS).await?);
-        event_idle.extend(idle_exchanges(&*host.channel()?, EXCHANGES / ROUNDS).await?);
+        round_trip.extend(plain_exchanges(count, PAUSE).await?);
+        event_idle.extend(exchanges(&channel, count, PAUSE).await?);
+        round_trip_in_a_row.extend(plain_exchanges(count, Duration::ZERO).await?);
+        event_in_a_row.extend(exchanges(&channel, count, Duration::ZERO).await?);
     }
+    drop(channel);
     host.stop().await;
 
     let (mut sample, mut sample_bare) = samples(&mut bare_publishes, ROUNDS).await?;
@@ -118,6 +128,8 @@ async fn measure() -> Result<Figures> {
         event_unrecorded: quantile(&mut event_unrecorded, 0.5),
         event_idle: quantile(&mut event_idle, 0.5),
         round_trip: quantile(&mut round_trip, 0.5),
+        event_in_a_row: quantile(&mut event_in_a_row, 0.5),
+        round_trip_in_a_row: quantile(&mut round_trip_in_a_row, 0.5),
         sample: quantile(&mut sample, 0.5),
         sample_bare: quantile(&mut sample_bare, 0.5),
         trap_to_running_p50: quantile(&mut restarts, 0.5),
@@ -315,8 +327,16 @@ async fn busy_round(channel: &ChannelHandle, events: usize) -> Result<f64> {
     Ok(each_ns(took, events))
 }
 
-/// Nanoseconds of each of so many single writes, one after the other.
-async fn idle_exchanges(channel: &ChannelHandle, count: usize) -> Result<Vec<f64>> {
+/// Lets the runtime's threads fall asleep. This one is none of them.
+fn pause(pause: Duration) {
+    let began = Instant::now();
+    while began.elapsed() < pause {
+        std::hint::spin_loop();
+    }
+}
+
+/// Nanoseconds of each of so many single writes, one after the other, with a pause before each.
+async fn exchanges(channel: &ChannelHandle, count: usize, before: Duration) -> Result<Vec<f64>> {
     let timeout = Duration::from_secs(60);
     let mut took = Vec::with_capacity(count);
     for number in 0..count {
@@ -325,6 +345,7 @@ async fn idle_exchanges(channel: &ChannelHandle, count: usize) -> Result<Vec<f64
             value: Value::Float(number as f64),
             read_back: false,
         };
+        pause(before);
         let began = Instant::now();
         channel.submit(ask, timeout)?.await??;
         took.push(each_ns(began.elapsed(), 1));
@@ -333,7 +354,7 @@ async fn idle_exchanges(channel: &ChannelHandle, count: usize) -> Result<Vec<f64
 }
 
 /// The same with a task that answers at once: a mailbox, a reply, nothing between.
-async fn plain_exchanges(count: usize) -> Result<Vec<f64>> {
+async fn plain_exchanges(count: usize, before: Duration) -> Result<Vec<f64>> {
     let (mailbox, mut mail) = mpsc::channel::<(u64, oneshot::Sender<u64>)>(64);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(async move {
@@ -345,6 +366,7 @@ async fn plain_exchanges(count: usize) -> Result<Vec<f64>> {
     });
     let mut took = Vec::with_capacity(count);
     for number in 0..count as u64 {
+        pause(before);
         let began = Instant::now();
         let (reply, answer) = oneshot::channel();
         mailbox.send((number, reply)).await?;
@@ -476,6 +498,8 @@ fn print_json(figures: &Figures) {
             "event_unrecorded_p50_ns": rounded(figures.event_unrecorded),
             "event_idle_p50_ns": rounded(figures.event_idle),
             "tokio_round_trip_p50_ns": rounded(figures.round_trip),
+            "event_in_a_row_p50_ns": rounded(figures.event_in_a_row),
+            "tokio_round_trip_in_a_row_p50_ns": rounded(figures.round_trip_in_a_row),
             "sample_ns": rounded(figures.sample),
             "sample_bare_ns": rounded(figures.sample_bare),
             "trap_to_running_p50_us": rounded(figures.trap_to_running_p50),
@@ -516,6 +540,16 @@ fn print_table(figures: &Figures) {
         "ns",
         Some((floor, "round trip + bare call")),
         &aim,
+    );
+    line(
+        "the same without a pause before it",
+        figures.event_in_a_row,
+        "ns",
+        Some((
+            figures.round_trip_in_a_row + figures.event_bare,
+            "round trip + bare call",
+        )),
+        "none",
     );
     line(
         "one sample, batch of 256",

@@ -26,9 +26,18 @@ pub(crate) fn cargo_target() -> PathBuf {
 }
 
 /// The cargo that called us, in the root of the repository.
+///
+/// It does not hear which package we are, since build scripts ask for that by name: it would compile `ring` anew, and the host
+/// with it, after somebody typed `cargo build`.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     command.current_dir(root());
+    for (name, _) in env::vars_os() {
+        let ours = |prefix: &str| name.as_encoded_bytes().starts_with(prefix.as_bytes());
+        if ours("CARGO_PKG_") || ours("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
