@@ -117,6 +117,17 @@ impl User {
     }
 }
 
+/// Checks that the cases of its own script were tried besides the universal ones, and that none failed.
+fn conforms(name: &str, said: &[String]) -> Result<()> {
+    let own = format!("{name}/writes-and-reads-back");
+    ensure!(
+        said.iter().any(|line| line.contains(&own))
+            && said.iter().any(|line| line.contains(" 0 failed")),
+        "{said:#?}"
+    );
+    Ok(())
+}
+
 fn done(typed: &str, ended: &Ended) -> Result<()> {
     ensure!(
         ended.code() == Some(0),
@@ -136,8 +147,8 @@ fn a_first_driver_in_rust() -> Result<()> {
     let _terminal = TERMINAL.lock().unwrap_or_else(PoisonError::into_inner);
     let mut user = User::new()?;
     let commands = commands("bulkhead new furnace --lang rust")?;
-    ensure!(commands.len() == 7, "{commands:?}");
-    for typed in &commands[..6] {
+    ensure!(commands.len() == 8, "{commands:?}");
+    for typed in &commands[..7] {
         let said = user.types(typed)?;
         match typed.as_str() {
             "cargo test" => {
@@ -152,6 +163,7 @@ fn a_first_driver_in_rust() -> Result<()> {
                     .any(|line| line.contains("`cargo build --release --target wasm32-wasip2`"));
                 ensure!(ran, "it says what it runs: {said:#?}");
             }
+            "bulkhead conform furnace.wasm" => conforms("furnace", &said)?,
             "bulkhead inspect furnace.wasm" => {
                 let all = said.join("\n");
                 for part in [
@@ -166,7 +178,7 @@ fn a_first_driver_in_rust() -> Result<()> {
             _ => {}
         }
     }
-    user.runs(&commands[6])
+    user.runs(&commands[7])
 }
 
 #[test]
@@ -174,8 +186,8 @@ fn a_first_driver_in_python() -> Result<()> {
     let _terminal = TERMINAL.lock().unwrap_or_else(PoisonError::into_inner);
     let mut user = User::new()?;
     let commands = commands("bulkhead new oven --lang python")?;
-    ensure!(commands.len() == 7, "{commands:?}");
-    for typed in &commands[..6] {
+    ensure!(commands.len() == 8, "{commands:?}");
+    for typed in &commands[..7] {
         if typed == "bulkhead build" {
             let venv = paths::python()?;
             let venv = venv
@@ -192,6 +204,7 @@ fn a_first_driver_in_python() -> Result<()> {
                 "it says what it runs: {all}"
             ),
             ".venv/bin/python -m pytest" => ensure!(all.contains(" passed"), "{all}"),
+            "bulkhead conform oven.wasm" => conforms("oven", &said)?,
             "bulkhead inspect oven.wasm" => {
                 for part in [
                     "driver     oven 0.1.0",
@@ -204,7 +217,7 @@ fn a_first_driver_in_python() -> Result<()> {
             _ => {}
         }
     }
-    user.runs(&commands[6])
+    user.runs(&commands[7])
 }
 
 #[test]

@@ -117,6 +117,9 @@ pub(super) const PYTHON_DRIVER: &[File] = files![
     "tests/test_driver.py",
 ];
 
+/// What both of them are held to.
+pub(super) const SCRIPT: &str = include_str!("../../../channels/line/conformance/line.script");
+
 /// The manifest of the Rust SDK.
 pub(super) const RUST_SDK_MANIFEST: &str = include_str!("../../../guest-sdk/Cargo.toml");
 

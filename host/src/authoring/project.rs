@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::embedded::SCRIPT;
 use super::{Error, Language, python, rust};
 
 /// The longest name, in bytes.
@@ -105,6 +106,15 @@ impl Item {
             text: text.into(),
         }
     }
+}
+
+/// The script that the driver is held to.
+pub(super) fn script(name: &Name) -> Item {
+    let text = SCRIPT.replace(
+        "# The protocol of src/lib.rs: one question, one answer, lines that end in CR LF. The driver in Python is held to this script too.\n",
+        "# The protocol: one question, one answer, lines that end in CR LF. Put your own in its place.\n",
+    );
+    Item::new(format!("conformance/{}.script", name.kebab), text)
 }
 
 /// Fills a template: `{{name}}` and its like.
@@ -209,6 +219,7 @@ mod tests {
             assert!(find("bulkhead.toml").contains("driver = \"furnace-9.wasm\""));
             assert!(find("README.md").starts_with("# furnace-9\n"));
             assert!(find(".github/workflows/ci.yml").contains("bulkhead build"));
+            assert!(find("conformance/furnace-9.script").starts_with("# The protocol: one"));
             for item in &items {
                 for left in ["{{name}}", "{{module}}", "{{driver}}", "# LIBRARIES"] {
                     assert!(!item.text.contains(left), "{}: {left}", item.path);

@@ -3,7 +3,7 @@
 use super::embedded::{
     PYTHON_DRIVER, PYTHON_GENERATED, PYTHON_REQUIREMENTS, PYTHON_SDK, PYTHON_TYPES, WIT,
 };
-use super::project::{Item, Name, fill};
+use super::project::{Item, Name, fill, script};
 
 /// Every file of the project.
 pub(super) fn items(name: &Name) -> Vec<Item> {
@@ -23,6 +23,7 @@ pub(super) fn items(name: &Name) -> Vec<Item> {
             ".github/workflows/ci.yml",
             include_str!("templates/python/ci.yml"),
         ),
+        script(name),
         Item::new(".gitignore", "/.venv\n/data\n__pycache__/\n*.wasm\n"),
         Item::new("vendor/componentize_py_types.py", PYTHON_GENERATED),
         Item::new("vendor/bulkhead_sdk/py.typed", ""),

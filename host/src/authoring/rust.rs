@@ -1,7 +1,7 @@
 //! A project in Rust: a crate of its own, with the SDK beside it as the other member of its workspace.
 
 use super::embedded::{LOCK, RUST_DRIVER, RUST_SDK, RUST_SDK_MANIFEST, WIT, WORKSPACE};
-use super::project::{Item, Name, fill};
+use super::project::{Item, Name, fill, script};
 
 /// The libraries of the driver and of the SDK.
 const LIBRARIES: [&str; 6] = [
@@ -34,6 +34,7 @@ pub(super) fn items(name: &Name) -> Vec<Item> {
             ".github/workflows/ci.yml",
             include_str!("templates/rust/ci.yml"),
         ),
+        script(name),
         Item::new(".gitignore", "/target\n/data\n*.wasm\n"),
         Item::new("vendor/bulkhead-sdk/Cargo.toml", sdk_manifest()),
     ];
