@@ -99,14 +99,14 @@ async fn measure() -> Result<Figures> {
     let host = BenchHost::start(&channel("signal", "mailbox = 64", "hold(0)", 1, "")?).await?;
     let (mut event_idle, mut round_trip) = (Vec::new(), Vec::new());
     let (mut event_in_a_row, mut round_trip_in_a_row) = (Vec::new(), Vec::new());
-    let (channel, count) = (host.channel()?, EXCHANGES / ROUNDS);
+    let (idle, count) = (host.channel()?, EXCHANGES / ROUNDS);
     for _ in 0..ROUNDS {
         round_trip.extend(plain_exchanges(count, PAUSE).await?);
-        event_idle.extend(exchanges(&channel, count, PAUSE).await?);
+        event_idle.extend(exchanges(&idle, count, PAUSE).await?);
         round_trip_in_a_row.extend(plain_exchanges(count, Duration::ZERO).await?);
-        event_in_a_row.extend(exchanges(&channel, count, Duration::ZERO).await?);
+        event_in_a_row.extend(exchanges(&idle, count, Duration::ZERO).await?);
     }
-    drop(channel);
+    drop(idle);
     host.stop().await;
 
     let (mut sample, mut sample_bare) = samples(&mut bare_publishes, ROUNDS).await?;
