@@ -1,0 +1,3 @@
+bulkhead_sdk::export!();
+
+fn main() {}

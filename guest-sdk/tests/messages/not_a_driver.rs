@@ -1,0 +1,5 @@
+struct Furnace;
+
+bulkhead_sdk::export!(Furnace);
+
+fn main() {}

@@ -1,0 +1,6 @@
+struct Furnace;
+struct Oven;
+
+bulkhead_sdk::export!(Furnace, Oven);
+
+fn main() {}
