@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use bulkhead::conform::{Baseline, CASES, Fuzzer, Report, Script, Suite, Verdict, parse};
-use bulkhead_tests::{Bulkhead, Folder, guests, paths, run};
+use bulkhead_tests::{Bulkhead, Folder, LineDevice, guests, paths, run};
 use serde_json::Value;
 
 /// The script of the guest `mutant`, with this before it.
@@ -505,6 +505,94 @@ fn a_crash_becomes_a_script() -> Result<()> {
         text.contains(&format!("crash.script:{last}:")),
         "line {last} is not in\n{text}"
     );
+    assert_eq!(host.stop()?.code(), Some(0));
+    Ok(())
+}
+
+/// What a driver was given by a real sensor, until it was stopped, becomes a script that the driver passes.
+#[test]
+fn a_live_session_becomes_a_script() -> Result<()> {
+    let device = LineDevice::start(&[("temp", "21.5"), ("limit", "30")])?;
+    let address = device.address;
+    let host = Bulkhead::start(&format!(
+        r#"
+        [[channel]]
+        id = "sensor"
+        driver = "$DRIVERS/line.wasm"
+        links.line = {{ connect = "tcp://{address}" }}
+        recorder = {{ sessions = true }}
+        [[channel.group]]
+        name = "all"
+        period = "100ms"
+        tags = [
+            {{ name = "temp", address = "temp", type = "float64" }},
+            {{ name = "limit", address = "limit", type = "float64", access = "rw" }},
+        ]
+        "#
+    ))?;
+    let value = |name: &str, value: f64| {
+        host.get_until(&format!("/api/v1/tags/sensor/{name}"), |tag| {
+            (tag["value"] == value && tag["quality"] == "good").then_some(())
+        })
+    };
+    value("temp", 21.5)?;
+    let written = host.client(&["tag", "write", "sensor/limit", "42.5", "--read-back"])?;
+    ensure!(written.code() == Some(0), "{written:?}");
+    device.set("temp", "none");
+    host.get_until("/api/v1/tags/sensor/temp", |tag| {
+        (tag["quality"] == "bad-type-mismatch").then_some(())
+    })?;
+    device.set("temp", "22.25");
+    value("temp", 22.25)?;
+    let path = host.folder().join("data/crashes/sensor-1.session");
+    let stopped = host.client(&["channel", "stop", "sensor"])?;
+    ensure!(stopped.code() == Some(0), "{stopped:?}");
+    host.process()
+        .err()
+        .wait_for(0, |line| line.contains("recording written").then_some(()))?;
+    let bundle = path.display().to_string();
+
+    let replayed = run(&["replay", &bundle])?;
+    let said = replayed.out.join("\n");
+    ensure!(
+        replayed.code() == Some(0) && said.contains("the session was reproduced"),
+        "{said}"
+    );
+    let script = run(&["replay", &bundle, "--to-script"])?;
+    ensure!(script.code() == Some(0), "{script:?}");
+    for line in [
+        "sample temp 21.5",
+        "sample temp - bad-type-mismatch",
+        r#"expect "SET limit 42.5\r\n""#,
+        "stop",
+        "stopped",
+    ] {
+        ensure!(
+            script.out.iter().any(|written| written == line),
+            "{line}: {script:?}"
+        );
+    }
+    let folder = Folder::new()?;
+    let file = folder.write("session.script", script.out.join("\n"))?;
+    let try_script = || {
+        let scripts = folder.path().display().to_string();
+        let driver = paths::driver("line")?.display().to_string();
+        run(&[
+            "conform",
+            &driver,
+            "--scripts",
+            &scripts,
+            "--case",
+            "script/",
+        ])
+    };
+    let tried = try_script()?;
+    ensure!(tried.code() == Some(0), "{}", tried.out.join("\n"));
+    // It holds the driver to what it did.
+    let text = std::fs::read_to_string(&file)?.replacen("sample temp 21.5", "sample temp 21.25", 1);
+    std::fs::write(&file, text)?;
+    let tried = try_script()?;
+    ensure!(tried.code() == Some(1), "{}", tried.out.join("\n"));
     assert_eq!(host.stop()?.code(), Some(0));
     Ok(())
 }

@@ -134,9 +134,9 @@ fn print(out: &mut Output, bundle: &Bundle, driver: &Path, report: &Report) -> R
         header.events
     ))?;
     let which = if report.same_driver {
-        "the one that crashed"
+        "the recorded one"
     } else {
-        "another than the one that crashed"
+        "another than the recorded one"
     };
     out.line(&format!("driver    {} ({which})", driver.display()))?;
     ending(out, "recorded", Some(&report.recorded))?;
@@ -164,11 +164,19 @@ fn print(out: &mut Output, bundle: &Bundle, driver: &Path, report: &Report) -> R
     } else {
         ""
     };
+    let what = if report.recorded.in_order() {
+        "session"
+    } else {
+        "crash"
+    };
     let (tone, sentence) = match report.verdict {
-        Verdict::Reproduced => (Tone::Good, "the crash was reproduced"),
-        Verdict::NotReproduced => (Tone::Bad, "the crash was not reproduced"),
-        Verdict::Holds => (Tone::Good, "the driver holds to the end of the recording"),
-        Verdict::Faults => (Tone::Bad, "the driver still faults"),
+        Verdict::Reproduced => (Tone::Good, format!("the {what} was reproduced")),
+        Verdict::NotReproduced => (Tone::Bad, format!("the {what} was not reproduced")),
+        Verdict::Holds => (
+            Tone::Good,
+            "the driver holds to the end of the recording".to_owned(),
+        ),
+        Verdict::Faults => (Tone::Bad, "the driver still faults".to_owned()),
     };
     let word = out.paint(tone, report.verdict.as_str());
     out.line(&format!("{word}: {sentence}{effort}"))?;

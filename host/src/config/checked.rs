@@ -191,6 +191,8 @@ pub struct Recorder {
     pub bytes: usize,
     /// Whether the driver is restarted in order before its recording is full, so that it is always whole. Default false.
     pub recycle: bool,
+    /// Whether a recording is written also when its incarnation ends in order. Default false.
+    pub sessions: bool,
 }
 
 /// What becomes of reads, writes and commands whose link is down.

@@ -9,7 +9,7 @@ pub(super) const HOST_RECORDER: Keys = Keys {
     later: &[],
 };
 pub(super) const RECORDER: Keys = Keys {
-    known: &["enabled", "size", "recycle"],
+    known: &["enabled", "size", "recycle", "sessions"],
     later: &[],
 };
 
@@ -36,6 +36,13 @@ pub(super) fn recorder(channel: &Section<'_>) -> Recorder {
             "`recycle` restarts the driver before its recording is full, but nothing is recorded; remove it, or `enabled = false`",
         );
     }
+    let sessions = section.boolean("sessions", false);
+    if sessions && !enabled {
+        section.fault_at(
+            "sessions",
+            "`sessions` writes down what a driver was given until it stopped, but nothing is recorded; remove it, or `enabled = false`",
+        );
+    }
     Recorder {
         bytes: if enabled {
             usize::try_from(size).unwrap_or(usize::MAX)
@@ -43,5 +50,6 @@ pub(super) fn recorder(channel: &Section<'_>) -> Recorder {
             0
         },
         recycle,
+        sessions,
     }
 }

@@ -1,4 +1,5 @@
-//! The folder of crash bundles: `data_dir/crashes/CHANNEL-INCARNATION.crash`, mode 0600, bounded.
+//! The folder of crash bundles: `data_dir/crashes/CHANNEL-INCARNATION.crash`, mode 0600, bounded. What ended in order and is kept all
+//! the same ends in `.session`; both are the same in all else.
 //!
 //! Bundles are made and written on a thread of their own, so that no channel waits for a disk. What waits for it is
 //! bounded too; a crash that finds no room there gets no bundle, and the log says so. Each file is written beside its place
@@ -23,6 +24,7 @@ use crate::bindings::config::ChannelConfig;
 use crate::event::WallNs;
 use crate::exit::Exit;
 use crate::ids::InstanceId;
+use crate::restart::ExitClass;
 
 /// Bundles of one channel.
 const MAX_PER_CHANNEL: usize = crate::limits::BUNDLES_OF_CHANNEL;
@@ -35,11 +37,12 @@ const MAX_WAITING: usize = crate::limits::CRASHES;
 /// The bytes of their recordings, together.
 const MAX_WAITING_BYTES: usize = crate::limits::CRASHES_BYTES;
 
-const EXTENSION: &str = "crash";
+/// How the name of a file ends: of a crash, and of what ended in order.
+const EXTENSIONS: [&str; 2] = ["crash", "session"];
 
-/// A crash, as the channel's task hands it over.
+/// The end of an incarnation, as the channel's task hands it over.
 pub struct CrashReport {
-    /// Who crashed.
+    /// Whose.
     pub instance: InstanceId,
     /// When.
     pub at: WallNs,
@@ -95,10 +98,7 @@ impl Archive {
 
     /// Has a crash written. Gives the file that it will be in, or why there will be none.
     pub fn report(&self, report: CrashReport) -> Result<PathBuf, &'static str> {
-        let path = self.folder.join(file_name(
-            report.instance.channel.as_str(),
-            report.instance.incarnation,
-        ));
+        let path = self.folder.join(report.file_name());
         let bytes = report.recording.bytes();
         if self.waiting.fetch_add(bytes, Ordering::Relaxed) > MAX_WAITING_BYTES {
             self.waiting.fetch_sub(bytes, Ordering::Relaxed);
@@ -129,21 +129,32 @@ impl Drop for Archive {
     }
 }
 
-fn file_name(channel: &str, incarnation: u64) -> String {
-    format!("{channel}-{incarnation}.{EXTENSION}")
+impl CrashReport {
+    fn file_name(&self) -> String {
+        let [crash, session] = EXTENSIONS;
+        let extension = match self.exit.kind.class() {
+            Some(ExitClass::Faulted | ExitClass::Unmendable) => crash,
+            None | Some(ExitClass::Finished) => session,
+        };
+        let InstanceId {
+            channel,
+            incarnation,
+        } = &self.instance;
+        format!("{channel}-{incarnation}.{extension}")
+    }
 }
 
 /// The channel and the incarnation of a file's name. A number has no `-`, so the last one parts them.
 fn parse_name(name: &str) -> Option<(&str, u64)> {
-    let (channel, incarnation) = name
-        .strip_suffix(EXTENSION)?
-        .strip_suffix('.')?
-        .rsplit_once('-')?;
-    Some((channel, incarnation.parse().ok()?))
+    let (stem, extension) = name.rsplit_once('.')?;
+    let (channel, incarnation) = stem.rsplit_once('-')?;
+    let known = EXTENSIONS.contains(&extension);
+    Some((channel, incarnation.parse().ok().filter(|_| known)?))
 }
 
 /// One bundle in the folder.
 struct Kept {
+    name: String,
     incarnation: u64,
     bytes: u64,
     at: SystemTime,
@@ -162,12 +173,12 @@ impl Writer {
             let instance = report.instance.clone();
             match self.write(report) {
                 Ok(path) => {
-                    tracing::info!(%instance, path = %path.display(), "crash bundle written")
+                    tracing::info!(%instance, path = %path.display(), "recording written")
                 }
                 Err(reason) => tracing::error!(
                     %instance,
                     reason,
-                    "the crash bundle could not be written; see to it that data_dir can be written to"
+                    "the recording could not be written; see to it that data_dir can be written to"
                 ),
             }
             self.waiting.fetch_sub(bytes, Ordering::Relaxed);
@@ -177,6 +188,7 @@ impl Writer {
     fn write(&mut self, report: CrashReport) -> Result<PathBuf, String> {
         let channel = report.instance.channel.to_string();
         let incarnation = report.instance.incarnation;
+        let name = report.file_name();
         let bundle = bundle(report).map_err(|error| error.to_string())?;
         let bytes = bundle.to_bytes().map_err(|error| error.to_string())?;
         let said = |error: std::io::Error| error.to_string();
@@ -185,7 +197,7 @@ impl Writer {
             .mode(0o700)
             .create(&self.folder)
             .map_err(said)?;
-        let path = self.folder.join(file_name(&channel, incarnation));
+        let path = self.folder.join(&name);
         let beside = self.folder.join("being-written");
         let mut file = fs::OpenOptions::new()
             .write(true)
@@ -201,6 +213,7 @@ impl Writer {
         let of_channel = kept.entry(channel).or_default();
         of_channel.retain(|kept| kept.incarnation != incarnation);
         of_channel.push(Kept {
+            name,
             incarnation,
             bytes: bytes.len() as u64,
             at: SystemTime::now(),
@@ -218,14 +231,10 @@ impl Writer {
     fn tidy(&mut self) {
         let folder = self.folder.clone();
         let kept = self.kept();
-        let mut gone: Vec<(String, u64)> = Vec::new();
-        for (channel, bundles) in kept.iter_mut() {
+        let mut gone: Vec<String> = Vec::new();
+        for bundles in kept.values_mut() {
             let over = bundles.len().saturating_sub(MAX_PER_CHANNEL);
-            gone.extend(
-                bundles
-                    .drain(..over)
-                    .map(|kept| (channel.clone(), kept.incarnation)),
-            );
+            gone.extend(bundles.drain(..over).map(|kept| kept.name));
         }
         loop {
             let count: usize = kept.values().map(Vec::len).sum();
@@ -234,17 +243,17 @@ impl Writer {
                 break;
             }
             let oldest = kept
-                .iter_mut()
-                .filter(|(_, bundles)| !bundles.is_empty())
-                .min_by_key(|(_, bundles)| bundles.first().map(|kept| kept.at));
-            let Some((channel, bundles)) = oldest else {
+                .values_mut()
+                .filter(|bundles| !bundles.is_empty())
+                .min_by_key(|bundles| bundles.first().map(|kept| kept.at));
+            let Some(bundles) = oldest else {
                 break;
             };
-            gone.push((channel.clone(), bundles.remove(0).incarnation));
+            gone.push(bundles.remove(0).name);
         }
         kept.retain(|_, bundles| !bundles.is_empty());
-        for (channel, incarnation) in gone {
-            let path = folder.join(file_name(&channel, incarnation));
+        for name in gone {
+            let path = folder.join(name);
             match fs::remove_file(&path) {
                 Ok(()) => {
                     tracing::debug!(path = %path.display(), "an old crash bundle was removed")
@@ -268,6 +277,7 @@ fn list(folder: &Path) -> HashMap<String, Vec<Kept>> {
             continue;
         };
         kept.entry(channel.to_owned()).or_default().push(Kept {
+            name: name.to_string_lossy().into_owned(),
             incarnation,
             bytes: meta.len(),
             at: meta.modified().unwrap_or(SystemTime::UNIX_EPOCH),
@@ -444,6 +454,7 @@ mod tests {
     #[test]
     fn names_are_told_apart() {
         assert_eq!(parse_name("a-1-2.crash"), Some(("a-1", 2)));
+        assert_eq!(parse_name("a-1.session"), Some(("a", 1)));
         for other in [
             "a.crash",
             "a-x.crash",

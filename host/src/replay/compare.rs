@@ -132,8 +132,16 @@ impl<'a> Comparison<'a> {
                 Some(ExitClass::Faulted | ExitClass::Unmendable) => Verdict::Faults,
             },
             (true, Some(exit)) if self.is_same(exit) => Verdict::Reproduced,
+            // A session that ended in order ends in nothing but that.
+            (true, None) if self.ended_in_order() && self.divergence.is_none() => {
+                Verdict::Reproduced
+            }
             (true, _) => Verdict::NotReproduced,
         }
+    }
+
+    fn ended_in_order(&self) -> bool {
+        matches!(self.recorded.kind.class(), None | Some(ExitClass::Finished))
     }
 
     fn is_same(&self, exit: &Exit) -> bool {
@@ -196,7 +204,7 @@ impl<'a> Comparison<'a> {
         if self.divergence.is_some() && !self.same_driver {
             notes.push("the events are those that the other driver was given: from the first difference on they may not answer what this one asks".to_owned());
         }
-        if self.has_stopped && verdict == Verdict::Holds {
+        if self.has_stopped && verdict == Verdict::Holds && !self.ended_in_order() {
             notes.push("the driver stopped before the end of the recording".to_owned());
         }
         notes

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::exit::Exit;
+use crate::exit::{Exit, ExitKind};
 use crate::recorder::{ExitRecord, FrameRecord};
 
 /// What a replay has shown, in one word.
@@ -52,6 +52,13 @@ pub struct Ending {
 }
 
 impl Ending {
+    /// Whether the incarnation ended in order: a session that was kept, and no crash.
+    pub fn in_order(&self) -> bool {
+        [ExitKind::Stopped, ExitKind::Finished]
+            .iter()
+            .any(|kind| kind.as_str() == self.exit)
+    }
+
     pub(super) fn new(exit: &Exit, turn: u64, events: Vec<String>) -> Self {
         let record = ExitRecord::new(exit);
         Self {

@@ -1,4 +1,4 @@
-//! A channel's flight recorder: a recording for each incarnation, and a bundle of it when that crashes.
+//! A channel's flight recorder: a recording for each incarnation, and a bundle of it when that crashes, or is to be kept.
 
 use std::sync::Arc;
 
@@ -31,7 +31,8 @@ impl Flight {
         (bytes > 0).then(|| Recording::new(&self.recorder, bytes))
     }
 
-    /// An incarnation has ended: a fault goes into a bundle, whose path the exit bears from now on.
+    /// An incarnation has ended: a fault goes into a bundle, whose path the exit bears from now on. So does an end in order, where
+    /// sessions are kept.
     pub(super) fn end(
         &self,
         shared: &Shared,
@@ -40,7 +41,12 @@ impl Flight {
         recording: Recording,
         exit: &mut Exit,
     ) {
-        if exit.kind.class() != Some(ExitClass::Faulted) {
+        let wanted = match exit.kind.class() {
+            Some(ExitClass::Faulted) => true,
+            None | Some(ExitClass::Finished) => shared.config().recorder.sessions,
+            Some(ExitClass::Unmendable) => false,
+        };
+        if !wanted {
             return;
         }
         let limits = &shared.config().limits;

@@ -123,6 +123,7 @@ fn what_the_file_leaves_out_has_its_default() {
             recorder: Recorder {
                 bytes: 262144,
                 recycle: false,
+                sessions: false,
             },
             requests: Requests {
                 while_down: Wait,
@@ -278,6 +279,7 @@ fn what_the_file_says_is_what_the_host_sees() {
                     recorder: Recorder {
                         bytes: 65536,
                         recycle: true,
+                        sessions: false,
                     },
                     requests: Requests {
                         while_down: Refuse,
