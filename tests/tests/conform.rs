@@ -561,9 +561,11 @@ fn a_live_session_becomes_a_script() -> Result<()> {
     let script = run(&["replay", &bundle, "--to-script"])?;
     ensure!(script.code() == Some(0), "{script:?}");
     for line in [
-        "sample temp 21.5",
+        "sample temp 21.5 good",
         "sample temp - bad-type-mismatch",
-        r#"expect "SET limit 42.5\r\n""#,
+        "write limit 42.5 read-back",
+        // `SET limit 42.5` and the end of the line.
+        "expect line: 534554206c696d69742034322e350d0a",
         "stop",
         "stopped",
     ] {
@@ -589,7 +591,11 @@ fn a_live_session_becomes_a_script() -> Result<()> {
     let tried = try_script()?;
     ensure!(tried.code() == Some(0), "{}", tried.out.join("\n"));
     // It holds the driver to what it did.
-    let text = std::fs::read_to_string(&file)?.replacen("sample temp 21.5", "sample temp 21.25", 1);
+    let text = std::fs::read_to_string(&file)?.replacen(
+        "sample temp 21.5 good",
+        "sample temp 21.25 good",
+        1,
+    );
     std::fs::write(&file, text)?;
     let tried = try_script()?;
     ensure!(tried.code() == Some(1), "{}", tried.out.join("\n"));

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::line::Line;
 use crate::plan::Span;
 use crate::site::Site;
-use crate::test_read::ask;
+use crate::test_read::{ask, read_of};
 
 /// What it does, for people.
 pub const HELP: &str = "Asks a unit which of the four tables it has. Takes {\"device\": name}, which may be left out where there is \
@@ -37,7 +37,7 @@ pub async fn browse(
     let mut items = Vec::new();
     for (table, what) in TABLES {
         let first = Span { start: 0, count: 1 };
-        let said = match ask(context, lines, unit, (table, first), command).await {
+        let said = match ask(context, lines, unit, read_of(table, first), command).await {
             Ok(_) => "the unit has the first place".to_owned(),
             Err(Failure::Exception(Exception::NO_FUNCTION)) => continue,
             Err(Failure::Exception(exception)) if exception.blames_a_place() => {

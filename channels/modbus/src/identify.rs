@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use bulkhead_sdk::{Command, Context, Error, Priority};
+use bulkhead_sdk::{Command, Context, Error};
 use serde::{Deserialize, Serialize};
 
-use crate::failure::Failure;
 use crate::line::Line;
 use crate::pdu::{Ask, objects};
 use crate::site::Site;
+use crate::test_read::ask;
 
 /// Its name.
 pub const COMMAND: &str = "read-device-identification";
@@ -63,13 +63,8 @@ pub async fn identify(
     let mut found = BTreeMap::new();
     let mut object = 0;
     for _ in 0..MOST_ANSWERS {
-        let mut exchange = lines[unit.line].exchange(Priority::Write).await;
-        if context.now() >= command.deadline {
-            return Err(Failure::Overdue.into());
-        }
-        let ask = Ask::Identify { category, object };
-        let reply = exchange.ask(unit.number, unit.timeout, ask).await?;
-        unit.answered(context);
+        let asked = Ask::Identify { category, object };
+        let reply = ask(context, lines, unit, asked, command).await?;
         let body = reply.body();
         for (object, value) in objects(body).map(|(_, all)| all).unwrap_or_default() {
             found.insert(named(object), String::from_utf8_lossy(value).into_owned());

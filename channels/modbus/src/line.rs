@@ -218,7 +218,7 @@ impl Exchange<'_> {
         let until = context.now() + timeout;
         let called = async {
             // So that what came of earlier ones is known, and makes room.
-            self.wire.listen(&stream).await?;
+            self.wire.listen(&stream, &mut false).await?;
             self.wire.call(&stream, *framing, question).await
         };
         let called = match context.deadline(until, called).await {
@@ -247,7 +247,9 @@ impl Exchange<'_> {
             return Ok(());
         }
         let until = context.now() + patience;
-        let listened = context.deadline(until, self.wire.listen(&stream)).await;
+        let listened = context
+            .deadline(until, self.wire.listen(&stream, &mut false))
+            .await;
         let outcome = listened.unwrap_or(Err(Failure::CutShort));
         if outcome.is_err() {
             stream.reset();

@@ -57,7 +57,14 @@ pub async fn read(
     let wanted: Wanted = command.json()?;
     let (device, unit) = site.named(wanted.device.as_deref())?;
     let point = point(site, unit, &wanted)?;
-    let reply = ask(context, lines, unit, (point.table, point.span), command).await?;
+    let reply = ask(
+        context,
+        lines,
+        unit,
+        read_of(point.table, point.span),
+        command,
+    )
+    .await?;
     let bytes = hexadecimal(reply.data());
     let value = point.codec.decode(reply.data(), 0).map_err(|unreadable| {
         Error::new(format!("{unreadable}: {bytes}")).with_quality(unreadable.quality())
@@ -94,12 +101,21 @@ fn wrong(message: String) -> Error {
     Error::new(message).with_quality(Quality::BadConfiguration)
 }
 
-/// Reads a span of a table. A unit that is busy is asked again, as often as `retries` says.
+/// The request for a span of a table.
+pub(crate) fn read_of(table: Table, Span { start, count }: Span) -> Ask {
+    Ask::Read {
+        table,
+        start,
+        count,
+    }
+}
+
+/// Asks a unit for a command. One that is busy is asked again, as often as `retries` says.
 pub(crate) async fn ask(
     context: &Context,
     lines: &[Line],
     unit: &Unit,
-    (table, Span { start, count }): (Table, Span),
+    ask: Ask,
     command: &Command,
 ) -> Result<Reply, Failure> {
     let mut attempts_left = unit.retries;
@@ -108,12 +124,7 @@ pub(crate) async fn ask(
         if context.now() >= command.deadline {
             return Err(Failure::Overdue);
         }
-        let ask = Ask::Read {
-            table,
-            start,
-            count,
-        };
-        match exchange.ask(unit.number, unit.timeout, ask).await {
+        match exchange.ask(unit.number, unit.timeout, ask.clone()).await {
             Err(Failure::Exception(Exception::BUSY)) if attempts_left > 0 => {
                 attempts_left -= 1;
                 drop(exchange);

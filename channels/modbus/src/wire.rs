@@ -268,6 +268,10 @@ impl Wire {
         begun: &mut bool,
     ) -> Result<Vec<u8>, Failure> {
         self.asked = Some(question.clone());
+        if framing == Framing::Tcp {
+            // What is here before the question is no answer to it, whatever number it has.
+            self.listen(stream, begun).await?;
+        }
         let request = question.frame(framing);
         *begun = true;
         stream.write_all(&request).await?;
@@ -315,9 +319,14 @@ impl Wire {
     }
 
     /// Reads the frames that have come, each of which must answer something that was asked.
-    pub(crate) async fn listen(&mut self, stream: &Stream) -> Result<(), Failure> {
+    pub(crate) async fn listen(
+        &mut self,
+        stream: &Stream,
+        begun: &mut bool,
+    ) -> Result<(), Failure> {
         while stream.unread() > 0 {
-            let (transaction, unit, pdu) = mbap_frame(stream, &mut false).await?;
+            let (transaction, unit, pdu) = mbap_frame(stream, begun).await?;
+            *begun = false;
             self.unanswered.clear();
             if !self.was_late(transaction, unit, &pdu) {
                 return Err(Malformed::Transaction {

@@ -91,7 +91,9 @@ impl Wave {
                 offset,
                 phase,
             } => offset + amplitude * (TAU * (part + phase)).sin(),
-            Shape::Ramp { min, max } => min + (max - min) * part,
+            Shape::Ramp { min, max } if (max - min).is_finite() => min + (max - min) * part,
+            // Between them lies more than there are numbers.
+            Shape::Ramp { min, max } => min * (1.0 - part) + max * part,
             Shape::Square { low, high, duty } => {
                 if part < duty {
                     high

@@ -102,6 +102,8 @@ pub enum Happened {
         active: bool,
         /// In the driver's words.
         message: String,
+        /// The device that it is about, where it is about one.
+        device: Option<String>,
     },
     /// The host noticed something that an operator should know.
     Warning {
@@ -144,7 +146,12 @@ impl Happened {
             Happened::Link { link, detail, .. } => link.len() + detail.len(),
             Happened::LinkEvent { link, cause, .. } => link.len() + cause.len(),
             Happened::Device { device, why, .. } => device.len() + why.len(),
-            Happened::Alarm { code, message, .. } => code.len() + message.len(),
+            Happened::Alarm {
+                code,
+                message,
+                device,
+                ..
+            } => code.len() + message.len() + device.as_ref().map_or(0, String::len),
             Happened::Warning { sentence } => sentence.len(),
             Happened::Dropped { .. } => 0,
         }

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 /// What one incarnation has said of its alarms.
 #[derive(Default)]
 pub(super) struct Alarms {
-    /// By code: whether it is active, and the message.
-    said: HashMap<String, (bool, String)>,
+    /// By code: whether it is active, the message, and the device.
+    said: HashMap<String, (bool, String, Option<String>)>,
 }
 
 impl Alarms {
@@ -21,19 +21,19 @@ impl Alarms {
     }
 
     /// Takes over what the driver says; tells whether that is news.
-    pub(super) fn say(&mut self, code: &str, active: bool, message: &str) -> bool {
-        match self.said.get_mut(code) {
-            Some(said) if *said == (active, message.to_owned()) => false,
-            Some(said) => {
-                *said = (active, message.to_owned());
-                true
-            }
-            None => {
-                self.said
-                    .insert(code.to_owned(), (active, message.to_owned()));
-                true
-            }
+    pub(super) fn say(
+        &mut self,
+        code: &str,
+        active: bool,
+        message: &str,
+        device: Option<&str>,
+    ) -> bool {
+        let now = (active, message.to_owned(), device.map(str::to_owned));
+        if self.said.get(code) == Some(&now) {
+            return false;
         }
+        self.said.insert(code.to_owned(), now);
+        true
     }
 }
 
@@ -44,12 +44,14 @@ mod tests {
     #[test]
     fn only_a_change_is_news() {
         let mut alarms = Alarms::default();
-        let say = |alarms: &mut Alarms, active, message| alarms.say("door", active, message);
+        let say = |alarms: &mut Alarms, active, message| alarms.say("door", active, message, None);
         assert!(say(&mut alarms, true, "open"));
         assert!(!say(&mut alarms, true, "open"));
         assert!(say(&mut alarms, true, "wide open"));
         assert!(say(&mut alarms, false, "wide open"));
         assert!(!say(&mut alarms, false, "wide open"));
+        assert!(alarms.say("door", false, "wide open", Some("shed")));
+        assert!(!alarms.say("door", false, "wide open", Some("shed")));
         assert!(alarms.contains("door") && !alarms.contains("lid"));
         assert_eq!(alarms.len(), 1);
     }

@@ -323,15 +323,20 @@ impl Incarnation<'_> {
             code,
             active,
             message,
-            device: _,
+            device,
         } = alarm;
         let code = shown(&code, TEXT_BYTES);
         let message = shown(&message, TEXT_BYTES);
-        if self.alarms.say(&code, active, &message) {
+        let devices = &self.shared.config().devices;
+        let device = device
+            .and_then(|id| devices.get(id as usize))
+            .map(|device| device.name.clone());
+        if self.alarms.say(&code, active, &message, device.as_deref()) {
             self.shared.announce(Happened::Alarm {
                 code,
                 active,
                 message,
+                device,
             });
         }
     }

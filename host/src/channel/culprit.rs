@@ -167,6 +167,7 @@ impl Incarnation<'_> {
             code: ALARM.to_owned(),
             active: true,
             message,
+            device: None,
         });
         if let Some(dropped) = dropped {
             tracing::warn!(instance = %self.id, letter = dropped.number, "the list of dead letters is full: the oldest went, and its event is kept away no longer");

@@ -233,7 +233,8 @@ impl Ledger {
                 Action::CommandDone(done) => self.settle(done.request),
                 Action::HealthDone(done) => self.health.answered(RequestId(done.request), Ok(())),
                 Action::Alarm(alarm) => {
-                    self.alarms.say(&alarm.code, alarm.active, &alarm.message);
+                    self.alarms
+                        .say(&alarm.code, alarm.active, &alarm.message, None);
                 }
                 Action::Stopped => stopped = true,
                 Action::Publish(_)

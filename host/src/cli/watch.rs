@@ -287,9 +287,14 @@ impl Printer {
                 code,
                 active,
                 message,
+                device,
             } => {
                 let active = if *active { "raised" } else { "cleared" };
-                format!("alarm {} {active}: {}", plain(code), plain(message))
+                let of = device
+                    .as_ref()
+                    .map(|device| format!(" of device {}", plain(device)))
+                    .unwrap_or_default();
+                format!("alarm {}{of} {active}: {}", plain(code), plain(message))
             }
             wire::Happened::Warning { message } => {
                 format!(

@@ -59,12 +59,14 @@ pub(super) fn in_stream(what: &Happened, instance: &InstanceId) -> (&'static str
             code,
             active,
             message,
+            device,
         } => (
             "alarm",
             wire::Happened::Alarm {
                 code: code.clone(),
                 active: *active,
                 message: message.clone(),
+                device: device.clone(),
             },
         ),
         Happened::Warning { sentence } => (

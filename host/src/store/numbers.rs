@@ -21,6 +21,10 @@ const EPOCHS: TableDefinition<'_, &str, u64> = TableDefinition::new("epochs");
 /// No channel's name: from where the channels count that have no entry of their own.
 const BASE: &str = "";
 
+/// No channel's name either: the highest number that any channel had when the database was written last, as the floor knows it. A
+/// database that knows less than the floor is an older one that was put back: its channels count on from the floor too.
+const TOP: &str = "/";
+
 /// Numbers that are reserved at once.
 pub(super) const BLOCK: u64 = 256;
 
@@ -108,6 +112,16 @@ fn advance(
             floor.known()
         }
     };
+    let top = table.get(TOP)?.map_or(0, |top| top.value());
+    if top < floor.known() && base < floor.known() {
+        // Whoever has an entry gets the floor for it, whoever has none begins there.
+        let names = table.iter()?.map(|entry| Ok(entry?.0.value().to_owned()));
+        let names: Vec<String> = names.collect::<Result<_, redb::StorageError>>()?;
+        for name in names {
+            table.insert(name.as_str(), floor.known())?;
+        }
+    }
+    let base = table.get(BASE)?.map_or(base, |base| base.value());
     let mut firsts = Vec::with_capacity(channels.len());
     for channel in channels {
         let last = table
@@ -117,9 +131,9 @@ fn advance(
         firsts.push(last + 1);
     }
     if let Some(highest) = firsts.iter().max() {
-        floor
-            .raise(highest + by - 1)
-            .map_err(redb::StorageError::from)?;
+        let highest = highest + by - 1;
+        table.insert(TOP, highest.max(floor.known()))?;
+        floor.raise(highest).map_err(redb::StorageError::from)?;
     }
     Ok(firsts)
 }

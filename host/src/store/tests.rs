@@ -100,6 +100,35 @@ async fn a_block_ends_where_the_next_begins() {
     }
 }
 
+#[tokio::test]
+async fn numbers_never_repeat_where_an_older_database_is_put_back() {
+    let folder = Folder::new("restored");
+    let (channel, other) = (id("a"), id("b"));
+    let backup = folder.0.with_extension("backup");
+    let epochs = async |store: &Store, channels: &[&ChannelId]| {
+        let channels = channels.iter().map(|id| (*id).clone()).collect();
+        store.raise_epochs(channels).await.unwrap()
+    };
+    let store = folder.open();
+    assert_eq!(epochs(&store, &[&channel, &other]).await, [1, 1]);
+    let first = next(&store, &channel).await;
+    drop(store);
+    std::fs::copy(folder.file(), &backup).unwrap();
+    let store = folder.open();
+    assert_eq!(epochs(&store, &[&channel]).await, [2]);
+    assert_eq!(epochs(&store, &[&channel]).await, [3]);
+    let last = next(&store, &channel).await;
+    drop(store);
+
+    std::fs::rename(&backup, folder.file()).unwrap();
+    let store = folder.open();
+    assert_eq!(epochs(&store, &[&channel]).await, [4]);
+    assert_eq!(epochs(&store, &[&other, &id("new")]).await, [4, 4]);
+    assert_eq!(epochs(&store, &[&channel]).await, [5]);
+    let again = next(&store, &channel).await;
+    assert!(first < last && last < again, "{first} {last} {again}");
+}
+
 #[test]
 fn a_second_host_is_kept_out_and_told_who_is_in() {
     let folder = Folder::new("lock");

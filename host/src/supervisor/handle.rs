@@ -554,6 +554,7 @@ impl ChannelHandle {
                 code: DEAD_LETTERS_ALARM.to_owned(),
                 active: false,
                 message: "nothing is kept away from the driver any more".to_owned(),
+                device: None,
             });
         }
         Ok(Some(letter))

@@ -614,10 +614,17 @@ fn reason_after(step: &Step, restart: &Restart, sentence: &str, pardoned: bool) 
         Some(Decision::After(_)) if pardoned => {
             format!("{sentence}; what ended the driver is kept away from it, and it goes on")
         }
-        Some(Decision::After(delay)) => format!(
-            "{sentence}; attempt {} of {} follows in {delay:.1?}",
-            step.attempts, restart.max_attempts
-        ),
+        Some(Decision::After(delay)) => {
+            let when = if delay.is_zero() {
+                "at once".to_owned()
+            } else {
+                format!("in {delay:.1?}")
+            };
+            format!(
+                "{sentence}; attempt {} of {} follows {when}",
+                step.attempts, restart.max_attempts
+            )
+        }
         Some(Decision::Broken { why, retry: None }) => format!("{sentence}; the channel {why}"),
         Some(Decision::Broken {
             why,

@@ -45,6 +45,7 @@ pub(crate) enum Seen {
     Alarm {
         code: String,
         active: bool,
+        device: Option<String>,
     },
     /// Polls were skipped.
     Skipped(u64),
@@ -349,9 +350,15 @@ impl Stage {
             Message::Event(event) => {
                 self.seen.push(match &event.what {
                     Happened::Exit(exit) => Seen::Exit(exit.clone()),
-                    Happened::Alarm { code, active, .. } => Seen::Alarm {
+                    Happened::Alarm {
+                        code,
+                        active,
+                        device,
+                        ..
+                    } => Seen::Alarm {
                         code: code.clone(),
                         active: *active,
+                        device: device.clone(),
                     },
                     Happened::Dropped { count, .. } => Seen::Skipped(*count),
                     _ => return,

@@ -218,19 +218,31 @@ async fn an_alarm_is_news_when_it_changes_and_a_65th_code_is_refused() {
         .must(&[alarm(true), alarm(true), alarm(false), alarm(false)])
         .await;
     stage.must(&[alarm(true)]).await;
+    // About a device: the second of the channel.
+    let of_desk = json!({ "alarm": { "code": "door", "active": true, "device": 1 } });
+    stage.must(&[of_desk.clone(), of_desk]).await;
     let all = json!({ "alarm": { "code": "n", "count": 63, "active": true } });
     stage.must(&[all.clone(), all]).await;
     stage.catch_up().await;
     let heard = stage.seen.iter().filter_map(|seen| match seen {
-        Seen::Alarm { code, active } => Some((code.as_str(), *active)),
+        Seen::Alarm {
+            code,
+            active,
+            device,
+        } => Some((code.as_str(), *active, device.as_deref())),
         _ => None,
     });
     let heard: Vec<_> = heard.collect();
     assert_eq!(
-        heard[..3],
-        [("door", true), ("door", false), ("door", true)]
+        heard[..4],
+        [
+            ("door", true, None),
+            ("door", false, None),
+            ("door", true, None),
+            ("door", true, Some("desk")),
+        ]
     );
-    assert_eq!(heard.len(), 3 + 63, "{heard:?}");
+    assert_eq!(heard.len(), 4 + 63, "{heard:?}");
 
     let one_more = json!({ "alarm": { "code": "one more" } });
     let sentence = stage.fault(&[one_more], ExitKind::Refused).await;

@@ -5,8 +5,8 @@ What both sides speak of: ids, values, quality, samples, errors and time.
 
 Every id is given by the host in `channel-config` (tags, groups, devices, links) or with an event
 (requests), or is picked by the driver (timers, connections that it opens). An id means something
-only within its channel. Ids of tags, groups, devices and links stay the same over restarts and
-over a reload that leaves the thing itself unchanged.
+only within its channel. Ids of tags, groups, devices and links stay the same over restarts. A
+reload gives them anew with `configure`, so what a driver saves speaks of names, not of ids.
 """
 from typing import TypeVar, Generic, Union, Optional, Protocol, Tuple, List, Any, Self, Callable
 from types import TracebackType

@@ -99,6 +99,9 @@ pub enum Happened {
         active: bool,
         /// In the driver's words.
         message: String,
+        /// The device that it is about; absent where it is about none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
     },
     /// The host noticed something that an operator should know.
     Warning {
