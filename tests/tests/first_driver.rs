@@ -204,7 +204,7 @@ fn a_first_driver_in_python() -> Result<()> {
                 "it says what it runs: {all}"
             ),
             ".venv/bin/python -m pytest" => ensure!(all.contains(" passed"), "{all}"),
-            "bulkhead conform oven.wasm" => conforms("oven", &said)?,
+            "bulkhead conform oven.wasm --memory 64MiB" => conforms("oven", &said)?,
             "bulkhead inspect oven.wasm" => {
                 for part in [
                     "driver     oven 0.1.0",

@@ -4,6 +4,9 @@ A coroutine that waits yields the `Wakers` that may let it go on; the executor n
 most once and is first in, first out: the same wakes in the same order run the same tasks in the same order. asyncio is of no use
 here: its loop wants a clock and a selector, and a driver has neither.
 
+A turn runs so many steps of tasks at most: where a line is lost under a thousand requests, what is left of them fails in the next
+turns, which are asked for at once. All of it in one turn would cost more fuel than a turn has.
+
 A task carries its duty: what the host is owed when it ends. The duty leaves together with the task, so each request is answered
 exactly once.
 """
@@ -101,11 +104,16 @@ def pending(*wakers: Wakers) -> Generator[tuple[Wakers, ...], None, None]:
     yield wakers
 
 
+#: Steps in one turn: a step of a handler is a question or an answer, and costs up to 300,000 units of fuel; a turn has 50 million.
+MAX_STEPS = 64
+
+
 class Executor:
     """See the module."""
 
     def __init__(self) -> None:
         self.ready: deque[Task] = deque()
+        self._steps = MAX_STEPS
         self.current: Task | None = None
         self._tasks: dict[Task, None] = {}
 
@@ -116,12 +124,13 @@ class Executor:
         task.wake()
 
     def run(self, finished: Callable[[Duty, Any, Error | None], None]) -> None:
-        """Runs until no task can go on, and hands on how each finished one ended."""
-        while self.ready:
+        """Runs until no task can go on, or the turn has had its steps, and hands on how each finished one ended."""
+        while self.ready and self._steps > 0:
             task = self.ready.popleft()
             task.queued = False
             if task.ended:
                 continue
+            self._steps -= 1
             self.current = task
             value, error = None, None
             try:
@@ -138,6 +147,14 @@ class Executor:
                 self.current = None
             self._forget(task)
             finished(task.duty, value, error)
+
+    def begin_turn(self) -> None:
+        """Steps are counted anew."""
+        self._steps = MAX_STEPS
+
+    def has_more(self) -> bool:
+        """Whether something is left for the next turn."""
+        return bool(self.ready)
 
     def commit_current(self) -> None:
         """Notes that the running task has sent bytes: from here on it is not cancelled, but answers with its result."""

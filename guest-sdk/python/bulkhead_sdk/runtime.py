@@ -114,6 +114,7 @@ class Runtime:
         if self._driver is None:
             raise Error("a turn before any configuration was accepted")
         shared.clock = now
+        shared.executor.begin_turn()
         if self._phase is _Phase.REPLACED:
             self._begin(StartReason.RECONFIGURED, None)
         for event in happened:
@@ -128,7 +129,7 @@ class Runtime:
             return taken[: last + 1]
         shared.actions = taken
         shared.connections.close_unclaimed(shared)
-        arm = shared.timers.arm(now.monotonic_ns)
+        arm = shared.timers.arm(now.monotonic_ns, shared.executor.has_more())
         if arm is not None:
             shared.push(arm)
         taken, shared.actions = shared.actions, []
@@ -255,7 +256,7 @@ class Runtime:
         self._shared.executor.spawn(duty, coroutine)
 
     def _run(self) -> None:
-        """Runs until no task can go on. Nothing runs after the end."""
+        """Runs what the turn may run. Nothing runs after the end."""
         if self._phase is not _Phase.STOPPED:
             self._shared.executor.run(self._finished)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import types as _types
 import typing
 from dataclasses import MISSING, dataclass, field
@@ -100,9 +101,26 @@ def _default(one: dataclasses.Field[Any]) -> Any:
     return one.default_factory() if one.default_factory is not MISSING else MISSING
 
 
+#: Lists and tables within each other, at most: the stack of a component is short, and Python's reader goes down a step for each.
+MAX_DEPTH = 64
+
+_TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_BRACKET = re.compile(r"[\[\]{}]")
+
+
+def _depth(text: str) -> int:
+    deepest = depth = 0
+    for bracket in _BRACKET.findall(_TEXT.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
 def parse(cls: type[T], text: str, at: str) -> tuple[T | None, list[tuple[str, str]]]:
     """Settings from JSON, and each fault with its place. Where a value is only out of range there are settings all the same, so that
     the driver can look for further faults."""
+    if _depth(text) > MAX_DEPTH:
+        return None, [(at, f"lists and tables are nested in each other more than {MAX_DEPTH} deep")]
     try:
         table = json.loads(text or "{}")
     except ValueError as error:

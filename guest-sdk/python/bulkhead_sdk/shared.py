@@ -55,13 +55,14 @@ class Timers:
     def disarm(self) -> None:
         self._armed = None
 
-    def arm(self, now_ns: int) -> actions.Action | None:
-        """What the host's timer has to be set to at the end of a turn, if it has to be touched."""
+    def arm(self, now_ns: int, at_once: bool) -> actions.Action | None:
+        """What the host's timer has to be set to at the end of a turn, if it has to be touched: to the earliest sleep's end, or so that
+        the next turn comes at once."""
         while self._sleeping and self._sleeping[0][1] not in self._alive:
             heapq.heappop(self._sleeping)
-        if not self._sleeping:
+        if not self._sleeping and not at_once:
             return None
-        earliest = self._sleeping[0][0]
+        earliest = now_ns if at_once else self._sleeping[0][0]
         if self._armed is not None and self._armed <= earliest:
             return None
         self._armed = earliest

@@ -27,7 +27,7 @@ from bulkhead_sdk import (
     select,
 )
 from bulkhead_sdk.abi import CloseReason, Instant, actions, config, events
-from bulkhead_sdk.executor import Duty, Executor, Kind, Wakers, pending
+from bulkhead_sdk.executor import MAX_STEPS, Duty, Executor, Kind, Wakers, pending
 from bulkhead_sdk.runtime import Runtime
 from bulkhead_sdk.testing import FakeHost, Refused, Setup
 
@@ -173,6 +173,34 @@ def test_sleeps_share_one_timer_and_cost_none_when_they_are_dropped() -> None:
     assert host.take_log() == ["1", "2", "3", "all"]
     timers = [one.value.after_ns for one in host.history if isinstance(one, actions.Action_SetTimer)]
     assert timers == [1_000_000_000] * 3
+
+
+def test_a_thousand_requests_that_fail_at_once_take_several_turns() -> None:
+    class Waits(Echo):
+        async def write(self, write: Write) -> Any:
+            assert self.connection is not None
+            await self.connection.stream().read_some(10)
+
+    class Counts(FakeHost):
+        def __init__(self) -> None:
+            self.turns: list[int] = []
+            super().__init__(Waits, setup())
+
+        def _turn(self, batch: list[events.Event]) -> None:
+            before = len(self.history)
+            super()._turn(batch)
+            done = [one for one in self.history[before:] if isinstance(one, actions.Action_WriteDone)]
+            self.turns.append(len(done))
+
+    host = Counts()
+    requests = [host.begin_write("level", 1) for _ in range(1000)]
+    assert not any(map(host.is_answered, requests))
+    host.away("plc", CloseReason.BY_PEER)
+    host.advance(0)
+    assert all(map(host.is_answered, requests))
+    assert max(host.turns) == MAX_STEPS
+    with pytest.raises(Error, match="the peer"):
+        host.finish(requests[-1])
 
 
 def test_the_first_named_wins_and_the_rest_is_dropped() -> None:

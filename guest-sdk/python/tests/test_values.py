@@ -136,6 +136,17 @@ def test_every_fault_of_settings_is_found_at_once() -> None:
     assert words["settings.host"] == "this setting is required"
 
 
+def test_settings_have_a_depth_that_the_stack_bears() -> None:
+    for given in ["[" * 10_000, '{"names": ' * 10_000, '{"host": ["]]", ' + "[" * 100 + "]" * 101 + "}"]:
+        found, faults = parse(Settings, given, "settings")
+        assert found is None
+        assert faults == [("settings", "lists and tables are nested in each other more than 64 deep")]
+    # Brackets in a text are none.
+    found, faults = parse(Settings, '{"host": "' + "[{" * 100 + '\\"["}', "settings")
+    assert not faults
+    assert found is not None and found.host.endswith('"[')
+
+
 @pytest.mark.parametrize("given", ["[]", "5", '"x"', "{", "nonsense"])
 def test_what_is_no_table_is_a_fault(given: str) -> None:
     found, faults = parse(NoSettings, given, "device a.settings")

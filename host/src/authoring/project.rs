@@ -108,12 +108,14 @@ impl Item {
     }
 }
 
-/// The script that the driver is held to.
-pub(super) fn script(name: &Name) -> Item {
+/// The script that the driver is held to, with more lines in its head.
+pub(super) fn script(name: &Name, more: &str) -> Item {
     let text = SCRIPT.replace(
         "# The protocol of src/lib.rs: one question, one answer, lines that end in CR LF. The driver in Python is held to this script too.\n",
         "# The protocol: one question, one answer, lines that end in CR LF. Put your own in its place.\n",
     );
+    let (head, cases) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let text = format!("{head}\n{more}\n{cases}");
     Item::new(format!("conformance/{}.script", name.kebab), text)
 }
 

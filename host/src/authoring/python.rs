@@ -5,6 +5,9 @@ use super::embedded::{
 };
 use super::project::{Item, Name, fill, script};
 
+/// What Python's library imports, whether it is used or not. The host gives none of it.
+const IMPORTS: &str = "allow-import wasi:sockets/\n";
+
 /// Every file of the project.
 pub(super) fn items(name: &Name) -> Vec<Item> {
     let template = |path: &str, text: &str| Item::new(path, fill(text, name));
@@ -23,7 +26,7 @@ pub(super) fn items(name: &Name) -> Vec<Item> {
             ".github/workflows/ci.yml",
             include_str!("templates/python/ci.yml"),
         ),
-        script(name),
+        script(name, IMPORTS),
         Item::new(".gitignore", "/.venv\n/data\n__pycache__/\n*.wasm\n"),
         Item::new("vendor/componentize_py_types.py", PYTHON_GENERATED),
         Item::new("vendor/bulkhead_sdk/py.typed", ""),

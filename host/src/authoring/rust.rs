@@ -34,7 +34,7 @@ pub(super) fn items(name: &Name) -> Vec<Item> {
             ".github/workflows/ci.yml",
             include_str!("templates/rust/ci.yml"),
         ),
-        script(name),
+        script(name, ""),
         Item::new(".gitignore", "/target\n/data\n*.wasm\n"),
         Item::new("vendor/bulkhead-sdk/Cargo.toml", sdk_manifest()),
     ];

@@ -24,6 +24,7 @@ use super::intake::Lost;
 use super::mailbox::{Mail, Mailbox};
 use super::pending::Pending;
 use super::polls::Polls;
+use super::portion::Portion;
 use super::shared::{Shared, raise};
 use super::timers::Timers;
 use super::validate::{self, Context};
@@ -85,8 +86,8 @@ pub(crate) struct Incarnation<'a> {
     pub(super) health: HealthChecks,
     /// The events of the next turn.
     pub(super) batch: Vec<Event>,
-    /// At most so many.
-    pub(super) batch_limit: usize,
+    /// How many.
+    pub(super) portion: Portion,
     /// What they carry, in bytes: bounded too.
     pub(super) batch_bytes: usize,
     /// Whether nothing more goes into it: its one event is under suspicion, or the next is.
@@ -149,7 +150,8 @@ impl<'a> Incarnation<'a> {
             this.note_turn(now);
             if this.alone_until.is_some_and(|until| now >= until) {
                 this.alone_until = None;
-                this.batch_limit = this.shared.config().limits.batch;
+                let most = this.shared.config().limits.batch;
+                this.portion.set_most(most);
             }
             this.recycle_if_due(now);
             // Whatever waits: a driver that always has something to do must not outlive its order to stop.
@@ -277,7 +279,10 @@ impl<'a> Incarnation<'a> {
             batch_bytes: 0,
             batch_closed: false,
             suspect: None,
-            batch_limit: if alone.is_some() { 1 } else { limits.batch },
+            portion: Portion::new(
+                if alone.is_some() { 1 } else { limits.batch },
+                limits.fuel_per_turn,
+            ),
             alone_until: alone.map(|alone| begun.after(alone)),
             declined: VecDeque::new(),
             first: None,
@@ -437,6 +442,7 @@ impl<'a> Incarnation<'a> {
                 .peak_memory
                 .store(stats.peak_memory, std::sync::atomic::Ordering::Relaxed);
         }
+        self.portion.took(self.batch.len(), stats.fuel);
         self.shared.chronicle().spent(stats.fuel, stats.peak_memory);
         self.instance = Some(instance);
         self.take_actions(actions, now, wall).await?;

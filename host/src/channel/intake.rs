@@ -86,7 +86,9 @@ impl Incarnation<'_> {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.batch.len() < self.batch_limit && self.batch_bytes < BATCH_BYTES && !self.batch_closed
+        self.batch.len() < self.portion.events()
+            && self.batch_bytes < BATCH_BYTES
+            && !self.batch_closed
     }
 
     fn push(&mut self, at: MonotonicNs, now: MonotonicNs, what: Happening) {

@@ -18,6 +18,7 @@ use crate::bindings::events::{
     Read, Received, Sent, Start, StartReason, Write,
 };
 use crate::bindings::types::Value;
+use crate::channel::Portion;
 use crate::driver::{Budget, Driver, InstanceSpec, TurnStats};
 use crate::event::{MonotonicNs, WallNs};
 use crate::exit::Exit;
@@ -99,7 +100,7 @@ pub struct Stage {
     was_killed: bool,
     spins: bool,
     now: u64,
-    batch: usize,
+    portion: Portion,
     end_after: Option<u64>,
     record: bool,
     taken: u64,
@@ -189,7 +190,7 @@ impl Stage {
             was_killed: false,
             spins: false,
             now: BEGIN,
-            batch: beginning.batch.clamp(1, 256),
+            portion: Portion::new(beginning.batch, TURN_FUEL.default),
             end_after: beginning.end_after,
             record: beginning.record,
             taken: 0,
@@ -315,7 +316,7 @@ impl Stage {
     pub async fn settle(&mut self) {
         let mut turns = 0;
         while !self.queue.is_empty() && self.host.is_some() {
-            let count = self.queue.len().min(self.batch);
+            let count = self.queue.len().min(self.portion.events());
             let at_ns = self.now;
             let events: Vec<Event> = self
                 .queue
@@ -408,6 +409,7 @@ impl Stage {
             Err(exit) => self.exit = Some(exit),
             Ok((mut host, actions)) => {
                 self.spent += host.stats().fuel;
+                self.portion.took(events.len(), host.stats().fuel);
                 if self.record {
                     self.heard.turns.push(TurnRecord {
                         events: events.iter().map(|event| kind(&event.what)).collect(),

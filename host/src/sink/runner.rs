@@ -53,6 +53,10 @@ impl Drop for Witness {
     }
 }
 
+fn samples(taken: &Taken) -> u64 {
+    taken.items.iter().map(Item::samples).sum()
+}
+
 /// Whether a runner goes on.
 #[derive(PartialEq)]
 enum Flow {
@@ -92,8 +96,7 @@ impl<D: Destination> Runner<D> {
             };
             match delivered {
                 Ok(()) => {
-                    let samples = taken.items.iter().map(Item::samples).sum();
-                    self.shared.delivered(samples, begun.elapsed());
+                    self.shared.delivered(samples(&taken), begun.elapsed());
                     self.source.arrived(taken, refused);
                     if self.reminded.take().is_some() {
                         tracing::info!(sink = self.shared.name, "the sink delivers again");
@@ -110,7 +113,7 @@ impl<D: Destination> Runner<D> {
                 }
                 Err(Undelivered::Later(reason)) if last => {
                     if !self.source.is_durable() {
-                        let samples = taken.items.iter().map(Item::samples).sum();
+                        let samples = samples(&taken) + self.left_behind().await;
                         tracing::error!(
                             sink = self.shared.name,
                             reason,
@@ -128,6 +131,15 @@ impl<D: Destination> Runner<D> {
                 () = self.stop.cancelled() => {}
             }
         }
+    }
+
+    /// Of what nobody will deliver any more, the samples that still wait in a queue.
+    async fn left_behind(&mut self) -> u64 {
+        let mut left = 0;
+        while let Some(taken) = self.source.next(self.batch, Duration::ZERO).await {
+            left += samples(&taken);
+        }
+        left
     }
 
     /// `None` if the host has stopped and what is being delivered is safe in an outbox.

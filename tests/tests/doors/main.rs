@@ -19,7 +19,8 @@ mod stream;
 mod tags;
 mod tags_files;
 
-use bulkhead_tests::{Ended, Reply};
+use anyhow::{Context as _, Result};
+use bulkhead_tests::{Bulkhead, Ended, Reply};
 use serde_json::Value;
 
 /// A channel that needs nothing but itself: a counter each 50 ms, and a value that is held.
@@ -27,6 +28,23 @@ const SIGNAL: &str = "[[channel]]\nid = \"a\"\ndriver = \"$DRIVERS/signal.wasm\"
     [[channel.group]]\nname = \"fast\"\nperiod = \"50ms\"\ntags = [\n\
     { name = \"count\", address = \"counter\", type = \"uint64\", unit = \"pieces\" },\n\
     { name = \"held\", address = \"hold(20)\", type = \"uint8\", access = \"rw\", report = \"change\" }]\n";
+
+/// How often a counter has stepped from one of its values to a later one.
+fn steps(later: Option<u64>, earlier: Option<u64>) -> Result<u64> {
+    let (later, earlier) = (later.context("a value")?, earlier.context("a value")?);
+    later
+        .checked_sub(earlier)
+        .filter(|steps| *steps > 0)
+        .with_context(|| format!("{later} came after {earlier}"))
+}
+
+/// Moments that channel `a` has skipped so far, where the machine stood still: its counter counts them.
+fn polls_skipped(host: &Bulkhead) -> Result<u64> {
+    let shown = host.get("/api/v1/channels/a")?.body;
+    shown["counters"]["polls_skipped"]
+        .as_u64()
+        .context("a counter")
+}
 
 /// A refusal: its status, its code, and a message and a remedy that say something.
 fn refused(reply: &Reply) -> (u16, &str) {

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use bulkhead_tests::{Bulkhead, PATIENCE, Recorder};
 use serde_json::{Value, json};
 
-use super::{SIGNAL, refused};
+use super::{SIGNAL, polls_skipped, refused, steps};
 
 #[test]
 fn a_stream_begins_with_what_is_known_and_misses_nothing() -> Result<()> {
@@ -17,7 +17,8 @@ fn a_stream_begins_with_what_is_known_and_misses_nothing() -> Result<()> {
         (tag["value"].as_u64() > Some(2)).then_some(())
     })?;
     let mut snapshot = BTreeMap::new();
-    let (mut last, mut live) = (None, 0);
+    let mut last: Option<(Option<u64>, Option<u64>)> = None;
+    let (mut live, mut skipped) = (0, 0);
     for event in host.stream("/api/v1/stream?snapshot=true&kind=sample")? {
         let (name, sample) = event?;
         let tag = sample["tag"].as_str().context("a name")?.to_owned();
@@ -38,8 +39,8 @@ fn a_stream_begins_with_what_is_known_and_misses_nothing() -> Result<()> {
                 assert_eq!(tag, "count", "`held` has not changed");
                 let now = (sample["sequence"].as_u64(), sample["value"].as_u64());
                 if let Some((sequence, value)) = last {
-                    let next = |number: Option<u64>| number.map(|number| number + 1);
-                    assert_eq!(now, (next(sequence), next(value)), "{sample:#}");
+                    assert_eq!(now.0, sequence.map(|sequence| sequence + 1), "{sample:#}");
+                    skipped += steps(now.1, value)? - 1;
                 }
                 last = Some(now);
             }
@@ -52,7 +53,12 @@ fn a_stream_begins_with_what_is_known_and_misses_nothing() -> Result<()> {
     assert_eq!(snapshot.keys().collect::<Vec<_>>(), ["count", "held"]);
     // What was seen live goes on where the snapshot was, or before.
     let (_, value) = last.context("samples came")?;
-    assert!(snapshot["count"].as_u64().map(|first| first + 20) >= value);
+    let first = snapshot["count"].as_u64();
+    assert!(first.map(|first| first + 20 + skipped) >= value);
+    assert!(
+        skipped <= polls_skipped(&host)?,
+        "a value is missing that was polled"
+    );
     Ok(())
 }
 
