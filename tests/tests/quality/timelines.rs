@@ -106,8 +106,8 @@ tags = [{{ name = "t", address = "x", type = "float64", access = "rw" }}]
         Ok(())
     }
 
-    /// Waits until every tag of the line has had each of these qualities, and no other but the first ones that were good.
-    fn in_turn(&mut self, what: &str, qualities: &[&str]) -> Result<()> {
+    /// Waits until every tag of the line has had each of these qualities, and holds that it had no other that is not good but, perhaps, `may`.
+    fn in_turn(&mut self, what: &str, qualities: &[&str], may: &str) -> Result<()> {
         use std::fmt::Write as _;
         let recorder = Recorder::start(
             self.host
@@ -130,14 +130,17 @@ tags = [{{ name = "t", address = "x", type = "float64", access = "rw" }}]
         })?;
         let seen = recorder.so_far();
         for tag in tags {
-            anyhow::ensure!(
-                of(&seen, tag).len() == qualities.len(),
-                "{tag}: {:?}",
-                of(&seen, tag)
-            );
+            let others = of(&seen, tag).into_iter();
+            let others: Vec<String> = others
+                .filter(|other| !qualities.contains(&other.as_str()) && other != may)
+                .collect();
+            anyhow::ensure!(others.is_empty(), "{tag}: {others:?}");
         }
         let each = qualities.join(", ");
-        writeln!(self.table, "{what}\n  line/*    in turn {each}\n")?;
+        writeln!(
+            self.table,
+            "{what}\n  line/*    in turn {each}, perhaps {may}\n"
+        )?;
         Ok(())
     }
 
@@ -202,7 +205,9 @@ fn what_operators_see_while_things_go_wrong() -> Result<()> {
     })?;
     stage.in_turn(
         "the link is silent: requests time out, and it is dialled anew, again and again",
-        &["bad-timeout", "bad-no-communication", "bad-not-connected"],
+        &["bad-timeout", "bad-not-connected"],
+        // Of a tag that is still good when the other group finds its device silent: which of them is asked first is a matter of moments.
+        "bad-no-communication",
     )?;
     stage.proxy.set(Default::default())?;
     stage.proxy.cut()?;

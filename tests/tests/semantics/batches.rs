@@ -51,6 +51,8 @@ fn requests(page: &Json) -> Vec<u64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_comes_in_one_turn_in_its_order_and_256_at_most() {
     let mut stage = Stage::start(Plan {
+        // Enough for so many, whatever they cost.
+        keys: "limits = { fuel_per_turn = 1_000_000_000 }",
         restart: r#"max_attempts = 1000, delay = "1h", max_delay = "1h""#,
         ..Plan::default()
     })
@@ -144,6 +146,30 @@ async fn after_a_fault_each_turn_has_one_event_until_the_channel_is_healthy_agai
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_has_no_more_events_than_its_fuel_is_enough_for() {
+    let mut stage = Stage::start(Plan {
+        // A tenth of what 256 writes cost this driver.
+        keys: "limits = { fuel_per_turn = 2_000_000 }",
+        restart: r#"max_attempts = 1000, delay = "1h", max_delay = "1h""#,
+        ..Plan::default()
+    })
+    .await;
+    fault_twice(&mut stage).await;
+    let _answers = queue(&stage, 600);
+    stage.channel().restart().await.unwrap();
+    let mut all = Vec::new();
+    let mut most = 0;
+    while all.len() < 600 {
+        let page = page(&mut stage).await;
+        most = most.max(events(&page).count());
+        all.extend(requests(&page));
+    }
+    assert!(all.is_sorted() && all.len() == 600, "{all:?}");
+    assert!((2..=64).contains(&most), "{most} in one turn");
+    assert_eq!(stage.channel().status().state, State::Running);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
