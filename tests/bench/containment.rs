@@ -60,7 +60,6 @@ const CULPRITS: [(&str, &str, &str); 6] = [
 ];
 
 struct Figures {
-    neighbours: Vec<Neighbour>,
     first_exit_ms: f64,
     overrun_p50_ms: f64,
     overrun_max_ms: f64,
@@ -76,21 +75,15 @@ struct Neighbour {
 }
 
 /// Measures and prints.
-pub(crate) fn run(json: bool) -> Result<()> {
+pub(crate) fn run(json: bool, only: Option<&str>) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
+    let neighbours = runtime.block_on(neighbours(only))?;
+    print_neighbours(&neighbours, json);
+    if only.is_some() {
+        return Ok(());
+    }
     let figures = runtime.block_on(measure())?;
     if json {
-        for neighbour in &figures.neighbours {
-            println!(
-                "{}",
-                serde_json::json!({
-                    "bench": "containment",
-                    "culprit": neighbour.culprit,
-                    "neighbour_p99_us": neighbour.beside_us.round(),
-                    "neighbour_quiet_p99_us": neighbour.quiet_us.round(),
-                })
-            );
-        }
         let rounded = |figure: f64| (figure * 100.0).round() / 100.0;
         println!(
             "{}",
@@ -105,21 +98,6 @@ pub(crate) fn run(json: bool) -> Result<()> {
             })
         );
         return Ok(());
-    }
-    println!("p99 of a neighbour's answer beside a driver that");
-    for Neighbour {
-        culprit,
-        quiet_us,
-        beside_us,
-    } in &figures.neighbours
-    {
-        line(
-            &format!("  {culprit}"),
-            *beside_us,
-            "us",
-            Some((*quiet_us, "quiet")),
-            "at most 2",
-        );
     }
     line(
         "stopped after its deadline, p50",
@@ -153,19 +131,57 @@ pub(crate) fn run(json: bool) -> Result<()> {
     Ok(())
 }
 
-async fn measure() -> Result<Figures> {
+fn print_neighbours(neighbours: &[Neighbour], json: bool) {
+    if !json {
+        println!("p99 of a neighbour's answer beside a driver that");
+    }
+    for Neighbour {
+        culprit,
+        quiet_us,
+        beside_us,
+    } in neighbours
+    {
+        if json {
+            println!(
+                "{}",
+                serde_json::json!({
+                    "bench": "containment",
+                    "culprit": culprit,
+                    "neighbour_p99_us": beside_us.round(),
+                    "neighbour_quiet_p99_us": quiet_us.round(),
+                })
+            );
+            continue;
+        }
+        line(
+            &format!("  {culprit}"),
+            *beside_us,
+            "us",
+            Some((*quiet_us, "quiet")),
+            "at most 2",
+        );
+    }
+}
+
+async fn neighbours(only: Option<&str>) -> Result<Vec<Neighbour>> {
     let mut neighbours = Vec::new();
     for (culprit, guest, settings) in CULPRITS {
+        if only.is_some_and(|only| !culprit.contains(only)) {
+            continue;
+        }
         eprintln!("bench: beside a driver that {culprit}");
         neighbours.push(beside(culprit, guest, settings).await?);
     }
+    Ok(neighbours)
+}
+
+async fn measure() -> Result<Figures> {
     eprintln!("bench: turns that never end");
     let (first_exit_ms, mut overruns) = overruns().await?;
     eprintln!("bench: {TRAPPING} channels that trap at once");
     let (mut quiet, _) = api(r#"{ when = "never" }"#)?;
     let (mut trapping, traps) = api(r#"{ when = "timer" }"#)?;
     Ok(Figures {
-        neighbours,
         first_exit_ms,
         overrun_p50_ms: quantile(&mut overruns, 0.5),
         overrun_max_ms: quantile(&mut overruns, 1.0),

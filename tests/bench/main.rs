@@ -42,7 +42,10 @@ enum Bench {
     /// What a turn, a sample, a restart and an idle channel cost
     Turn,
     /// What a driver that misbehaves costs the others
-    Containment,
+    Containment {
+        /// Only the neighbours of culprits whose names contain this.
+        culprit: Option<String>,
+    },
     /// What five thousand channels cost, beside fifty
     Density,
     /// For a profiler: the samples of `turn` alone
@@ -105,7 +108,7 @@ fn main() -> ExitCode {
         None => [
             Bench::Turn,
             Bench::Density,
-            Bench::Containment,
+            Bench::Containment { culprit: None },
             Bench::Links,
             Bench::Writes,
             Bench::Punctuality,
@@ -130,7 +133,7 @@ fn main() -> ExitCode {
 fn run(bench: Bench, json: bool) -> anyhow::Result<()> {
     match bench {
         Bench::Turn => turn::run(json),
-        Bench::Containment => containment::run(json),
+        Bench::Containment { culprit } => containment::run(json, culprit.as_deref()),
         Bench::Density => density::run(json),
         Bench::Samples { rounds } => turn::run_samples(rounds),
         Bench::Links => links::run(json),
