@@ -66,4 +66,4 @@ pub use waiting::Waiting;
 
 pub(crate) use connections::Connections;
 pub(crate) use culprit::ALARM as DEAD_LETTERS_ALARM;
-pub(crate) use incarnation::{Incarnation, Parts};
+pub(crate) use incarnation::{Incarnation, Parts, StopOrder};

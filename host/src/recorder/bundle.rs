@@ -271,6 +271,7 @@ pub(super) mod tests {
 
     pub(in crate::recorder) fn bundle() -> Bundle {
         let config = crate::bindings::config::ChannelConfig {
+            name: "channel".into(),
             settings: r#"{"a":1}"#.into(),
             links: Vec::new(),
             devices: Vec::new(),

@@ -259,6 +259,37 @@ async fn more_than_4096_timers_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_that_is_not_bad_is_refused() {
+    for quality in ["good", "uncertain"] {
+        let rules = format!(
+            r#"{{ on = "write", do = [{{ write-failed = {{ quality = "{quality}", message = "no" }} }}] }},"#
+        );
+        let mut stage = Stage::start(Plan {
+            rules: &rules,
+            ..Plan::default()
+        })
+        .await;
+        let answer = stage
+            .channel()
+            .write(
+                stage.tag_id("label"),
+                bulkhead::event::Value::Text("x".into()),
+                false,
+                bulkhead_tests::PATIENCE,
+                crate::stage::WRITER,
+            )
+            .await;
+        assert_eq!(answer, Err(bulkhead::channel::RequestError::Restarted));
+        let exit = stage.exit().await;
+        let expected = format!("answers with an error of quality {quality}");
+        assert!(
+            exit.kind == ExitKind::Refused && exit.sentence.contains(&expected),
+            "{exit}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_is_answered_with_the_tags_asked_for_in_their_order() {
     let (level, row) = (2, 4);
     let rules = format!(

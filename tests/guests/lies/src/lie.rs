@@ -1,8 +1,8 @@
 //! The lies, each by its name in the settings.
 
 use bulkhead_sdk::abi::{
-    Action, Alarm, CommandDone, DeviceCondition, DeviceState, Open, PollDone, Progress, Publish,
-    Quality, ReadDone, Sample, Send, SetTimer, TagId, Value, WriteDone,
+    Action, Alarm, CommandDone, DeviceCondition, DeviceState, Metric, MetricKind, Open, PollDone,
+    Progress, Publish, Quality, ReadDone, Sample, Send, SetTimer, Severity, TagId, Value, WriteDone,
 };
 use serde::Deserialize;
 
@@ -31,6 +31,7 @@ pub(crate) enum Lie {
     StateTooLarge,
     TooManyActions,
     AlarmOfUnknownDevice,
+    MetricOfUnknownDevice,
     StoppedUnasked,
     // In a read.
     ReadTwice,
@@ -125,9 +126,18 @@ impl Lie {
             Lie::TooManyActions => (0..=65_536).map(Action::CancelTimer).collect(),
             Lie::AlarmOfUnknownDevice => vec![Action::Alarm(Alarm {
                 code: "door".to_owned(),
+                severity: Severity::Warning,
                 active: true,
                 message: "open".to_owned(),
                 device: Some(NOBODY),
+                source_time_ns: None,
+            })],
+            Lie::MetricOfUnknownDevice => vec![Action::Metric(Metric {
+                name: "opened".to_owned(),
+                kind: MetricKind::Counter,
+                unit: String::new(),
+                device: Some(NOBODY),
+                value: 1.0,
             })],
             Lie::StoppedUnasked => vec![Action::Stopped],
             _ => Vec::new(),
