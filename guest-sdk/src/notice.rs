@@ -17,11 +17,7 @@ pub struct Alarm {
 
 impl Alarm {
     /// The condition holds. `code` has at most 64 bytes.
-    pub fn raised(
-        code: impl Into<String>,
-        severity: Severity,
-        message: impl Into<String>,
-    ) -> Self {
+    pub fn raised(code: impl Into<String>, severity: Severity, message: impl Into<String>) -> Self {
         Self {
             code: code.into(),
             severity,

@@ -96,10 +96,16 @@ fn the_driver_lists_what_it_takes() {
     // What says nothing of it is taken for one that changes something.
     assert_eq!(
         told,
-        [("carry", "Carries a load.", true), ("swing", "Swings.", false)]
+        [
+            ("carry", "Carries a load.", true),
+            ("swing", "Swings.", false)
+        ]
     );
     assert!(listed[0].payload_schema.contains("\"tons\""));
-    assert_eq!((&*listed[0].answer_schema, &*listed[1].payload_schema), ("", ""));
+    assert_eq!(
+        (&*listed[0].answer_schema, &*listed[1].payload_schema),
+        ("", "")
+    );
 }
 
 #[test]

@@ -175,7 +175,10 @@ fn kind(action: &Action) -> String {
         Action::CommandProgress(progress) => format!("progress {}", progress.fraction),
         Action::SetTimer(_) => "set-timer".into(),
         Action::Metric(metric) => format!("metric {} {:?}", metric.name, metric.kind),
-        Action::Alarm(alarm) => format!("alarm {} {:?} {:?}", alarm.code, alarm.severity, alarm.device),
+        Action::Alarm(alarm) => format!(
+            "alarm {} {:?} {:?}",
+            alarm.code, alarm.severity, alarm.device
+        ),
         Action::DeviceState(_) => "device-state".into(),
         Action::SaveState(_) => "save-state".into(),
         Action::CommandDone(_) => "command-done".into(),
@@ -419,9 +422,19 @@ fn a_batch_that_is_declined_wakes_whoever_waits_for_it_and_nobody_else() {
 #[test]
 fn a_failure_that_is_not_bad_is_told_as_bad() {
     let told = |error: Error| abi::Error::from(error);
-    assert_eq!(told(Error::new("no").with_quality(Quality::Good)).quality, Quality::Bad);
-    let timed_out = told(Error::new("no").with_quality(Quality::BadTimeout).with_code(0));
-    assert_eq!((timed_out.quality, timed_out.code), (Quality::BadTimeout, Some(0)));
+    assert_eq!(
+        told(Error::new("no").with_quality(Quality::Good)).quality,
+        Quality::Bad
+    );
+    let timed_out = told(
+        Error::new("no")
+            .with_quality(Quality::BadTimeout)
+            .with_code(0),
+    );
+    assert_eq!(
+        (timed_out.quality, timed_out.code),
+        (Quality::BadTimeout, Some(0))
+    );
     assert_eq!(told(Error::new("no")).code, None);
 }
 
@@ -458,10 +471,13 @@ fn a_refusal_before_the_first_turn_takes_no_connection_away() {
 fn nothing_follows_stopped_and_every_later_turn_is_empty() {
     planned(Plan::default());
     let (mut runtime, _) = inherit(Vec::new());
-    let actions = turn(&mut runtime, Happening::Stop(abi::Stop {
+    let actions = turn(
+        &mut runtime,
+        Happening::Stop(abi::Stop {
             deadline_ns: 1_000,
             reason: StopReason::Stopped,
-        }));
+        }),
+    );
     assert_eq!(actions, [Action::Stopped]);
     assert_eq!(turn(&mut runtime, Happening::Timer(0)), []);
 }

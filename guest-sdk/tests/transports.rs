@@ -165,10 +165,7 @@ fn a_stream_on_which_tls_does_not_begin_goes_on_in_plain() {
     let mut host = FakeHost::<Shy>::start(setup.tag("tag", "", "uint8")).expect("no faults");
     assert_eq!(host.take_sent("line"), b"STARTTLS\n");
     host.receive("line", b"ready\nslipped in");
-    assert_eq!(
-        host.take_sent("line"),
-        b"the operator does not allow it\n"
-    );
+    assert_eq!(host.take_sent("line"), b"the operator does not allow it\n");
     host.stop();
 }
 
@@ -179,9 +176,8 @@ fn where_tls_is_on_it_is_not_begun_again() {
     assert_eq!(host.take_sent("line"), b"STARTTLS\n");
     host.receive("line", b"ready\n");
     assert_eq!(host.take_sent("line"), b"password\n");
-    let of_link = |action: &&abi::Action| {
-        matches!(action, abi::Action::StartTls(_) | abi::Action::Open(_))
-    };
+    let of_link =
+        |action: &&abi::Action| matches!(action, abi::Action::StartTls(_) | abi::Action::Open(_));
     assert_eq!(host.history().iter().filter(of_link).count(), 0);
     host.stop();
 }

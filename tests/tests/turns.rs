@@ -343,9 +343,11 @@ async fn a_guest_may_be_silent() {
         .unwrap();
     assert!(turns.iter().all(Vec::is_empty), "{turns:?}");
     life.turn([Happening::Stop(Stop {
-            deadline_ns: 0,
-            reason: StopReason::Stopped,
-        })]).await.unwrap();
+        deadline_ns: 0,
+        reason: StopReason::Stopped,
+    })])
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bulkhead_sdk::{
     Capabilities, Command, CommandInfo, Config, Context, Driver, Error, Faults, GroupId, Info,
-    LinkWish, Listener, Poll, PollReport, Priority, Quality, Read, Sample, Start, StartReason, Stop,
-    TagId, Value, Write,
+    LinkWish, Listener, Poll, PollReport, Priority, Quality, Read, Sample, Start, StartReason,
+    Stop, TagId, Value, Write,
 };
 
 use crate::address;

@@ -17,7 +17,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bulkhead_sdk::{
-    Capabilities, Command, CommandInfo, Config, Context, DataType, DeviceId, Driver, Error, Faults, GroupId, Info, NoSettings, Poll, PollReport, Quality, Read, Sample, TagId, Value, Write,
+    Capabilities, Command, CommandInfo, Config, Context, DataType, DeviceId, Driver, Error, Faults,
+    GroupId, Info, NoSettings, Poll, PollReport, Quality, Read, Sample, TagId, Value, Write,
 };
 use signal::Signal;
 

@@ -198,9 +198,7 @@ impl Ledger {
             }
             Action::Alarm(alarm) => {
                 self.alarms.insert((alarm.code.clone(), alarm.device));
-                ensure(self.alarms.len() <= 64, || {
-                    "more than 64 alarms".to_owned()
-                })?;
+                ensure(self.alarms.len() <= 64, || "more than 64 alarms".to_owned())?;
                 if let Some(device) = alarm.device {
                     check_device(device, config)?;
                 }

@@ -194,11 +194,7 @@ impl<D: Driver> FakeHost<D> {
         self.happen(Happening::Closed(Closed {
             connection: id,
             reason,
-            outlook: if called_in {
-                Outlook::Ended
-            } else {
-                outlook
-            },
+            outlook: if called_in { Outlook::Ended } else { outlook },
         }));
     }
 

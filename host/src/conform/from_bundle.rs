@@ -257,7 +257,10 @@ impl<'a> Writer<'a> {
             Happening::Health(_) => Some("health".to_owned()),
             Happening::Stop(stop) => {
                 let of_reason = |(_, reason): &&(&str, StopReason)| *reason == stop.reason;
-                let name = STOPS.iter().find(of_reason).map_or("stopped", |(name, _)| name);
+                let name = STOPS
+                    .iter()
+                    .find(of_reason)
+                    .map_or("stopped", |(name, _)| name);
                 Some(format!("stop {name}"))
             }
             Happening::Accepted(_) => {
@@ -405,7 +408,10 @@ impl<'a> Writer<'a> {
 fn refused(error: &Error) -> String {
     let text = serde_json::Value::String(error.message.clone());
     let code = error.code.map_or("-".to_owned(), |code| code.to_string());
-    format!("answer error {code} {} {text}", shown_quality(error.quality))
+    format!(
+        "answer error {code} {} {text}",
+        shown_quality(error.quality)
+    )
 }
 
 /// A word of a script: quoted where it must be.

@@ -14,8 +14,8 @@ use super::peer::{Peer, Reach, Reaction};
 use crate::bindings::actions::Action;
 use crate::bindings::config::{ChannelConfig, ConfigFault};
 use crate::bindings::events::{
-    ActionKind, CloseReason, Closed, Command, Connection, Declined, Event, Happening, Opened, Outlook,
-    Poll, Read, Received, Sent, Start, StartReason, Stop, StopReason, Write,
+    ActionKind, CloseReason, Closed, Command, Connection, Declined, Event, Happening, Opened,
+    Outlook, Poll, Read, Received, Sent, Start, StartReason, Stop, StopReason, Write,
 };
 use crate::bindings::types::Value;
 use crate::driver::{Budget, Driver, InstanceSpec, TurnStats};

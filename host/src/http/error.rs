@@ -195,7 +195,6 @@ mod tests {
         assert_eq!(api.status, StatusCode::FORBIDDEN);
         assert_eq!(api.body.message, "tag temp may not be written");
         assert!(api.body.remedy.contains("access"));
-
     }
 
     #[test]

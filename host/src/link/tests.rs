@@ -225,7 +225,10 @@ async fn a_name_is_resolved_by_the_host() {
 async fn a_peer_that_hangs_up_is_dialled_again() {
     let (listener, mut channel, first, peer) = connected().await;
     drop(peer);
-    assert_eq!(channel.closed().await, (CloseReason::ByPeer, Outlook::Redialling));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::ByPeer, Outlook::Redialling)
+    );
     let (mut peer, _) = listener.accept().await.unwrap();
     let second = channel.opened().await;
     assert!(second > first);
@@ -245,7 +248,10 @@ async fn a_broken_stream_is_a_reset() {
     let (_listener, mut channel, _, peer) = connected().await;
     peer.set_zero_linger().unwrap();
     drop(peer);
-    assert_eq!(channel.closed().await, (CloseReason::Reset, Outlook::Redialling));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::Reset, Outlook::Redialling)
+    );
 }
 
 #[tokio::test]
@@ -255,7 +261,10 @@ async fn a_device_that_is_away_is_told_once_and_found_when_it_is_back() {
     let address = reserved.local_addr().unwrap();
     drop(reserved);
     let mut channel = Channel::open(options(link_to("127.77.0.1", address.port())), 64);
-    assert_eq!(channel.closed().await, (CloseReason::Refused, Outlook::Redialling));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::Refused, Outlook::Redialling)
+    );
     let waiting = |state: &LinkState| matches!(state, LinkState::Reconnecting { attempt, .. } if *attempt >= 5);
     let state = channel.state(waiting).await;
     assert!(matches!(
@@ -276,7 +285,10 @@ async fn a_device_that_is_away_is_told_once_and_found_when_it_is_back() {
 
     drop(listener);
     drop(peer);
-    assert_eq!(channel.closed().await, (CloseReason::ByPeer, Outlook::Redialling));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::ByPeer, Outlook::Redialling)
+    );
     assert_eq!(
         channel.closed().await,
         (CloseReason::Refused, Outlook::Redialling),
@@ -302,7 +314,10 @@ async fn a_dial_that_nobody_answers_times_out() {
     let mut link = link_to("127.0.0.1", address.port());
     link.connect_timeout = Duration::from_millis(50);
     let mut channel = Channel::open(options(link), 64);
-    assert_eq!(channel.closed().await, (CloseReason::TimedOut, Outlook::Redialling));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::TimedOut, Outlook::Redialling)
+    );
 }
 
 #[tokio::test]
@@ -310,7 +325,10 @@ async fn an_unknown_name_is_unreachable() {
     let mut link = link_to("no-such-device.invalid", 502);
     link.connect_timeout = Duration::from_millis(500);
     let mut channel = Channel::open(options(link), 64);
-    assert_eq!(channel.closed().await, (CloseReason::Unreachable, Outlook::Redialling));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::Unreachable, Outlook::Redialling)
+    );
 }
 
 #[tokio::test]
@@ -319,7 +337,10 @@ async fn what_is_not_granted_is_never_dialled() {
     let mut options = options(link_to("127.0.0.1", 1));
     options.target = Some(address.to_string());
     let mut channel = Channel::open(options, 64);
-    assert_eq!(channel.closed().await, (CloseReason::Denied, Outlook::Ended));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::Denied, Outlook::Ended)
+    );
     assert_eq!(
         channel.state(|_| true).await,
         LinkState::Disconnected(CloseReason::Denied)
@@ -368,7 +389,10 @@ async fn a_reset_dials_at_once_and_at_most_once_a_second() {
     assert!(channel.opened().await > first);
 
     channel.reset();
-    assert_eq!(channel.closed().await, (CloseReason::Requested, Outlook::Redialling));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::Requested, Outlook::Redialling)
+    );
     let again = channel.mail().await;
     assert!(matches!(again.event, LinkEvent::Opened { .. }));
     assert!(
@@ -382,7 +406,10 @@ async fn a_reset_dials_at_once_and_at_most_once_a_second() {
 async fn a_reset_of_what_is_down_does_nothing() {
     let (listener, mut channel, _, peer) = connected().await;
     drop(peer);
-    assert_eq!(channel.closed().await, (CloseReason::ByPeer, Outlook::Redialling));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::ByPeer, Outlook::Redialling)
+    );
     channel.reset();
     let (mut peer, _) = listener.accept().await.unwrap();
     channel.opened().await;
@@ -472,7 +499,10 @@ async fn all_bytes_come_in_order_through_a_mailbox_of_one() {
     });
     assert!(channel.received(all.len()).await == all);
     drop(writer.await.unwrap());
-    assert_eq!(channel.closed().await, (CloseReason::ByPeer, Outlook::Redialling));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::ByPeer, Outlook::Redialling)
+    );
 }
 
 #[tokio::test]
@@ -539,9 +569,15 @@ async fn close_ends_what_is_down_too() {
     link.redial.delays = SELDOM;
     drop(reserved);
     let mut channel = Channel::open(options(link), 64);
-    assert_eq!(channel.closed().await, (CloseReason::Refused, Outlook::Redialling));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::Refused, Outlook::Redialling)
+    );
     channel.connection.close();
-    assert_eq!(channel.closed().await, (CloseReason::Requested, Outlook::Ended));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::Requested, Outlook::Ended)
+    );
     channel.ended().await;
 }
 
@@ -553,7 +589,10 @@ async fn spent_attempts_end_the_dialling_until_the_operator_asks() {
     link.redial.max_attempts = Some(3);
     drop(reserved);
     let mut channel = Channel::open(options(link), 64);
-    assert_eq!(channel.closed().await, (CloseReason::Refused, Outlook::Redialling));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::Refused, Outlook::Redialling)
+    );
     assert_eq!(
         channel.closed().await,
         (CloseReason::Refused, Outlook::Redialling),
@@ -566,7 +605,10 @@ async fn spent_attempts_end_the_dialling_until_the_operator_asks() {
     let dead = channel.connection.state();
     channel.reset();
     channel.connection.reconnect();
-    assert_eq!(channel.closed().await, (CloseReason::Refused, Outlook::Redialling));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::Refused, Outlook::Redialling)
+    );
     assert!(
         dead.has_changed().unwrap(),
         "it was dialled, and gave up again"
@@ -577,7 +619,10 @@ async fn spent_attempts_end_the_dialling_until_the_operator_asks() {
     let (_peer, _) = listener.accept().await.unwrap();
     channel.opened().await;
     channel.connection.close();
-    assert_eq!(channel.closed().await, (CloseReason::Requested, Outlook::Ended));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::Requested, Outlook::Ended)
+    );
     channel.ended().await;
 }
 
@@ -589,13 +634,19 @@ async fn an_operator_does_not_wait_for_a_delay_and_may_drop_a_stream() {
     link.redial.delays = SELDOM;
     drop(reserved);
     let mut channel = Channel::open(options(link), 64);
-    assert_eq!(channel.closed().await, (CloseReason::Refused, Outlook::Redialling));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::Refused, Outlook::Redialling)
+    );
     let listener = TcpListener::bind(address).await.unwrap();
     channel.connection.reconnect();
     let (mut first, _) = listener.accept().await.unwrap();
     channel.opened().await;
     channel.connection.reconnect();
-    assert_eq!(channel.closed().await, (CloseReason::ByOperator, Outlook::Redialling));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::ByOperator, Outlook::Redialling)
+    );
     assert_eq!(soon(first.read(&mut [0; 1])).await.unwrap(), 0);
     let (_second, _) = listener.accept().await.unwrap();
     channel.opened().await;
@@ -613,7 +664,10 @@ async fn redials_wait_for_their_turn_and_an_operator_does_not() {
     let (listener, mut channel, _, peer) =
         connected_with(|options| options.dials = dials.clone()).await;
     drop(peer);
-    assert_eq!(channel.closed().await, (CloseReason::ByPeer, Outlook::Redialling));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::ByPeer, Outlook::Redialling)
+    );
     channel
         .state(|state| matches!(state, LinkState::Reconnecting { .. }))
         .await;
@@ -621,7 +675,10 @@ async fn redials_wait_for_their_turn_and_an_operator_does_not() {
     let (_peer, _) = listener.accept().await.unwrap();
     channel.opened().await;
     channel.reset();
-    assert_eq!(channel.closed().await, (CloseReason::Requested, Outlook::Redialling));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::Requested, Outlook::Redialling)
+    );
     let (_peer, _) = listener.accept().await.unwrap();
     channel.opened().await;
 }
@@ -704,10 +761,16 @@ async fn there_are_never_two_streams() {
         channel.received(count).await;
         if round % 20 == 10 {
             channel.reset();
-            assert_eq!(channel.closed().await, (CloseReason::Requested, Outlook::Redialling));
+            assert_eq!(
+                channel.closed().await,
+                (CloseReason::Requested, Outlook::Redialling)
+            );
         } else {
             peer.shutdown().await.unwrap();
-            assert_eq!(channel.closed().await, (CloseReason::ByPeer, Outlook::Redialling));
+            assert_eq!(
+                channel.closed().await,
+                (CloseReason::ByPeer, Outlook::Redialling)
+            );
         }
         before = Some((stream, peer.into_std().unwrap()));
     }
@@ -758,7 +821,10 @@ async fn what_is_down_does_not_survive() {
     let (listener, mut channel, _, peer) = connected().await;
     drop(listener);
     drop(peer);
-    assert_eq!(channel.closed().await, (CloseReason::ByPeer, Outlook::Redialling));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::ByPeer, Outlook::Redialling)
+    );
     assert_eq!(channel.connection.survive(2), None);
 }
 

@@ -379,12 +379,7 @@ impl Life {
         });
     }
 
-    fn obey(
-        &mut self,
-        command: Command,
-        host: &mut Host,
-        stop: Option<&mpsc::Sender<StopOrder>>,
-    ) {
+    fn obey(&mut self, command: Command, host: &mut Host, stop: Option<&mpsc::Sender<StopOrder>>) {
         let asked = Asked {
             shared: &self.shared,
             removal: &mut self.removal,

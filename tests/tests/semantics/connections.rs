@@ -52,11 +52,7 @@ async fn a_target_that_is_not_granted_comes_back_as_closed_for_good() {
     stage.must(&[json!({ "open": open })]).await;
     let closed = stage.event("closed").await;
     assert_eq!(
-        (
-            &closed["connection"],
-            &closed["reason"],
-            &closed["outlook"]
-        ),
+        (&closed["connection"], &closed["reason"], &closed["outlook"]),
         (&json!(3), &json!("Denied"), &json!("Ended"))
     );
     let detail = stage.channel().status().links[0].detail.clone();
@@ -130,9 +126,7 @@ async fn a_kept_connection_tells_where_it_was_opened_to() {
     );
     let mut stage = Stage::start(Plan {
         rules: &rules,
-        keys: &peer.link(&format!(
-            r#", on_restart = "keep", dial = ["{target}"]"#
-        )),
+        keys: &peer.link(&format!(r#", on_restart = "keep", dial = ["{target}"]"#)),
         restart: BY_HAND,
         ..Plan::default()
     })
@@ -143,7 +137,10 @@ async fn a_kept_connection_tells_where_it_was_opened_to() {
     stage.fault(&[json!("trap")], ExitKind::Trapped).await;
     let started = stage.event("started").await;
     let kept = started["connections"].as_array().unwrap();
-    let places: Vec<_> = kept.iter().map(|kept| (&kept["id"], &kept["target"])).collect();
+    let places: Vec<_> = kept
+        .iter()
+        .map(|kept| (&kept["id"], &kept["target"]))
+        .collect();
     assert_eq!(
         places,
         [(&json!(0), &json!(null)), (&json!(1), &json!(target))]

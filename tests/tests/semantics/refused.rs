@@ -154,6 +154,11 @@ async fn of_a_list_with_a_malformed_action_nothing_is_applied() {
             "names device 9",
         ),
         (
+            vec![json!({ "metric-of": { "name": "opened", "device": 9 } })],
+            "metric",
+            "names device 9",
+        ),
+        (
             vec![json!({ "save-state-of": { "bytes": 1024 * 1024 + 1 } })],
             "save-state",
             "1048577 bytes of state",

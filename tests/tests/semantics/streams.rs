@@ -79,7 +79,10 @@ async fn an_end_has_its_reason() {
     let call = peer.accept().await;
     stage.event("opened").await;
     drop(call);
-    assert_eq!(end(stage.event("closed").await), ("ByPeer".into(), "Redialling".into()));
+    assert_eq!(
+        end(stage.event("closed").await),
+        ("ByPeer".into(), "Redialling".into())
+    );
 
     let call = peer.accept().await.into_stream();
     stage.event("opened").await;
@@ -88,7 +91,10 @@ async fn an_end_has_its_reason() {
         .set_linger(Some(Duration::ZERO))
         .unwrap();
     drop(call);
-    assert_eq!(end(stage.event("closed").await), ("Reset".into(), "Redialling".into()));
+    assert_eq!(
+        end(stage.event("closed").await),
+        ("Reset".into(), "Redialling".into())
+    );
     let port = peer.port();
     stage.event("opened").await;
     drop(peer);

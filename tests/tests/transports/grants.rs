@@ -285,8 +285,9 @@ fn a_name_that_leads_elsewhere_is_checked_at_every_dial() -> Result<()> {
             }
             let down: Vec<Json> = stage.told("closed");
             // Where somebody had called, nobody would have listened.
-            let kept =
-                |closed: &Json| closed["outlook"] == json!("Redialling") && closed["reason"] != "Refused";
+            let kept = |closed: &Json| {
+                closed["outlook"] == json!("Redialling") && closed["reason"] != "Refused"
+            };
             assert!(down.iter().all(kept), "{down:?}");
 
             // A device may move.

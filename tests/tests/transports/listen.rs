@@ -73,11 +73,7 @@ async fn devices_call_in_and_are_told_apart() {
     drop(one);
     let closed = stage.event("closed").await;
     assert_eq!(
-        (
-            &closed["connection"],
-            &closed["reason"],
-            &closed["outlook"]
-        ),
+        (&closed["connection"], &closed["reason"], &closed["outlook"]),
         (&json!(first), &json!("ByPeer"), &json!("Ended")),
         "nobody dials a device that called in"
     );

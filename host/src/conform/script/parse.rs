@@ -372,10 +372,7 @@ sample other - bad-timeout
             one.settings,
             Some(serde_json::json!({"unit_id": 1, "timeout_ms": 9}))
         );
-        assert_eq!(
-            (one.tags.len(), one.groups[0].period_ns),
-            (2, 100_000_000)
-        );
+        assert_eq!((one.tags.len(), one.groups[0].period_ns), (2, 100_000_000));
         assert_eq!(script.cases[0].steps.len(), 6);
         assert_eq!(script.cases[0].steps[0].0, 15);
         let two = script.cases[1].own.or(&script.plant).complete();

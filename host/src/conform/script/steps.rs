@@ -21,10 +21,7 @@ pub(in crate::conform) const REASONS: [(&str, CloseReason); 9] = [
 ];
 
 /// What is not said is that it is redialled.
-const OUTLOOKS: [(&str, Outlook); 2] = [
-    ("given-up", Outlook::GivenUp),
-    ("ended", Outlook::Ended),
-];
+const OUTLOOKS: [(&str, Outlook); 2] = [("given-up", Outlook::GivenUp), ("ended", Outlook::Ended)];
 
 /// Why a driver is to stop; what is not said is that it is stopped.
 pub(in crate::conform) const STOPS: [(&str, StopReason); 7] = [

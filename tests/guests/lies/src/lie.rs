@@ -1,8 +1,8 @@
 //! The lies, each by its name in the settings.
 
 use bulkhead_sdk::abi::{
-    Action, Alarm, CommandDone, DeviceCondition, DeviceState, Metric, MetricKind, Open, PollDone,
-    Progress, Publish, Quality, ReadDone, Sample, Send, SetTimer, Severity, TagId, Value, WriteDone,
+    Action, Alarm, CommandDone, DeviceCondition, DeviceState, Open, PollDone, Progress, Publish,
+    Quality, ReadDone, Sample, Send, SetTimer, Severity, TagId, Value, WriteDone,
 };
 use serde::Deserialize;
 
@@ -31,7 +31,6 @@ pub(crate) enum Lie {
     StateTooLarge,
     TooManyActions,
     AlarmOfUnknownDevice,
-    MetricOfUnknownDevice,
     StoppedUnasked,
     // In a read.
     ReadTwice,
@@ -131,13 +130,6 @@ impl Lie {
                 message: "open".to_owned(),
                 device: Some(NOBODY),
                 source_time_ns: None,
-            })],
-            Lie::MetricOfUnknownDevice => vec![Action::Metric(Metric {
-                name: "opened".to_owned(),
-                kind: MetricKind::Counter,
-                unit: String::new(),
-                device: Some(NOBODY),
-                value: 1.0,
             })],
             Lie::StoppedUnasked => vec![Action::Stopped],
             _ => Vec::new(),

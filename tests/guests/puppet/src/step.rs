@@ -127,6 +127,10 @@ pub(crate) enum Step {
     /// One was answered, in a nanosecond.
     Probe(ConnectionId),
     Metric(String),
+    MetricOf {
+        name: String,
+        device: u32,
+    },
     Alarm {
         code: String,
         #[serde(default)]
@@ -391,13 +395,8 @@ impl Step {
                 connection: *connection,
                 round_trip_ns: Some(1),
             }),
-            Step::Metric(name) => Action::Metric(Metric {
-                name: name.clone(),
-                kind: MetricKind::Gauge,
-                unit: String::new(),
-                device: None,
-                value: 1.0,
-            }),
+            Step::Metric(name) => metric(name, None),
+            Step::MetricOf { name, device } => metric(name, Some(*device)),
             Step::Alarm {
                 code,
                 severity,
@@ -468,6 +467,16 @@ fn spin() -> ! {
     loop {
         std::hint::black_box(std::time::Instant::now());
     }
+}
+
+fn metric(name: &str, device: Option<u32>) -> Action {
+    Action::Metric(Metric {
+        name: name.to_owned(),
+        kind: MetricKind::Gauge,
+        unit: String::new(),
+        device,
+        value: 1.0,
+    })
 }
 
 fn send(connection: ConnectionId, peer: Option<String>, bytes: Vec<u8>) -> Action {
