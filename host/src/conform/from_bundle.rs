@@ -255,13 +255,11 @@ impl<'a> Writer<'a> {
             )),
             Happening::Cancel(_) => Some("cancel".to_owned()),
             Happening::Health(_) => Some("health".to_owned()),
+            Happening::Stop(stop) if stop.reason == StopReason::Stopped => Some("stop".to_owned()),
             Happening::Stop(stop) => {
                 let of_reason = |(_, reason): &&(&str, StopReason)| *reason == stop.reason;
-                let name = STOPS
-                    .iter()
-                    .find(of_reason)
-                    .map_or("stopped", |(name, _)| name);
-                Some(format!("stop {name}"))
+                let known = STOPS.iter().find(of_reason);
+                known.map(|(name, _)| format!("stop {name}"))
             }
             Happening::Accepted(_) => {
                 Some("# a device called in; there is no step for that".to_owned())
