@@ -158,8 +158,8 @@ fn reports_go_out_in_order() {
             "progress 0.25",
             "set-timer",
             "progress 1",
-            "metric jobs",
-            "alarm late",
+            "metric jobs MetricKind::Counter",
+            "alarm late Severity::Warning Some(0)",
             "device-state",
             "save-state",
             "command-done"
@@ -313,10 +313,7 @@ fn what_nobody_takes_over_is_closed() {
 
 #[test]
 fn what_was_opened_to_another_place_is_not_taken_over() {
-    planned(Plan {
-        start: vec![Step::Send(b"still here")],
-        ..Plan::default()
-    });
+    planned(Plan::default());
     let elsewhere = abi::Connection {
         target: Some("10.0.0.9:502".into()),
         ..survivor(5, 3)
@@ -327,6 +324,10 @@ fn what_was_opened_to_another_place_is_not_taken_over() {
     };
     assert_eq!(open.target, None);
     // One of each is claimed by its place, whatever their order.
+    planned(Plan {
+        start: vec![Step::Send(b"still here")],
+        ..Plan::default()
+    });
     let (_runtime, actions) = inherit(vec![elsewhere, survivor(6, 3)]);
     let [Action::Send(send), Action::Close(5)] = &actions[..] else {
         panic!("{actions:?}");
