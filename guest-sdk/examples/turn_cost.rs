@@ -70,6 +70,7 @@ fn main() {
         listens: false,
     };
     let config = ChannelConfig {
+        name: "channel".to_owned(),
         settings: String::new(),
         links: vec![grant],
         devices: Vec::new(),
@@ -84,9 +85,12 @@ fn main() {
         connections: vec![Survivor {
             id: 1,
             link: 0,
+            target: None,
+            secured: false,
             peer: "bench".to_owned(),
             send_window: u32::MAX,
         }],
+        features: Vec::new(),
     });
     turn(&mut runtime, begin);
 

@@ -4,8 +4,8 @@
 //! the rest are for whoever drives a [`Runtime`](crate::Runtime) by hand.
 
 pub use crate::bindings::bulkhead::channel::actions::{
-    Action, Alarm, CommandDone, DeviceCondition, DeviceState, HealthDone, Metric, Open, Pause,
-    PollDone, Probe, Progress, Publish, ReadDone, Send, SetTimer, WriteDone,
+    Action, Alarm, CommandDone, DeviceCondition, DeviceState, HealthDone, Metric, MetricKind, Open,
+    Pause, PollDone, Probe, Progress, Publish, ReadDone, Send, SetTimer, Severity, WriteDone,
 };
 pub use crate::bindings::bulkhead::channel::config::{
     Capabilities, ChannelConfig, CommandInfo, ConfigFault, Device, DriverInfo, Group, Link,
@@ -13,7 +13,7 @@ pub use crate::bindings::bulkhead::channel::config::{
 };
 pub use crate::bindings::bulkhead::channel::events::{
     Accepted, ActionKind, CloseReason, Closed, Command, Connection, Declined, Event, Happening,
-    Opened, Poll, Read, Received, Sent, Start, StartReason, Write,
+    Opened, Outlook, Poll, Read, Received, Sent, Start, StartReason, Stop, StopReason, Write,
 };
 pub use crate::bindings::bulkhead::channel::types::{
     ConnectionId, DeviceId, Error, GroupId, Instant, LinkId, Quality, RequestId, Sample, TagId,

@@ -3,15 +3,25 @@
 //! A driver that declares [`Capabilities::BROWSE`](crate::Capabilities::BROWSE) answers this command; one that lists commands lists
 //! it too. Question and answer look the same for every driver, so that one table shows them all.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::driver::CommandInfo;
 use crate::error::Error;
 
 /// The command's name.
 pub const COMMAND: &str = "browse";
 
+/// The command as a driver lists it; `help` says what is found.
+pub fn offer(help: &'static str) -> CommandInfo {
+    CommandInfo::new(COMMAND, help)
+        .takes::<Wanted>()
+        .answers::<Answer<'_>>()
+        .only_looks()
+}
+
 /// What is asked: `{"device": "press"}`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
     /// The name of a device; may be left out where that makes no difference.
@@ -19,7 +29,7 @@ pub struct Wanted {
 }
 
 /// Something that a tag can be made of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Item {
     /// What it is called, for people.
     pub name: String,
@@ -35,7 +45,7 @@ pub struct Item {
 }
 
 /// What a tag may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum Access {
     /// Only read.
     #[serde(rename = "r")]
@@ -45,15 +55,17 @@ pub enum Access {
     ReadWrite,
 }
 
+#[derive(Serialize, JsonSchema)]
+struct Answer<'a> {
+    /// What was found.
+    items: &'a [Item],
+}
+
 /// The answer: `{"items": [{"name", "address", "type", "access", "help"}]}`.
 ///
 /// # Errors
 ///
 /// Never for what can be put into an [`Item`]; the type is what a command answers with.
 pub fn answer(items: &[Item]) -> Result<Vec<u8>, Error> {
-    #[derive(Serialize)]
-    struct Answer<'a> {
-        items: &'a [Item],
-    }
     serde_json::to_vec(&Answer { items }).map_err(|error| Error::new(error.to_string()))
 }

@@ -15,6 +15,8 @@ use crate::link::Link;
 /// Everything that an operator says about a channel, as far as its driver is concerned.
 #[derive(Debug)]
 pub struct Config<D: Driver> {
+    /// The channel's name in the operator's file.
+    pub name: String,
     /// The channel's settings.
     pub settings: D::Settings,
     /// What the operator granted.
@@ -69,6 +71,8 @@ pub struct Tag<S> {
     pub address: String,
     /// The type that its values have.
     pub data_type: DataType,
+    /// Whether it may be read. One that may not is written only, and is in no group.
+    pub readable: bool,
     /// Whether it may be written.
     pub writable: bool,
     /// Its settings.
@@ -87,6 +91,8 @@ impl<S> Tag<S> {
 pub struct Group {
     /// Its id.
     pub id: GroupId,
+    /// Its name in the operator's file.
+    pub name: String,
     /// How often it is due.
     pub period: Duration,
     /// Its tags, in the operator's order.
@@ -222,6 +228,7 @@ pub(crate) fn parse<D: Driver>(
         .iter()
         .map(|group| Group {
             id: group.id,
+            name: group.name.clone(),
             period: Duration::from_nanos(group.period_ns),
             tags: group
                 .tags
@@ -233,6 +240,7 @@ pub(crate) fn parse<D: Driver>(
         .collect();
     let wishes_met = faults.iter().all(|fault| !fault.at.starts_with("links."));
     let config = settings.filter(|_| wishes_met).map(|settings| Config {
+        name: config.name.clone(),
         settings,
         links,
         devices,
@@ -295,6 +303,7 @@ fn parse_tag<S: DeserializeOwned>(tag: &abi::Tag) -> Result<Tag<S>, Fault> {
         name: tag.name.clone(),
         address: tag.address.clone(),
         data_type,
+        readable: tag.readable,
         writable: tag.writable,
         settings: settings(&at, &tag.settings)?,
     })

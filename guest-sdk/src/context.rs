@@ -6,11 +6,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::abi::{
-    Action, Alarm, DeviceCondition, DeviceId, DeviceState, Level, Metric, Progress, Publish, Sample,
+    Action, DeviceCondition, DeviceId, DeviceState, Level, Progress, Publish, Sample,
 };
 use crate::combine::{Either, select};
-use crate::error::Elapsed;
+use crate::error::{Elapsed, NotDurable};
 use crate::executor::{Done, Duty};
+use crate::notice::{Alarm, Metric};
 use crate::shared::Shared;
 use crate::time::{Instant, Sleep, WallTime};
 
@@ -95,27 +96,33 @@ impl Context {
     }
 
     /// Hands samples on, and waits until they are durable: for a protocol that acknowledges to the device.
-    pub async fn publish_durable(&self, samples: Vec<Sample>) {
+    ///
+    /// # Errors
+    ///
+    /// [`NotDurable`] where the host does not tell. They are handed on all the same.
+    pub async fn publish_durable(&self, samples: Vec<Sample>) -> Result<(), NotDurable> {
         if samples.is_empty() {
-            return;
+            return Ok(());
         }
         let shared = &self.shared;
         let id = shared.next_batch.get();
         shared.next_batch.set(id + 1);
         let batch = Unstored { shared, id };
-        shared.unstored.borrow_mut().insert(id);
+        shared.unstored.borrow_mut().insert(id, None);
         shared.push(Action::Publish(Publish {
             id: Some(id),
             samples,
         }));
         poll_fn(|cx| {
-            if !shared.unstored.borrow().contains(&batch.id) {
-                return Poll::Ready(());
+            match shared.unstored.borrow().get(&batch.id) {
+                None => return Poll::Ready(Ok(())),
+                Some(Some(why)) => return Poll::Ready(Err(NotDurable { why: why.clone() })),
+                Some(None) => {}
             }
             shared.stored.register(cx.waker());
             Poll::Pending
         })
-        .await;
+        .await
     }
 
     /// Says what is known of a device, with one sentence for an operator. While it is down its tags are bad.
@@ -132,28 +139,14 @@ impl Context {
         }));
     }
 
-    /// Reports a figure of the driver's own. At most 64 names per channel.
-    pub fn metric(&self, name: impl Into<String>, value: f64) {
-        self.shared.push(Action::Metric(Metric {
-            name: name.into(),
-            value,
-        }));
+    /// Reports a figure of the driver's own. At most 64 pairs of name and device in one incarnation.
+    pub fn metric(&self, metric: Metric) {
+        self.shared.push(Action::Metric(metric.into()));
     }
 
-    /// Raises or clears a condition that operators should see. At most 64 codes per channel.
-    pub fn alarm(
-        &self,
-        code: impl Into<String>,
-        active: bool,
-        message: impl Into<String>,
-        device: Option<DeviceId>,
-    ) {
-        self.shared.push(Action::Alarm(Alarm {
-            code: code.into(),
-            active,
-            message: message.into(),
-            device,
-        }));
+    /// Raises or clears a condition that operators should see. At most 64 pairs of code and device in one incarnation.
+    pub fn alarm(&self, alarm: Alarm) {
+        self.shared.push(Action::Alarm(alarm.into()));
     }
 
     /// Keeps `state` (at most 1 MiB) for the next incarnation. Durable before anything sent later leaves.

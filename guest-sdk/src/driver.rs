@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, schema_for};
 use serde::de::DeserializeOwned;
 
-use crate::abi::{Capabilities, DeviceId, GroupId, RequestId, Sample, StartReason, TagId, Value};
+use crate::abi::{
+    self, Capabilities, DeviceId, GroupId, RequestId, Sample, StartReason, StopReason, TagId, Value,
+};
 use crate::config::{Config, Faults};
 use crate::context::Context;
 use crate::error::Error;
@@ -53,8 +55,8 @@ pub trait Driver: Sized + 'static {
 
     /// The commands that it takes, and what each does, for people. The host refuses every other name; a driver that lists none
     /// is asked for any.
-    fn commands() -> &'static [(&'static str, &'static str)] {
-        &[]
+    fn commands() -> Vec<CommandInfo> {
+        Vec::new()
     }
 
     /// Takes a configuration: checks it whole, and builds the driver.
@@ -138,8 +140,10 @@ pub trait Driver: Sized + 'static {
         Ok(())
     }
 
-    /// Takes leave: log out, say good-bye. The connections are closed for you.
-    async fn stop(&self) {}
+    /// Takes leave: log out, say good-bye. Connections need not be closed: those that end do so once what was sent has left, and
+    /// where another incarnation follows ([`Stop::reason`]) some go on to it. What may still come over one that goes on is for
+    /// the next to hear: [`reset`](crate::Stream::reset) it, if that could not know it from an answer of its own.
+    async fn stop(&self, _stop: Stop) {}
 }
 
 /// What a driver is.
@@ -171,6 +175,63 @@ pub struct LinkWish {
     pub required: bool,
 }
 
+/// A command that a driver offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandInfo {
+    name: &'static str,
+    help: &'static str,
+    payload_schema: String,
+    answer_schema: String,
+    changes: bool,
+}
+
+impl CommandInfo {
+    /// One by its name and what it does, takes and answers, for people. Of no stated form, and one that may change something, unless
+    /// more is said.
+    pub fn new(name: &'static str, help: &'static str) -> Self {
+        Self {
+            name,
+            help,
+            payload_schema: String::new(),
+            answer_schema: String::new(),
+            changes: true,
+        }
+    }
+
+    /// Its payload is JSON of this form; see [`Command::json`].
+    #[must_use]
+    pub fn takes<T: JsonSchema>(mut self) -> Self {
+        self.payload_schema = schema_for!(T).as_value().to_string();
+        self
+    }
+
+    /// Its answer is JSON of this form.
+    #[must_use]
+    pub fn answers<T: JsonSchema>(mut self) -> Self {
+        self.answer_schema = schema_for!(T).as_value().to_string();
+        self
+    }
+
+    /// It changes nothing, at no device and in this driver.
+    #[must_use]
+    pub fn only_looks(mut self) -> Self {
+        self.changes = false;
+        self
+    }
+}
+
+impl From<CommandInfo> for abi::CommandInfo {
+    fn from(info: CommandInfo) -> Self {
+        Self {
+            name: info.name.to_owned(),
+            help: info.help.to_owned(),
+            payload_schema: info.payload_schema,
+            answer_schema: info.answer_schema,
+            changes: info.changes,
+        }
+    }
+}
+
 /// How a driver comes to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
@@ -180,6 +241,17 @@ pub struct Start {
     pub reason: StartReason,
     /// What [`save_state`](Context::save_state) last kept; nothing after a reload of a running driver.
     pub state: Option<Vec<u8>>,
+    /// What the host can do beyond this version of the ABI, one word each; nothing after a reload of a running driver.
+    pub features: Vec<String>,
+}
+
+/// How a driver comes to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stop {
+    /// Why, as far as that was known when it was asked: it says whether another incarnation follows.
+    pub reason: StopReason,
+    /// When it is dropped, whether it is done or not.
+    pub deadline: Instant,
 }
 
 /// A group is due.
@@ -234,11 +306,9 @@ impl PollReport {
         self.failed
     }
 
-    /// The mean time from request to answer; zero where there was none.
-    pub fn mean_round_trip(&self) -> Duration {
-        self.round_trips
-            .checked_div(self.requests - self.failed)
-            .unwrap_or_default()
+    /// The mean time from request to answer; `None` where there was no answer.
+    pub fn mean_round_trip(&self) -> Option<Duration> {
+        self.round_trips.checked_div(self.requests - self.failed)
     }
 }
 

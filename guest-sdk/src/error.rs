@@ -4,19 +4,20 @@
 
 use std::fmt;
 
-use crate::abi::{self, CloseReason, Quality};
+use crate::abi::{self, CloseReason, Outlook, Quality};
 
 /// Why a request failed: what the host hands to whoever asked.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
-    /// The protocol's own code (a Modbus exception, say), or 0 where it has none.
-    pub code: u32,
+    /// The protocol's own code (a Modbus exception, say), where it has one.
+    pub code: Option<u32>,
     /// One sentence for an operator.
     pub message: String,
     /// For the driver's author, where there is more to say.
     pub trace: Option<String>,
-    /// What becomes of a group's tags when its poll ends with this error. Bad, if nothing more specific is known.
+    /// What kind of failure it is, for whoever asked; and what becomes of a group's tags when its poll ends with this error. Bad, if
+    /// nothing more specific is known. The host is told [`Quality::Bad`] where it is none of the bad ones.
     pub quality: Quality,
 }
 
@@ -24,7 +25,7 @@ impl Error {
     /// An error in one sentence, without a code, of quality [`Quality::Bad`].
     pub fn new(message: impl Into<String>) -> Self {
         Self {
-            code: 0,
+            code: None,
             message: message.into(),
             trace: None,
             quality: Quality::Bad,
@@ -34,11 +35,11 @@ impl Error {
     /// Adds the protocol's own code.
     #[must_use]
     pub fn with_code(mut self, code: u32) -> Self {
-        self.code = code;
+        self.code = Some(code);
         self
     }
 
-    /// Says what becomes of the tags of a poll that ends with this error.
+    /// Says what kind of failure it is; one of the bad qualities.
     #[must_use]
     pub fn with_quality(mut self, quality: Quality) -> Self {
         self.quality = quality;
@@ -59,6 +60,7 @@ impl Error {
 impl From<Error> for abi::Error {
     fn from(error: Error) -> Self {
         Self {
+            quality: error.quality.max(Quality::Bad),
             code: error.code,
             message: cut(error.message, 4 * 1024),
             trace: error.trace.map(|trace| cut(trace, 64 * 1024)),
@@ -77,6 +79,32 @@ fn cut(mut text: String, bytes: usize) -> String {
 pub struct Closed {
     /// Why it ended; `None` while the first dial is still under way.
     pub reason: Option<CloseReason>,
+    /// Whether it is worth waiting for the next.
+    pub outlook: Outlook,
+}
+
+impl Closed {
+    /// The first dial is still under way.
+    pub(crate) const NOT_YET: Self = Self {
+        reason: None,
+        outlook: Outlook::Redialling,
+    };
+
+    /// It ended, and the host dials the next.
+    pub const fn redialling(reason: CloseReason) -> Self {
+        Self {
+            reason: Some(reason),
+            outlook: Outlook::Redialling,
+        }
+    }
+
+    /// It ended for good.
+    pub(crate) const fn ended(reason: CloseReason) -> Self {
+        Self {
+            reason: Some(reason),
+            outlook: Outlook::Ended,
+        }
+    }
 }
 
 impl fmt::Display for Closed {
@@ -93,8 +121,14 @@ impl fmt::Display for Closed {
             Some(CloseReason::TlsFailed) => "TLS handshake failed",
             Some(CloseReason::HeartbeatLost) => "heartbeat lost",
             Some(CloseReason::HostStopping) => "the host is stopping",
+            Some(CloseReason::ByOperator) => "reset by the operator",
+            Some(CloseReason::PathGone) => "this machine's own address or interface is gone",
         };
-        write!(formatter, "connection down: {why}")
+        let then = match self.outlook {
+            Outlook::GivenUp => ", and the attempts are spent",
+            Outlook::Redialling | Outlook::Ended => "",
+        };
+        write!(formatter, "connection down: {why}{then}")
     }
 }
 
@@ -112,6 +146,45 @@ pub struct Elapsed;
 impl From<Elapsed> for Error {
     fn from(elapsed: Elapsed) -> Self {
         Self::new(elapsed.to_string()).with_quality(Quality::BadTimeout)
+    }
+}
+
+/// Why a stream is not under TLS.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartTlsError {
+    /// It ended, or the handshake failed.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+    /// The host did not begin. There is a stream still, in plain.
+    #[error("TLS was not begun: {why}")]
+    Declined {
+        /// In the host's words, with the remedy.
+        why: String,
+    },
+}
+
+impl From<StartTlsError> for Error {
+    fn from(error: StartTlsError) -> Self {
+        match error {
+            StartTlsError::Closed(closed) => closed.into(),
+            StartTlsError::Declined { .. } => {
+                Self::new(error.to_string()).with_quality(Quality::BadConfiguration)
+            }
+        }
+    }
+}
+
+/// Samples were handed on, and the host does not tell whether they are durable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not known to be durable: {why}")]
+pub struct NotDurable {
+    /// In the host's words, with the remedy.
+    pub why: String,
+}
+
+impl From<NotDurable> for Error {
+    fn from(error: NotDurable) -> Self {
+        Self::new(error.to_string()).with_quality(Quality::BadNotSupported)
     }
 }
 

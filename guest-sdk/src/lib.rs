@@ -188,6 +188,7 @@ mod error;
 mod executor;
 mod link;
 mod lock;
+mod notice;
 mod random;
 mod runtime;
 mod shared;
@@ -210,17 +211,20 @@ pub mod bindings {
 }
 
 pub use abi::{
-    Capabilities, CloseReason, DeviceCondition, DeviceId, GroupId, Level, LinkId, Quality,
-    RequestId, Sample, StartReason, TagId, Value,
+    Capabilities, CloseReason, DeviceCondition, DeviceId, GroupId, Level, LinkId, Outlook, Quality,
+    RequestId, Sample, Severity, StartReason, StopReason, TagId, Value,
 };
 pub use combine::{Either, join, join_all, select};
 pub use config::{Config, Device, Fault, Faults, Group, NoSettings, Tag};
 pub use context::Context;
 pub use data_type::{DataType, NotADataType, Scalar};
-pub use driver::{Command, Driver, Info, LinkWish, Poll, PollReport, Read, Start, Write};
-pub use error::{Closed, Elapsed, Error, LinkError};
+pub use driver::{
+    Command, CommandInfo, Driver, Info, LinkWish, Poll, PollReport, Read, Start, Stop, Write,
+};
+pub use error::{Closed, Elapsed, Error, LinkError, NotDurable, StartTlsError};
 pub use link::{Connection, Datagram, Link, Listener, MAX_READ, Stream};
 pub use lock::{Acquire, Priority, RequestGuard, RequestLock};
+pub use notice::{Alarm, Metric};
 pub use runtime::Runtime;
 pub use shared::LogLine;
 pub use time::{Instant, Sleep, WallTime};

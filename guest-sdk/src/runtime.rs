@@ -11,7 +11,7 @@ use crate::abi::{
 };
 use crate::config::{Faults, parse};
 use crate::context::Context;
-use crate::driver::{Command, Driver, Poll, PollReport, Read, Start, Write};
+use crate::driver::{Command, Driver, Poll, PollReport, Read, Start, Stop, Write};
 use crate::error::Error;
 use crate::executor::{BoxedTask, Cancelled, Done, Duty};
 use crate::link::Link;
@@ -81,15 +81,10 @@ impl<D: Driver> Runtime<D> {
             protocol: info.protocol.to_owned(),
             settings_schema: schema_for!(D::Settings).as_value().to_string(),
             device_schema: schema_for!(D::DeviceSettings).as_value().to_string(),
+            tag_schema: schema_for!(D::TagSettings).as_value().to_string(),
             address_help: info.address_help.to_owned(),
             links: links.collect(),
-            commands: D::commands()
-                .iter()
-                .map(|(name, help)| abi::CommandInfo {
-                    name: (*name).to_owned(),
-                    help: (*help).to_owned(),
-                })
-                .collect(),
+            commands: D::commands().into_iter().map(Into::into).collect(),
             can: info.can,
         }
     }
@@ -128,7 +123,12 @@ impl<D: Driver> Runtime<D> {
         }
         self.shared.clock.set(now);
         if self.phase == Phase::Replaced {
-            self.begin(StartReason::Reconfigured, None);
+            self.begin(Start {
+                incarnation: self.incarnation,
+                reason: StartReason::Reconfigured,
+                state: None,
+                features: Vec::new(),
+            });
         }
         for event in events {
             self.wake_until(event.at_ns);
@@ -207,14 +207,9 @@ impl<D: Driver> Runtime<D> {
         }
     }
 
-    fn begin(&mut self, reason: StartReason, state: Option<Vec<u8>>) {
+    fn begin(&mut self, start: Start) {
         self.phase = Phase::Running;
         self.shared.connections.open_staged(&self.shared);
-        let start = Start {
-            incarnation: self.incarnation,
-            reason,
-            state,
-        };
         self.spawn(Duty::Start, async move |driver| {
             quiet(driver.start(start).await)
         });
@@ -226,9 +221,17 @@ impl<D: Driver> Runtime<D> {
             Happening::Started(start) => {
                 self.incarnation = start.incarnation;
                 connections.adopt(&self.shared, start.connections);
-                self.begin(start.reason, start.state);
+                self.begin(Start {
+                    incarnation: start.incarnation,
+                    reason: start.reason,
+                    state: start.state,
+                    features: start.features,
+                });
             }
-            Happening::Stop(drop_at) => self.stop(Instant::from_nanos(drop_at)),
+            Happening::Stop(stop) => self.stop(Stop {
+                reason: stop.reason,
+                deadline: Instant::from_nanos(stop.deadline_ns),
+            }),
             Happening::Opened(opened) => connections.opened(&self.shared, opened),
             Happening::Closed(closed) => connections.closed(&closed),
             Happening::Accepted(accepted) => {
@@ -262,10 +265,16 @@ impl<D: Driver> Runtime<D> {
                 self.shared.unstored.borrow_mut().remove(&id);
                 self.shared.stored.wake();
             }
-            Happening::Declined(declined) => self.shared.log(
-                Level::Warn,
-                &format!("the host declined {:?}: {}", declined.action, declined.why),
-            ),
+            Happening::Declined(declined) => self.declined(&declined),
+        }
+    }
+
+    /// Tells whoever waits for what was not carried out; the log, where nobody does.
+    fn declined(&self, declined: &abi::Declined) {
+        let shared = &self.shared;
+        if !shared.not_durable(declined) && !shared.connections.declined(declined) {
+            let sentence = format!("the host declined {:?}: {}", declined.action, declined.why);
+            shared.log(Level::Warn, &sentence);
         }
     }
 
@@ -350,11 +359,11 @@ impl<D: Driver> Runtime<D> {
     }
 
     /// Lets what runs finish for half of the time, then lets the driver take leave.
-    fn stop(&self, drop_at: Instant) {
+    fn stop(&self, stop: Stop) {
         let context = Context::new(self.shared.clone());
         let shared = self.shared.clone();
         self.spawn(Duty::Stop, async move |driver| {
-            let grace = drop_at.since(context.now()) / 2;
+            let grace = stop.deadline.since(context.now()) / 2;
             let answered = std::future::poll_fn(|cx| {
                 if shared.executor.requests() == 0 {
                     return std::task::Poll::Ready(());
@@ -365,7 +374,7 @@ impl<D: Driver> Runtime<D> {
             if context.timeout(grace, answered).await.is_err() {
                 shared.log(Level::Warn, "stopping with requests unfinished");
             }
-            driver.stop().await;
+            driver.stop(stop).await;
             Done::Quiet
         });
     }
@@ -499,7 +508,7 @@ fn poll_done(group: GroupId, cycle: u64, report: &PollReport) -> Action {
         cycle,
         requests: report.requests(),
         failed: report.failures(),
-        round_trip_ns: time::nanos(report.mean_round_trip()),
+        round_trip_ns: report.mean_round_trip().map(time::nanos),
     })
 }
 

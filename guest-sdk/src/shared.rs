@@ -3,7 +3,7 @@
 //! One per [`Runtime`](crate::Runtime), behind an `Rc`: nothing here is static, so that two drivers link into one binary.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::abi::{self, Action, Level};
 use crate::executor::{BoxedTask, Duty, Executor};
@@ -31,8 +31,8 @@ pub(crate) struct Shared {
     pub(crate) timers: Timers,
     pub(crate) connections: Connections,
     pub(crate) random: Random,
-    /// Batches whose `stored` has not come.
-    pub(crate) unstored: RefCell<BTreeSet<u64>>,
+    /// Batches whose `stored` has not come; or why it does not.
+    pub(crate) unstored: RefCell<BTreeMap<u64, Option<String>>>,
     pub(crate) next_batch: Cell<u64>,
     pub(crate) stored: Wakers,
     /// Woken when a request was answered.
@@ -86,6 +86,17 @@ impl Shared {
             Some(staged) => staged.tasks.push(task),
             None => self.executor.spawn(Duty::Nothing, task),
         }
+    }
+
+    /// Whether somebody waits to hear that a batch is durable, and does so in vain.
+    pub(crate) fn not_durable(&self, declined: &abi::Declined) -> bool {
+        let mut unstored = self.unstored.borrow_mut();
+        let Some(slot) = declined.batch.and_then(|id| unstored.get_mut(&id)) else {
+            return false;
+        };
+        *slot = Some(declined.why.clone());
+        self.stored.wake();
+        true
     }
 
     /// From here on nothing takes effect.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bulkhead_sdk::abi::Action;
 use bulkhead_sdk::testing::{Answer, FakeHost, Setup};
 use bulkhead_sdk::*;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// A crane that carries loads, one after the other.
@@ -14,7 +15,7 @@ struct Crane {
     carried: Cell<u32>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Load {
     #[serde(default = "one")]
@@ -41,8 +42,11 @@ impl Driver for Crane {
         }
     }
 
-    fn commands() -> &'static [(&'static str, &'static str)] {
-        &[("carry", "Carries a load."), ("swing", "Swings.")]
+    fn commands() -> Vec<CommandInfo> {
+        vec![
+            CommandInfo::new("carry", "Carries a load.").takes::<Load>(),
+            CommandInfo::new("swing", "Swings.").only_looks(),
+        ]
     }
 
     fn configure(_config: Config<Self>, context: Context) -> Result<Self, Faults> {
@@ -84,12 +88,24 @@ fn host() -> FakeHost<Crane> {
 
 #[test]
 fn the_driver_lists_what_it_takes() {
-    let listed: Vec<String> = Runtime::<Crane>::describe()
-        .commands
-        .into_iter()
-        .map(|command| format!("{}: {}", command.name, command.help))
+    let listed = Runtime::<Crane>::describe().commands;
+    let told: Vec<_> = listed
+        .iter()
+        .map(|command| (&*command.name, &*command.help, command.changes))
         .collect();
-    assert_eq!(listed, ["carry: Carries a load.", "swing: Swings."]);
+    // What says nothing of it is taken for one that changes something.
+    assert_eq!(
+        told,
+        [
+            ("carry", "Carries a load.", true),
+            ("swing", "Swings.", false)
+        ]
+    );
+    assert!(listed[0].payload_schema.contains("\"tons\""));
+    assert_eq!(
+        (&*listed[0].answer_schema, &*listed[1].payload_schema),
+        ("", "")
+    );
 }
 
 #[test]

@@ -53,19 +53,19 @@ impl Driver for Handyman {
             "store" => {
                 let stored = context.publish_durable(vec![sample(1.0)]);
                 context.publish(Vec::new());
-                stored.await;
+                stored.await?;
                 Ok(b"stored".to_vec())
             }
             "store nothing" => {
-                context.publish_durable(Vec::new()).await;
+                context.publish_durable(Vec::new()).await?;
                 Ok(Vec::new())
             }
             "report" => {
                 context.progress(0.25, "a quarter");
                 context.sleep(second).await;
                 context.progress(7.0, "more than all");
-                context.metric("jobs", 1.0);
-                context.alarm("late", true, "the job is late", Some(0));
+                context.metric(Metric::counter("jobs", 1.0));
+                context.alarm(Alarm::raised("late", Severity::Warning, "the job is late").of(0));
                 context.device_state(0, DeviceCondition::Down, "no answer");
                 context.save_state(b"state".to_vec());
                 Ok(command.payload)
@@ -158,8 +158,8 @@ fn reports_go_out_in_order() {
             "progress 0.25",
             "set-timer",
             "progress 1",
-            "metric jobs",
-            "alarm late",
+            "metric jobs MetricKind::Counter",
+            "alarm late Severity::Warning Some(0)",
             "device-state",
             "save-state",
             "command-done"
@@ -174,8 +174,11 @@ fn kind(action: &Action) -> String {
         Action::PollDone(_) => "poll-done".into(),
         Action::CommandProgress(progress) => format!("progress {}", progress.fraction),
         Action::SetTimer(_) => "set-timer".into(),
-        Action::Metric(metric) => format!("metric {}", metric.name),
-        Action::Alarm(alarm) => format!("alarm {}", alarm.code),
+        Action::Metric(metric) => format!("metric {} {:?}", metric.name, metric.kind),
+        Action::Alarm(alarm) => format!(
+            "alarm {} {:?} {:?}",
+            alarm.code, alarm.severity, alarm.device
+        ),
         Action::DeviceState(_) => "device-state".into(),
         Action::SaveState(_) => "save-state".into(),
         Action::CommandDone(_) => "command-done".into(),
@@ -230,6 +233,7 @@ fn clocks_stand_still_until_the_host_moves_them() {
 
 fn one_line() -> abi::ChannelConfig {
     abi::ChannelConfig {
+        name: "channel".to_owned(),
         settings: "{}".into(),
         links: vec![abi::Link {
             id: 3,
@@ -261,6 +265,7 @@ fn begin(
             reason: StartReason::RestartAfterFault,
             state: None,
             connections,
+            features: Vec::new(),
         }),
     );
     (runtime, actions)
@@ -279,6 +284,8 @@ fn survivor(id: u32, link: u32) -> abi::Connection {
     abi::Connection {
         id,
         link,
+        target: None,
+        secured: false,
         peer: "plc".into(),
         send_window: 100,
     }
@@ -305,6 +312,134 @@ fn what_nobody_takes_over_is_closed() {
 }
 
 #[test]
+fn what_was_opened_to_another_place_is_not_taken_over() {
+    planned(Plan::default());
+    let elsewhere = abi::Connection {
+        target: Some("10.0.0.9:502".into()),
+        ..survivor(5, 3)
+    };
+    let (_runtime, actions) = inherit(vec![elsewhere.clone()]);
+    let [Action::Open(open), Action::Close(5)] = &actions[..] else {
+        panic!("{actions:?}");
+    };
+    assert_eq!(open.target, None);
+    // One of each is claimed by its place, whatever their order.
+    planned(Plan {
+        start: vec![Step::Send(b"still here")],
+        ..Plan::default()
+    });
+    let (_runtime, actions) = inherit(vec![elsewhere, survivor(6, 3)]);
+    let [Action::Send(send), Action::Close(5)] = &actions[..] else {
+        panic!("{actions:?}");
+    };
+    assert_eq!(send.connection, 6);
+}
+
+/// Asks twice for samples to be durable, and says what came of it.
+struct Keeper {
+    context: Context,
+}
+
+impl Driver for Keeper {
+    type Settings = NoSettings;
+    type DeviceSettings = NoSettings;
+    type TagSettings = NoSettings;
+
+    fn info() -> Info {
+        Info {
+            name: "keeper",
+            ..Probe::info()
+        }
+    }
+
+    fn configure(_config: Config<Self>, context: Context) -> Result<Self, Faults> {
+        Ok(Self { context })
+    }
+
+    async fn poll(&self, _poll: Poll) -> Result<PollReport, Error> {
+        Ok(PollReport::default())
+    }
+
+    async fn command(&self, _command: Command) -> Result<Vec<u8>, Error> {
+        self.context.publish_durable(vec![sample(1.0)]).await?;
+        Ok(b"stored".to_vec())
+    }
+}
+
+#[test]
+fn a_batch_that_is_declined_wakes_whoever_waits_for_it_and_nobody_else() {
+    let mut runtime = Runtime::<Keeper>::seeded(0);
+    runtime.configure(&one_line()).expect("no faults");
+    let mut turn = |events: Vec<Happening>| {
+        let now = abi::Instant {
+            monotonic_ns: 1,
+            wall_ns: 1,
+        };
+        let events = events.into_iter();
+        let events = events.map(|what| abi::Event { at_ns: 1, what }).collect();
+        runtime.turn(now, events).expect("it goes on")
+    };
+    turn(vec![Happening::Started(abi::Start {
+        incarnation: 1,
+        reason: StartReason::First,
+        state: None,
+        connections: Vec::new(),
+        features: Vec::new(),
+    })]);
+    let asked = |request| {
+        Happening::Command(abi::Command {
+            request,
+            name: "keep".into(),
+            payload: Vec::new(),
+            deadline_ns: 9,
+        })
+    };
+    let batches: Vec<Option<u64>> = turn(vec![asked(1), asked(2)])
+        .iter()
+        .map(|action| match action {
+            Action::Publish(publish) => publish.id,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let answers = turn(vec![Happening::Declined(abi::Declined {
+        action: abi::ActionKind::Publish,
+        connection: None,
+        batch: batches[1],
+        why: "not here".into(),
+    })]);
+    let [Action::CommandDone(done)] = &answers[..] else {
+        panic!("{answers:?}");
+    };
+    let error = done.answer.as_ref().expect_err("it was declined");
+    assert_eq!((done.request, error.quality), (2, Quality::BadNotSupported));
+    assert!(error.message.contains("not here"), "{}", error.message);
+    let answers = turn(vec![Happening::Stored(batches[0].expect("an id"))]);
+    let [Action::CommandDone(done)] = &answers[..] else {
+        panic!("{answers:?}");
+    };
+    assert_eq!((done.request, &done.answer), (1, &Ok(b"stored".to_vec())));
+}
+
+#[test]
+fn a_failure_that_is_not_bad_is_told_as_bad() {
+    let told = |error: Error| abi::Error::from(error);
+    assert_eq!(
+        told(Error::new("no").with_quality(Quality::Good)).quality,
+        Quality::Bad
+    );
+    let timed_out = told(
+        Error::new("no")
+            .with_quality(Quality::BadTimeout)
+            .with_code(0),
+    );
+    assert_eq!(
+        (timed_out.quality, timed_out.code),
+        (Quality::BadTimeout, Some(0))
+    );
+    assert_eq!(told(Error::new("no")).code, None);
+}
+
+#[test]
 fn new_connections_keep_clear_of_inherited_ones() {
     planned(Plan::default());
     let (_runtime, actions) = inherit(vec![survivor(5, 9)]);
@@ -321,6 +456,7 @@ fn a_refusal_before_the_first_turn_takes_no_connection_away() {
     let mut runtime = Runtime::<Probe>::seeded(0);
     runtime.configure(&one_line()).expect("no faults");
     let bad = abi::ChannelConfig {
+        name: "channel".to_owned(),
         settings: "[]".into(),
         ..one_line()
     };
@@ -336,7 +472,13 @@ fn a_refusal_before_the_first_turn_takes_no_connection_away() {
 fn nothing_follows_stopped_and_every_later_turn_is_empty() {
     planned(Plan::default());
     let (mut runtime, _) = inherit(Vec::new());
-    let actions = turn(&mut runtime, Happening::Stop(1_000));
+    let actions = turn(
+        &mut runtime,
+        Happening::Stop(abi::Stop {
+            deadline_ns: 1_000,
+            reason: StopReason::Stopped,
+        }),
+    );
     assert_eq!(actions, [Action::Stopped]);
     assert_eq!(turn(&mut runtime, Happening::Timer(0)), []);
 }

@@ -194,7 +194,10 @@ fn a_start_that_fails_ends_the_incarnation() {
     let before = host.history().len();
     host.advance(SECOND);
     let error = host.ended().expect("the incarnation has ended");
-    assert_eq!((error.code, error.message.as_str()), (7, "told to fail"));
+    assert_eq!(
+        (error.code, error.message.as_str()),
+        (Some(7), "told to fail")
+    );
     assert_eq!(host.history().len(), before, "its actions are discarded");
 }
 

@@ -122,13 +122,24 @@ impl Driver for Shy {
         let plain = self.line.opened().await?;
         plain.write_all(b"STARTTLS\n").await?;
         plain.read_until(b'\n', 80).await?;
-        plain.start_tls();
-        assert!(
-            plain.read_some(10).await.is_err(),
-            "nothing more of it is heard"
-        );
-        assert!(plain.write_all(b"password").await.is_err());
-        let covered = self.line.opened().await?;
+        let covered = self.line.start_tls().await;
+        if !plain.is_secured() {
+            assert!(
+                plain.read_some(10).await.is_err(),
+                "nothing more of it is heard"
+            );
+            assert!(plain.write_all(b"password").await.is_err());
+        }
+        let covered = match covered {
+            Err(StartTlsError::Declined { why }) => {
+                let plain = self.line.stream()?;
+                assert!(!plain.is_secured());
+                plain.write_all(format!("{why}\n").as_bytes()).await?;
+                return Ok(());
+            }
+            covered => covered?,
+        };
+        assert!(covered.is_secured());
         covered.write_all(b"password\n").await?;
         Ok(())
     }
@@ -147,5 +158,28 @@ fn tls_begins_on_a_plain_stream_which_ends_with_it() {
     assert_eq!(host.take_sent("line"), b"password\n");
     let asked = |action: &&abi::Action| matches!(action, abi::Action::StartTls(_));
     assert_eq!(host.history().iter().filter(asked).count(), 1);
+    host.stop();
+}
+
+#[test]
+fn a_stream_on_which_tls_does_not_begin_goes_on_in_plain() {
+    let setup = Setup::new().link("line", "tcp").without_start_tls();
+    let mut host = FakeHost::<Shy>::start(setup.tag("tag", "", "uint8")).expect("no faults");
+    assert_eq!(host.take_sent("line"), b"STARTTLS\n");
+    host.receive("line", b"ready\nslipped in");
+    assert_eq!(host.take_sent("line"), b"the operator does not allow it\n");
+    host.stop();
+}
+
+#[test]
+fn where_tls_is_on_it_is_not_begun_again() {
+    let setup = Setup::new().link("line", "tcp").kept("line", None, true);
+    let mut host = FakeHost::<Shy>::start(setup.tag("tag", "", "uint8")).expect("no faults");
+    assert_eq!(host.take_sent("line"), b"STARTTLS\n");
+    host.receive("line", b"ready\n");
+    assert_eq!(host.take_sent("line"), b"password\n");
+    let of_link =
+        |action: &&abi::Action| matches!(action, abi::Action::StartTls(_) | abi::Action::Open(_));
+    assert_eq!(host.history().iter().filter(of_link).count(), 0);
     host.stop();
 }

@@ -368,7 +368,7 @@ pub fn table() -> Vec<Limit> {
         ),
         fixed("timers set at once", count(TIMERS as u64), "`refused`"),
         fixed(
-            "codes of alarms in one life",
+            "alarms (pairs of code and device) in one life",
             count(ALARMS as u64),
             "`refused`",
         ),

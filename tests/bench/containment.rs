@@ -306,6 +306,7 @@ async fn overruns() -> Result<(f64, Vec<f64>)> {
         turn: budget,
     };
     let config = ChannelConfig {
+        name: "channel".to_owned(),
         settings: r#"{"when":"start"}"#.to_owned(),
         links: Vec::new(),
         devices: Vec::new(),
@@ -319,6 +320,7 @@ async fn overruns() -> Result<(f64, Vec<f64>)> {
             reason: StartReason::First,
             state: None,
             connections: Vec::new(),
+            features: Vec::new(),
         }),
     };
     let poll = Event {

@@ -174,6 +174,7 @@ impl Life {
             reason: StartReason::First,
             state: None,
             connections: Vec::new(),
+            features: Vec::new(),
         });
         let actions;
         (life, actions) = life.turn(started).await?;
@@ -183,6 +184,7 @@ impl Life {
         let opened = Happening::Opened(Opened {
             connection: open.connection,
             link: open.link,
+            secured: false,
             peer: "a sensor".to_owned(),
             send_window: 65_536,
         });
@@ -240,6 +242,7 @@ fn ended(exit: bulkhead::exit::Exit) -> anyhow::Error {
 
 fn config() -> ChannelConfig {
     ChannelConfig {
+        name: "channel".to_owned(),
         settings: "{}".to_owned(),
         links: vec![Link {
             id: 0,
@@ -256,6 +259,7 @@ fn config() -> ChannelConfig {
         }],
         groups: vec![Group {
             id: 0,
+            name: "all".to_owned(),
             period_ns: 1_000_000_000,
             tags: vec![0],
         }],
@@ -265,6 +269,7 @@ fn config() -> ChannelConfig {
             name: "temp".to_owned(),
             address: "temp".to_owned(),
             data_type: "float64".to_owned(),
+            readable: true,
             writable: false,
             settings: "{}".to_owned(),
         }],

@@ -221,6 +221,7 @@ pub(crate) fn tag(id: u32, address: &str) -> Tag {
         name: format!("t{id}"),
         address: address.to_owned(),
         data_type: "float64".to_owned(),
+        readable: true,
         writable: true,
         settings: "{}".to_owned(),
     }
@@ -235,6 +236,7 @@ fn config(tags: &[Tag]) -> ChannelConfig {
         link: None,
     };
     ChannelConfig {
+        name: "channel".to_owned(),
         settings: "{}".to_owned(),
         links: Vec::new(),
         devices: vec![device],
@@ -249,6 +251,7 @@ fn started() -> Event {
         reason: StartReason::First,
         state: None,
         connections: Vec::new(),
+        features: Vec::new(),
     };
     Event {
         at_ns: 0,
@@ -426,6 +429,7 @@ fn native_round(events: usize) -> Result<f64> {
     use bulkhead_sdk::abi;
     let mut runtime = bulkhead_sdk::Runtime::<signal::SignalDriver>::seeded(1);
     let native = abi::ChannelConfig {
+        name: "channel".to_owned(),
         settings: "{}".to_owned(),
         links: Vec::new(),
         devices: vec![abi::Device {
@@ -442,6 +446,7 @@ fn native_round(events: usize) -> Result<f64> {
             name: "t0".to_owned(),
             address: "hold(0)".to_owned(),
             data_type: "float64".to_owned(),
+            readable: true,
             writable: true,
             settings: "{}".to_owned(),
         }],
@@ -469,6 +474,7 @@ fn native_round(events: usize) -> Result<f64> {
         reason: abi::StartReason::First,
         state: None,
         connections: Vec::new(),
+        features: Vec::new(),
     };
     turn(&mut runtime, 0, abi::Happening::Started(start))?;
     let began = Instant::now();

@@ -59,7 +59,7 @@ impl Core<'_> {
             turn,
             realloc,
         } = self;
-        let ten = "i32 ".repeat(10);
+        let twelve = "i32 ".repeat(12);
         let driver = "bulkhead:channel/driver@0.1.0";
         format!(
             r#"(module
@@ -71,7 +71,7 @@ impl Core<'_> {
                     (param $old i32) (param $old_size i32) (param $align i32) (param $size i32) (result i32)
                     {realloc})
                 (func $describe (export "{driver}#describe") (result i32) {describe})
-                (func $configure (export "{driver}#configure") (param {ten}) (result i32) {configure})
+                (func $configure (export "{driver}#configure") (param {twelve}) (result i32) {configure})
                 (func $turn (export "{driver}#turn") (param i64 i64 i32 i32) (result i32) {turn})
             )"#
         )
@@ -160,8 +160,8 @@ impl World {
     }
 }
 
-/// The size of an `action` in the canonical ABI: 8 for the discriminant, 40 for the largest payload.
-const ACTION_BYTES: usize = 48;
+/// The size of an `action` in the canonical ABI: 8 for the discriminant, 48 for the largest payload.
+const ACTION_BYTES: usize = 56;
 
 /// A list of actions that lies at 2048, as `(discriminant, payload words)` each: a field of a [`Core`], and how many.
 pub fn returns(actions: &[(u8, &[u32])]) -> (String, u32) {

@@ -90,11 +90,13 @@ pub fn config(settings: &str, tags: &[(&str, &str)]) -> ChannelConfig {
             name: format!("tag-{id}"),
             address: (*address).to_owned(),
             data_type: (*data_type).to_owned(),
+            readable: true,
             writable: true,
             settings: "{}".to_owned(),
         })
         .collect();
     ChannelConfig {
+        name: "channel".to_owned(),
         settings: settings.to_owned(),
         links: Vec::new(),
         devices: vec![Device {
@@ -106,6 +108,7 @@ pub fn config(settings: &str, tags: &[(&str, &str)]) -> ChannelConfig {
         }],
         groups: vec![Group {
             id: 0,
+            name: "all".to_owned(),
             period_ns: 100_000_000,
             tags: tags.iter().map(|tag| tag.id).collect(),
         }],
@@ -139,6 +142,7 @@ pub fn started() -> Happening {
         reason: StartReason::First,
         state: None,
         connections: Vec::new(),
+        features: Vec::new(),
     })
 }
 

@@ -104,7 +104,7 @@ async fn a_broken_abi_is_refused() {
     check_turn("list-of-4-billion", &list(2048, u32::MAX), "broke the ABI").await;
     check_turn(
         "list-that-overruns",
-        &list(4 * 65_536 - 48, 2),
+        &list(4 * 65_536 - 56, 2),
         "out of bounds",
     )
     .await;
@@ -170,7 +170,7 @@ async fn lists_that_multiply_on_the_host_are_refused() {
                 (i32.store8 (i32.add (i32.const 2048) (local.get $at)) (i32.const 8)) ;; publish
                 (i32.store offset=24 (i32.add (i32.const 2048) (local.get $at)) (i32.const 524288))
                 (i32.store offset=28 (i32.add (i32.const 2048) (local.get $at)) (i32.const 10000))
-                (br_if $next (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 48))) (i32.const 48000)))))
+                (br_if $next (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 56))) (i32.const 56000)))))
         (start $fill)";
     let turn = list(2048, 1000);
     let memory = r#"(memory (export "memory") 32)"#;
@@ -496,9 +496,9 @@ async fn random_timers(seed: u64) -> String {
     ]);
     let turn = format!(
         "(i64.store32 (i32.const 2056) (call $secure))
-            (i64.store32 (i32.const 2104) (call $insecure))
+            (i64.store32 (i32.const 2112) (call $insecure))
             (call $seed (i32.const 3000))
-            (i64.store32 (i32.const 2152) (i64.load (i32.const 3000)))
+            (i64.store32 (i32.const 2168) (i64.load (i32.const 3000)))
             {}",
         list(2048, length)
     );

@@ -466,12 +466,12 @@ fn a_crash_becomes_a_script() -> Result<()> {
     let polls = written
         .out
         .iter()
-        .filter(|line| *line == "poll group-0")
+        .filter(|line| *line == "poll all")
         .count();
     let dones = written
         .out
         .iter()
-        .filter(|line| line.starts_with("done group-0"))
+        .filter(|line| line.starts_with("done all"))
         .count();
     ensure!(
         polls == dones + 1,
@@ -498,7 +498,7 @@ fn a_crash_becomes_a_script() -> Result<()> {
     let last = written
         .out
         .iter()
-        .rposition(|line| line == "poll group-0")
+        .rposition(|line| line == "poll all")
         .unwrap_or_default()
         + 1;
     ensure!(

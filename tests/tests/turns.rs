@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bulkhead::bindings::actions::Action;
 use bulkhead::bindings::config::ChannelConfig;
-use bulkhead::bindings::events::{Command, Happening, Opened, Received, Write};
+use bulkhead::bindings::events::{Command, Happening, Opened, Received, Stop, StopReason, Write};
 use bulkhead::bindings::types::Value;
 use bulkhead::driver::{Budget, Driver, Instance, InstanceSpec};
 use bulkhead::exit::{During, Exit, ExitKind};
@@ -148,7 +148,10 @@ async fn an_endless_loop_ends_with_the_fuel() {
         .unwrap();
     let (life, _) = life.turn([started()]).await.unwrap();
     let exit = life
-        .turn([Happening::Stop(moment(9).0.0)])
+        .turn([Happening::Stop(Stop {
+            deadline_ns: moment(9).0.0,
+            reason: StopReason::Stopped,
+        })])
         .await
         .err()
         .unwrap();
@@ -339,7 +342,12 @@ async fn a_guest_may_be_silent() {
         .await
         .unwrap();
     assert!(turns.iter().all(Vec::is_empty), "{turns:?}");
-    life.turn([Happening::Stop(0)]).await.unwrap();
+    life.turn([Happening::Stop(Stop {
+        deadline_ns: 0,
+        reason: StopReason::Stopped,
+    })])
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
@@ -413,6 +421,7 @@ async fn an_echo_comes_back_and_its_state_is_saved_first() {
     let opened = Opened {
         connection,
         link: 0,
+        secured: false,
         peer: "desk".to_owned(),
         send_window: 65_536,
     };

@@ -23,6 +23,7 @@ from bulkhead_sdk import (
     Sample,
     Start,
     StartReason,
+    Stop,
     Value,
     Write,
     setting,
@@ -91,7 +92,7 @@ class LineDriver(Driver):
         if inherited and start.reason is not StartReason.RECONFIGURED:
             self.connection.reset()
 
-    async def stop(self) -> None:
+    async def stop(self, stop: Stop) -> None:
         if self.turn.is_held:
             # A question that nobody will hear the answer of.
             self.connection.reset()

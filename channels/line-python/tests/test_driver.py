@@ -202,7 +202,7 @@ def test_a_question_that_nobody_hears_the_answer_of_leaves_no_stream_behind() ->
     ("reason", "resets"), [(StartReason.RESTART_AFTER_FAULT, True), (StartReason.RECONFIGURED, False)]
 )
 def test_a_stream_that_outlived_a_crash_begins_anew(reason: StartReason, resets: bool) -> None:
-    survivor = events.Connection(1, 0, "the sensor", 1000)
+    survivor = events.Connection(1, 0, None, False, "the sensor", 1000)
     host = FakeHost(LineDriver, setup(), reason=reason, survivors=[survivor])
     assert any(isinstance(action, actions.Action_Reset) for action in host.history) == resets
     host.begin_poll("all")

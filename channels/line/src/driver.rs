@@ -7,7 +7,7 @@ use std::time::Duration;
 use bulkhead_sdk::{
     Capabilities, Config, Connection, Context, Driver, Error, Fault, Faults, GroupId, Info,
     LinkWish, NoSettings, Poll, PollReport, Priority, Quality, Read, RequestLock, Sample, Start,
-    StartReason, TagId, Value, Write,
+    StartReason, Stop, TagId, Value, Write,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -158,7 +158,7 @@ impl Driver for LineDriver {
         Ok(())
     }
 
-    async fn stop(&self) {
+    async fn stop(&self, _stop: Stop) {
         if self.turn.try_lock(Priority::Write).is_none() {
             // A question that nobody will hear the answer of.
             self.connection.reset();

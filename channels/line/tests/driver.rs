@@ -130,7 +130,7 @@ fn a_refusal_is_handed_on_with_its_code() {
         .writable();
     let (mut host, _sensor) = start(setup);
     let refused = host.write("temp", Value::Float(1.0)).unwrap_err();
-    assert_eq!(refused.code, 3);
+    assert_eq!(refused.code, Some(3));
     assert_eq!(refused.message, "the sensor refused: measured, not set (3)");
     let refused = host.write("temp", Value::Float(f64::NAN)).unwrap_err();
     assert_eq!(refused.message, "a line cannot carry this value");

@@ -17,10 +17,12 @@ fn config(count: u32) -> ChannelConfig {
         name: format!("t{id}"),
         address: format!("holding:{id}"),
         data_type: "uint16".to_owned(),
+        readable: true,
         writable: false,
         settings: "{}".to_owned(),
     };
     ChannelConfig {
+        name: "channel".to_owned(),
         settings: "{}".to_owned(),
         links: vec![Link {
             id: 0,
@@ -37,6 +39,7 @@ fn config(count: u32) -> ChannelConfig {
         }],
         groups: vec![Group {
             id: 0,
+            name: "all".to_owned(),
             period_ns: 100_000_000,
             tags: (0..count).collect(),
         }],
@@ -110,11 +113,13 @@ fn main() {
             reason: StartReason::First,
             state: None,
             connections: Vec::new(),
+            features: Vec::new(),
         };
         turn(&mut runtime, Happening::Started(start));
         let opened = Opened {
             connection: 1,
             link: 0,
+            secured: false,
             peer: "here".to_owned(),
             send_window: u32::MAX,
         };

@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bulkhead_sdk::{
-    Capabilities, Command, Config, Context, Driver, Error, Faults, GroupId, Info, LinkWish,
-    Listener, Poll, PollReport, Priority, Quality, Read, Sample, Start, StartReason, TagId, Value,
-    Write,
+    Capabilities, Command, CommandInfo, Config, Context, Driver, Error, Faults, GroupId, Info,
+    LinkWish, Listener, Poll, PollReport, Priority, Quality, Read, Sample, Start, StartReason,
+    Stop, TagId, Value, Write,
 };
 
 use crate::address;
@@ -91,11 +91,11 @@ impl Driver for Modbus {
         }
     }
 
-    fn commands() -> &'static [(&'static str, &'static str)] {
-        &[
-            (identify::COMMAND, identify::HELP),
-            (test_read::COMMAND, test_read::HELP),
-            (bulkhead_sdk::browse::COMMAND, browse::HELP),
+    fn commands() -> Vec<CommandInfo> {
+        vec![
+            identify::offer(),
+            test_read::offer(),
+            bulkhead_sdk::browse::offer(browse::HELP),
         ]
     }
 
@@ -149,7 +149,7 @@ impl Driver for Modbus {
         Ok(())
     }
 
-    async fn stop(&self) {
+    async fn stop(&self, _stop: Stop) {
         self.leave();
     }
 

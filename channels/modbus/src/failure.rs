@@ -52,19 +52,20 @@ impl Failure {
         }
     }
 
-    /// The exception, or 0.
-    pub fn code(self) -> u32 {
+    /// The exception, if it is one.
+    pub fn code(self) -> Option<u32> {
         match self {
-            Self::Exception(Exception(code)) => u32::from(code),
-            _ => 0,
+            Self::Exception(Exception(code)) => Some(code.into()),
+            _ => None,
         }
     }
 }
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        Error::new(failure.to_string())
-            .with_code(failure.code())
-            .with_quality(failure.quality())
+        Error {
+            code: failure.code(),
+            ..Error::new(failure.to_string()).with_quality(failure.quality())
+        }
     }
 }

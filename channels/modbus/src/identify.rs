@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use bulkhead_sdk::{Command, Context, Error};
+use bulkhead_sdk::{Command, CommandInfo, Context, Error};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::line::Line;
@@ -15,23 +16,32 @@ use crate::test_read::ask;
 
 /// Its name.
 pub const COMMAND: &str = "read-device-identification";
-/// What it does, for people.
-pub const HELP: &str = "Asks a unit what it is (function 43/14). \
+const HELP: &str = "Asks a unit what it is (function 43/14). \
     Takes {\"device\": name, \"category\": \"basic\" | \"regular\" | \"extended\"}; both may be left out, the device where there is one. \
     Answers {\"unit\": number, \"objects\": {\"vendor_name\": text, ...}}.";
 
 /// More answers than the 256 objects that there can be need.
 const MOST_ANSWERS: u32 = 256;
 
-#[derive(Debug, Deserialize)]
+/// The command as it is listed.
+pub fn offer() -> CommandInfo {
+    CommandInfo::new(COMMAND, HELP)
+        .takes::<Wanted>()
+        .answers::<Identity>()
+        .only_looks()
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
+    /// The name of a device; may be left out where there is one.
     device: Option<String>,
+    /// How much of itself the unit is to tell.
     #[serde(default)]
     category: Category,
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Category {
     #[default]
@@ -40,9 +50,11 @@ enum Category {
     Extended,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Identity {
+    /// Its number.
     unit: u8,
+    /// By name; those without one by their number.
     objects: BTreeMap<String, String>,
 }
 

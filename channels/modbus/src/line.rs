@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bulkhead_sdk::{
-    CloseReason, Closed, Connection, Context, Priority, RequestGuard, RequestLock, Stream,
+    CloseReason, Closed, Connection, Context, Outlook, Priority, RequestGuard, RequestLock, Stream,
 };
 
 use crate::failure::Failure;
@@ -262,15 +262,20 @@ impl Exchange<'_> {
         self.wire.take_heard()
     }
 
-    /// The stream, once there is one. After our own reset and at the very first the host is dialling right now, so it is worth
-    /// waiting; in all other cases the device is away, and who asks is told at once.
+    /// The stream, once there is one. After a reset, ours or the operator's, and at the very first the host is dialling right now, so
+    /// it is worth waiting; in all other cases the device is away or given up, and who asks is told at once.
     async fn stream(&mut self, timeout: Duration) -> Result<Stream, Failure> {
         let Line {
             context, framing, ..
         } = self.line;
         let connection = self.line.connection()?;
-        let dialling =
-            |closed: Closed| matches!(closed.reason, None | Some(CloseReason::Requested));
+        let dialling = |closed: Closed| {
+            closed.outlook == Outlook::Redialling
+                && matches!(
+                    closed.reason,
+                    None | Some(CloseReason::Requested | CloseReason::ByOperator)
+                )
+        };
         let stream = match connection.stream() {
             Ok(stream) => stream,
             Err(closed) if dialling(closed) => {
@@ -287,10 +292,7 @@ impl Exchange<'_> {
         } else if let Some(question) = wire.abandoned() {
             if !framing.is_serial() {
                 stream.reset();
-                return Err(Closed {
-                    reason: Some(CloseReason::Requested),
-                }
-                .into());
+                return Err(Closed::redialling(CloseReason::Requested).into());
             }
             wire.soil();
             wire.timed_out(question, context.now() + timeout);

@@ -5,7 +5,8 @@
 
 use std::fmt::Write as _;
 
-use bulkhead_sdk::{Command, Context, DataType, Error, Priority, Quality, Value};
+use bulkhead_sdk::{Command, CommandInfo, Context, DataType, Error, Priority, Quality, Value};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
@@ -23,27 +24,42 @@ use crate::unit::Unit;
 
 /// Its name.
 pub const COMMAND: &str = "test-read";
-/// What it does, for people.
-pub const HELP: &str = "Reads an address as a tag would, without there being a tag. \
+const HELP: &str = "Reads an address as a tag would, without there being a tag. \
     Takes {\"device\": name, \"address\": text, \"type\": text, \"settings\": {...}} as a tag has them; the device may be left out where there is \
     one, the settings always. Answers {\"device\": name, \"unit\": number, \"value\": the value before any scaling, \"bytes\": hexadecimal}.";
 
-#[derive(Debug, Deserialize)]
+/// The command as it is listed.
+pub fn offer() -> CommandInfo {
+    CommandInfo::new(COMMAND, HELP)
+        .takes::<Wanted>()
+        .answers::<Found<'_>>()
+        .only_looks()
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
+    /// The name of a device; may be left out where there is one.
     device: Option<String>,
+    /// As a tag has it.
     address: String,
+    /// As a tag has it.
     #[serde(rename = "type")]
     data_type: String,
+    /// As a tag has them.
     #[serde(default)]
     settings: TagSettings,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Found<'a> {
+    /// Its name.
     device: &'a str,
+    /// Its number.
     unit: u8,
+    /// Before any scaling.
     value: Json,
+    /// What was read, in hexadecimal.
     bytes: String,
 }
 

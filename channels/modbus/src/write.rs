@@ -154,15 +154,15 @@ async fn read_again(
 
 fn decode(place: &Place, read: &[u8]) -> Result<Value, Error> {
     let value = place.point.codec.decode(read, 0);
-    value.map_err(|unreadable| unread(&unreadable, 0, unreadable.quality()))
+    value.map_err(|unreadable| unread(&unreadable, None, unreadable.quality()))
 }
 
-fn unread(why: &dyn std::error::Error, code: u32, quality: Quality) -> Error {
-    Error::new(format!(
-        "the unit confirmed the write, but reading it back failed: {why}"
-    ))
-    .with_code(code)
-    .with_quality(quality)
+fn unread(why: &dyn std::error::Error, code: Option<u32>, quality: Quality) -> Error {
+    let message = format!("the unit confirmed the write, but reading it back failed: {why}");
+    Error {
+        code,
+        ..Error::new(message).with_quality(quality)
+    }
 }
 
 impl From<EncodeError> for Error {

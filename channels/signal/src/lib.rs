@@ -17,8 +17,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bulkhead_sdk::{
-    Capabilities, Command, Config, Context, DataType, DeviceId, Driver, Error, Faults, GroupId,
-    Info, NoSettings, Poll, PollReport, Quality, Read, Sample, TagId, Value, Write,
+    Capabilities, Command, CommandInfo, Config, Context, DataType, DeviceId, Driver, Error, Faults,
+    GroupId, Info, NoSettings, Poll, PollReport, Quality, Read, Sample, TagId, Value, Write,
 };
 use signal::Signal;
 
@@ -59,8 +59,8 @@ impl Driver for SignalDriver {
         }
     }
 
-    fn commands() -> &'static [(&'static str, &'static str)] {
-        &[(bulkhead_sdk::browse::COMMAND, browse::HELP)]
+    fn commands() -> Vec<CommandInfo> {
+        vec![bulkhead_sdk::browse::offer(browse::HELP)]
     }
 
     fn configure(config: Config<Self>, context: Context) -> Result<Self, Faults> {

@@ -44,13 +44,24 @@ What to know:
 
 from __future__ import annotations
 
-from .abi import Capabilities, CloseReason, DeviceCondition, Level, Quality, StartReason
+from .abi import (
+    Capabilities,
+    CloseReason,
+    DeviceCondition,
+    Level,
+    MetricKind,
+    Outlook,
+    Quality,
+    Severity,
+    StartReason,
+    StopReason,
+)
 from .component import export
 from .config import Config, Device, Fault, Faults, Group, Tag
 from .connections import MAX_READ
 from .context import Context
-from .driver import Command, Driver, Info, LinkWish, Poll, PollReport, Read, Start, Write
-from .errors import Closed, Elapsed, Error, NotSupported, TooLong
+from .driver import Command, CommandInfo, Driver, Info, LinkWish, Poll, PollReport, Read, Start, Stop, Write
+from .errors import Closed, Elapsed, Error, NotDurable, NotSupported, TlsDeclined, TooLong
 from .executor import join, select
 from .link import Connection, Datagram, Link, Listener, Stream
 from .lock import Priority, RequestLock
@@ -65,6 +76,7 @@ __all__ = [
     "CloseReason",
     "Closed",
     "Command",
+    "CommandInfo",
     "Config",
     "Connection",
     "Context",
@@ -83,8 +95,11 @@ __all__ = [
     "Link",
     "LinkWish",
     "Listener",
+    "MetricKind",
     "NoSettings",
+    "NotDurable",
     "NotSupported",
+    "Outlook",
     "Poll",
     "PollReport",
     "Priority",
@@ -92,10 +107,14 @@ __all__ = [
     "Read",
     "RequestLock",
     "Sample",
+    "Severity",
     "Start",
     "StartReason",
+    "Stop",
+    "StopReason",
     "Stream",
     "Tag",
+    "TlsDeclined",
     "TooLong",
     "Value",
     "Write",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .abi import Ok, Quality, actions, config, types
+from .abi import Err, Ok, Quality, actions, config, types
 from .values import DataType, from_abi
 
 _MIB = 1024 * 1024
@@ -69,6 +69,7 @@ class Ledger:
                 _ensure(value.failed <= value.requests, f"more failures than requests: {value}")
             case actions.Action_ReadDone():
                 tags = self._settle(value.request, "read")
+                self._check_error(value.answer)
                 if isinstance(value.answer, Ok):
                     answered = [sample.tag for sample in value.answer.value]
                     _ensure(answered == tags, f"read {tags}, answered {answered}")
@@ -76,6 +77,7 @@ class Ledger:
                         self._check_sample(sample)
             case actions.Action_WriteDone():
                 tag = self._settle(value.request, "write")
+                self._check_error(value.answer)
                 if isinstance(value.answer, Ok) and value.answer.value is not None:
                     self._check_value(tag, value.answer.value)
             case actions.Action_CommandProgress():
@@ -83,10 +85,12 @@ class Ledger:
                 _ensure(0.0 <= value.fraction <= 1.0, f"a fraction of {value.fraction}")
             case actions.Action_CommandDone():
                 self._settle(value.request, "command")
+                self._check_error(value.answer)
                 count = len(value.answer.value) if isinstance(value.answer, Ok) else 0
                 _ensure(count <= _MIB, f"an answer of {count} bytes")
             case actions.Action_HealthDone():
                 self._settle(value.request, "health")
+                self._check_error(value.answer)
             case actions.Action_DeviceState():
                 _ensure(any(one.id == value.device for one in self.config.devices), f"no device {value.device}")
             case actions.Action_SaveState():
@@ -102,6 +106,10 @@ class Ledger:
         asked, about = self.requests.pop(request, ("", None))
         _ensure(asked == kind, f"no such {kind} is under way: {request}")
         return about
+
+    def _check_error(self, answer: Any) -> None:
+        if isinstance(answer, Err):
+            _ensure(answer.value.quality.value >= Quality.BAD.value, f"a failure that is not bad: {answer.value}")
 
     def _known(self, connection: int) -> None:
         _ensure(connection in self.lines, f"connection {connection} was never opened")

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from componentize_py_types import Err, Ok
 from wit_world.imports import actions, config, events, log, types
-from wit_world.imports.actions import DeviceCondition
+from wit_world.imports.actions import DeviceCondition, MetricKind, Severity
 from wit_world.imports.config import Capabilities
-from wit_world.imports.events import CloseReason, StartReason
+from wit_world.imports.events import CloseReason, Outlook, StartReason, StopReason
 from wit_world.imports.log import Level
 from wit_world.imports.types import Instant, Quality
 
@@ -23,9 +23,13 @@ __all__ = [
     "Err",
     "Instant",
     "Level",
+    "MetricKind",
     "Ok",
+    "Outlook",
     "Quality",
+    "Severity",
     "StartReason",
+    "StopReason",
     "actions",
     "config",
     "events",

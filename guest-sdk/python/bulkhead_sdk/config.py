@@ -72,6 +72,8 @@ class Tag:
     address: str
     """In the protocol's own syntax."""
     data_type: DataType
+    readable: bool
+    """One that may not be read is written only, and is in no group."""
     writable: bool
     settings: Any
 
@@ -85,6 +87,7 @@ class Group:
     """Tags that are polled together."""
 
     id: int
+    name: str
     period_ns: int
     tags: list[int]
     """Their ids, in the operator's order."""
@@ -94,6 +97,8 @@ class Group:
 class Config(Generic[S]):
     """Everything that an operator says about a channel, as far as its driver is concerned."""
 
+    name: str
+    """The channel's, in the operator's file."""
     settings: S
     links: list[Link]
     devices: list[Device]
@@ -136,12 +141,15 @@ def parse(driver: Any, config: abi.ChannelConfig, shared: Shared, faults: Faults
             continue
         tag_settings = _settings(driver.TagSettings, one.settings, f"tag {one.name}.settings", faults)
         if tag_settings is not None and one.device in known_devices:
-            tags.append(Tag(one.id, one.device, one.name, one.address, data_type, one.writable, tag_settings))
+            tag = Tag(one.id, one.device, one.name, one.address, data_type, one.readable, one.writable, tag_settings)
+            tags.append(tag)
     if channel_settings is None or not wishes_met:
         return None
     known_tags = {tag.id for tag in tags}
-    groups = [Group(one.id, one.period_ns, [tag for tag in one.tags if tag in known_tags]) for one in config.groups]
-    return Config(channel_settings, links, devices, groups, tags)
+    groups = [
+        Group(one.id, one.name, one.period_ns, [tag for tag in one.tags if tag in known_tags]) for one in config.groups
+    ]
+    return Config(config.name, channel_settings, links, devices, groups, tags)
 
 
 def _settings(cls: type, text: str, at: str, faults: Faults) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from .abi import CloseReason, actions, events
+from .abi import CloseReason, Outlook, actions, events
 from .errors import Closed
 from .executor import Wakers
 from .lock import RequestLock
@@ -24,11 +24,13 @@ _FIRST_ACCEPTED = 1 << 31
 class Life:
     """What the streams of one life of a connection share with the table."""
 
-    def __init__(self, connection: int, peer: str, window: int, inherited: bool) -> None:
+    def __init__(self, connection: int, peer: str, secured: bool, window: int, inherited: bool) -> None:
         self.id = connection
         self.peer = peer
+        self.secured = secured
+        """Whether TLS is on."""
         self.inherited = inherited
-        self.ended: CloseReason | None = None
+        self.ended: tuple[CloseReason, Outlook] | None = None
         self.input = bytearray()
         self.datagrams: deque[tuple[str, bytes]] = deque()
         self.credit = window
@@ -37,10 +39,22 @@ class Life:
         self.pause_told = False
         self.changed = Wakers()
 
-    def end(self, reason: CloseReason) -> None:
+    def revived(self) -> Life:
+        """What the stream goes on as after all, of which nothing more was to be read."""
+        life = Life(self.id, self.peer, self.secured, self.credit, self.inherited)
+        life.paused, life.pause_told = self.paused, self.pause_told
+        return life
+
+    def end(self, reason: CloseReason, outlook: Outlook = Outlook.REDIALLING) -> None:
         if self.ended is None:
-            self.ended = reason
+            self.ended = reason, outlook
             self.changed.wake()
+
+    def start_tls(self, shared: Shared) -> None:
+        """Nothing more is read from it, so that what somebody has slipped in before is not taken for what came under TLS."""
+        self.input.clear()
+        self.end(CloseReason.REQUESTED)
+        shared.push(actions.Action_StartTls(self.id))
 
     def reset(self, shared: Shared) -> None:
         if self.ended is None:
@@ -77,7 +91,9 @@ class Entry:
         self.link = link
         self.target = target
         self.life: Life | None = None
-        self.down: CloseReason | None = None
+        self.down: tuple[CloseReason, Outlook] | None = None
+        self.tls_declined: str | None = None
+        """Why TLS was not begun, until whoever asked for it has heard."""
         self.dead = False
         """The host does not dial any more."""
         self.changed = Wakers()
@@ -89,12 +105,13 @@ class Entry:
 
     def closed(self) -> Closed:
         ended = self.life.ended if self.life is not None else None
-        return Closed(self.down if self.down is not None else ended)
+        known = self.down if self.down is not None else ended
+        return Closed(None) if known is None else Closed(*known)
 
-    def end_life(self, reason: CloseReason) -> None:
-        self.down = reason
+    def end_life(self, reason: CloseReason, outlook: Outlook) -> None:
+        self.down = reason, outlook
         if self.life is not None:
-            self.life.end(reason)
+            self.life.end(reason, outlook)
 
     def begin_life(self, shared: Shared, life: Life) -> None:
         old, self.life = self.life, life
@@ -137,9 +154,9 @@ class Connections:
     def adopt(self, shared: Shared, survivors: list[events.Connection]) -> None:
         """Connections that outlived the incarnation before."""
         for one in survivors:
-            entry = Entry(one.link, None)
+            entry = Entry(one.link, one.target)
             entry.id = one.id
-            entry.begin_life(shared, Life(one.id, one.peer, one.send_window, True))
+            entry.begin_life(shared, Life(one.id, one.peer, one.secured, one.send_window, True))
             if one.id < _FIRST_ACCEPTED:
                 self._last_id = max(self._last_id, one.id)
             self._table[one.id] = entry
@@ -187,7 +204,7 @@ class Connections:
         return entry.id
 
     def close(self, shared: Shared, entry: Entry) -> None:
-        entry.end_life(CloseReason.REQUESTED)
+        entry.end_life(CloseReason.REQUESTED, Outlook.ENDED)
         if not entry.dead:
             entry.dead = True
             if entry.id is not None:
@@ -200,14 +217,15 @@ class Connections:
     def opened(self, shared: Shared, opened: events.Opened) -> None:
         entry = self._table.get(opened.connection)
         if entry is not None:
-            entry.begin_life(shared, Life(opened.connection, opened.peer, opened.send_window, False))
+            life = Life(opened.connection, opened.peer, opened.secured, opened.send_window, False)
+            entry.begin_life(shared, life)
 
     def closed(self, closed: events.Closed) -> None:
         entry = self._table.get(closed.connection)
         if entry is None:
             return
-        entry.end_life(closed.reason)
-        if not closed.retrying:
+        entry.end_life(closed.reason, closed.outlook)
+        if closed.outlook is Outlook.ENDED:
             entry.dead = True
             del self._table[closed.connection]
             self._unclaimed = [one for one in self._unclaimed if one is not entry]
@@ -236,7 +254,7 @@ class Connections:
         listener = self._table.get(accepted.listener)
         caller = Entry(listener.link if listener is not None else 0, None)
         caller.id = accepted.connection
-        life = Life(accepted.connection, accepted.peer, accepted.send_window, False)
+        life = Life(accepted.connection, accepted.peer, False, accepted.send_window, False)
         caller.begin_life(shared, life)
         if listener is None or len(listener.callers) >= _BACKLOG:
             self.close(shared, caller)
@@ -244,4 +262,14 @@ class Connections:
         self._table[accepted.connection] = caller
         listener.callers.append(caller)
         listener.changed.wake()
+        return True
+
+    def declined(self, declined: events.Declined) -> bool:
+        """Whether somebody waits to hear what the host did not do."""
+        entry = self._table.get(declined.connection) if declined.connection is not None else None
+        if entry is None or entry.life is None or declined.action is not events.ActionKind.START_TLS:
+            return False
+        entry.life = entry.life.revived()
+        entry.tls_declined = declined.why
+        entry.changed.wake()
         return True

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, TypeVar
 
-from .abi import DeviceCondition, Level, actions
-from .errors import Elapsed
+from .abi import DeviceCondition, Level, MetricKind, Severity, actions
+from .errors import Elapsed, NotDurable
 from .executor import Kind, Wakers, pending, select
 from .shared import Shared
 from .values import Sample
@@ -78,32 +78,56 @@ class Context:
             self._shared.push(actions.Action_Publish(actions.Publish(None, batch)))
 
     async def publish_durable(self, samples: Iterable[Sample]) -> None:
-        """Hands samples on, and waits until they are durable: for a protocol that acknowledges to the device."""
+        """Hands samples on, and waits until they are durable: for a protocol that acknowledges to the device. Raises `NotDurable`
+        where the host does not tell; they are handed on all the same."""
         batch = [self._to_abi(sample) for sample in samples]
         if not batch:
             return
         shared = self._shared
         key = shared.next_batch
         shared.next_batch += 1
-        shared.unstored.add(key)
+        shared.unstored[key] = None
         shared.push(actions.Action_Publish(actions.Publish(key, batch)))
         try:
             while key in shared.unstored:
+                why = shared.unstored[key]
+                if why is not None:
+                    raise NotDurable(why)
                 await pending(shared.stored)
         finally:
-            shared.unstored.discard(key)
+            shared.unstored.pop(key, None)
 
     def device_state(self, device: int, condition: DeviceCondition, why: str) -> None:
         """Says what is known of a device, with one sentence for an operator. While it is down its tags are bad."""
         self._shared.push(actions.Action_DeviceState(actions.DeviceState(device, condition, why)))
 
-    def metric(self, name: str, value: float) -> None:
-        """Reports a figure of the driver's own. At most 64 names per channel."""
-        self._shared.push(actions.Action_Metric(actions.Metric(name, value)))
+    def metric(
+        self,
+        name: str,
+        value: float,
+        *,
+        kind: MetricKind = MetricKind.GAUGE,
+        unit: str = "",
+        device: int | None = None,
+    ) -> None:
+        """Reports a figure of the driver's own: its unit in the code of UCUM (`s`, `By`, `Cel`), empty for a plain number. At most 64
+        pairs of name and device in one incarnation."""
+        self._shared.push(actions.Action_Metric(actions.Metric(name, kind, unit, device, value)))
 
-    def alarm(self, code: str, active: bool, message: str, device: int | None = None) -> None:
-        """Raises or clears a condition that operators should see. At most 64 codes per channel."""
-        self._shared.push(actions.Action_Alarm(actions.Alarm(code, active, message, device)))
+    def alarm(
+        self,
+        code: str,
+        active: bool,
+        message: str,
+        *,
+        severity: Severity = Severity.WARNING,
+        device: int | None = None,
+        source_time_ns: int | None = None,
+    ) -> None:
+        """Raises or clears a condition that operators should see, known by its code and its device. `source_time_ns` is when it came
+        or went, as the device says. At most 64 pairs of code and device in one incarnation."""
+        alarm = actions.Alarm(code, severity, active, message, device, source_time_ns)
+        self._shared.push(actions.Action_Alarm(alarm))
 
     def save_state(self, state: bytes) -> None:
         """Keeps `state` (at most 1 MiB) for the next incarnation. Durable before anything sent later leaves."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .abi import Capabilities, StartReason
+from .abi import Capabilities, StartReason, StopReason
+from .abi import config as abi
 from .config import Config
 from .context import Context
 from .errors import NotSupported
@@ -45,6 +47,26 @@ class Info:
 
 
 @dataclass(frozen=True)
+class CommandInfo:
+    """A command that a driver offers."""
+
+    name: str
+    help: str
+    """What it does, takes and answers, for people; one sentence each."""
+    payload_schema: dict[str, Any] | None = None
+    """JSON Schema of its payload, which is JSON then; `None` for bytes of no stated form."""
+    answer_schema: dict[str, Any] | None = None
+    """JSON Schema of its answer, which is JSON then; `None` for bytes of no stated form."""
+    changes: bool = True
+    """Whether it may change anything at a device, or at how the driver goes on."""
+
+    def to_abi(self) -> abi.CommandInfo:
+        """As the host takes it."""
+        payload, answer = ("" if one is None else json.dumps(one) for one in (self.payload_schema, self.answer_schema))
+        return abi.CommandInfo(self.name, self.help, payload, answer, self.changes)
+
+
+@dataclass(frozen=True)
 class Start:
     """How a driver comes to start."""
 
@@ -54,6 +76,18 @@ class Start:
     """Why it begins."""
     state: bytes | None
     """What `Context.save_state` last kept."""
+    features: tuple[str, ...]
+    """What the host can do beyond this version of the ABI, one word each."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """How a driver comes to stop."""
+
+    reason: StopReason
+    """Why, as far as that was known when it was asked: it says whether another incarnation follows."""
+    deadline_ns: int
+    """When it is dropped, whether it is done or not."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +123,10 @@ class PollReport:
         self.failed += 1
 
     @property
-    def mean_round_trip_ns(self) -> int:
-        """The mean time from request to answer; zero where there was none."""
+    def mean_round_trip_ns(self) -> int | None:
+        """The mean time from request to answer; `None` where there was no answer."""
         answered = self.requests - self.failed
-        return self.round_trips_ns // answered if answered else 0
+        return self.round_trips_ns // answered if answered else None
 
 
 @dataclass(frozen=True)
@@ -150,9 +184,8 @@ class Driver:
 
     info: ClassVar[Info]
     """What this driver is. Always the same."""
-    commands: ClassVar[dict[str, str]] = {}
-    """The commands that it takes, and what each does, for people. The host refuses every other name; a driver that lists none is asked
-    for any."""
+    commands: ClassVar[tuple[CommandInfo, ...]] = ()
+    """The commands that it takes. The host refuses every other name; a driver that lists none is asked for any."""
     Settings: ClassVar[type] = NoSettings
     """The settings of a channel: a dataclass, see `setting`."""
     DeviceSettings: ClassVar[type] = NoSettings
@@ -195,5 +228,7 @@ class Driver:
     async def health(self) -> None:
         """Says whether the driver is well: an `Error` says what is the matter. A device that is away need not be told here."""
 
-    async def stop(self) -> None:
-        """Takes leave: log out, say good-bye. The connections are closed by the host."""
+    async def stop(self, stop: Stop) -> None:
+        """Takes leave: log out, say good-bye. Connections need not be closed: those that end do so once what was sent has left, and
+        where another incarnation follows (`Stop.reason`) some go on to it. What may still come over one that goes on is for the next
+        to hear: `reset` it, if that could not know it from an answer of its own."""

@@ -6,7 +6,7 @@ that leaves a handler is a defect of the driver: it ends the incarnation with it
 
 from __future__ import annotations
 
-from .abi import CloseReason, Quality, types
+from .abi import CloseReason, Outlook, Quality, types
 
 _MAX_MESSAGE = 4 * 1024
 _MAX_TRACE = 64 * 1024
@@ -22,6 +22,8 @@ _WORDS = {
     CloseReason.TLS_FAILED: "TLS handshake failed",
     CloseReason.HEARTBEAT_LOST: "heartbeat lost",
     CloseReason.HOST_STOPPING: "the host is stopping",
+    CloseReason.BY_OPERATOR: "reset by the operator",
+    CloseReason.PATH_GONE: "this machine's own address or interface is gone",
 }
 
 
@@ -32,7 +34,7 @@ class Error(Exception):
         self,
         message: str,
         *,
-        code: int = 0,
+        code: int | None = None,
         quality: Quality = Quality.BAD,
         trace: str | None = None,
     ) -> None:
@@ -40,16 +42,18 @@ class Error(Exception):
         self.message = message
         """One sentence for an operator."""
         self.code = code
-        """The protocol's own code, or 0 where it has none."""
+        """The protocol's own code, where it has one."""
         self.quality = quality
-        """What becomes of a group's tags when its poll ends with this error."""
+        """What kind of failure it is, for whoever asked; and what becomes of a group's tags when its poll ends with this error. The
+        host is told `BAD` where it is none of the bad ones."""
         self.trace = trace
         """For the driver's author, where there is more to say."""
 
     def to_abi(self) -> types.Error:
         """As the host takes it."""
         trace = None if self.trace is None else cut(self.trace, _MAX_TRACE)
-        return types.Error(self.code, cut(self.message, _MAX_MESSAGE), trace)
+        quality = self.quality if self.quality.value >= Quality.BAD.value else Quality.BAD
+        return types.Error(quality, self.code, cut(self.message, _MAX_MESSAGE), trace)
 
 
 class NotSupported(Error):
@@ -62,11 +66,29 @@ class NotSupported(Error):
 class Closed(Error):
     """A stream has ended, or was not there to begin with."""
 
-    def __init__(self, reason: CloseReason | None) -> None:
+    def __init__(self, reason: CloseReason | None, outlook: Outlook = Outlook.REDIALLING) -> None:
         words = "not open yet" if reason is None else _WORDS[reason]
+        if outlook is Outlook.GIVEN_UP:
+            words += ", and the attempts are spent"
         super().__init__(f"connection down: {words}", quality=Quality.BAD_NOT_CONNECTED)
         self.reason = reason
         """Why it ended; `None` while the first dial is still under way."""
+        self.outlook = outlook
+        """Whether it is worth waiting for the next."""
+
+
+class TlsDeclined(Error):
+    """The host did not begin TLS. There is a stream still, in plain."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"TLS was not begun: {why}", quality=Quality.BAD_CONFIGURATION)
+
+
+class NotDurable(Error):
+    """Samples were handed on, and the host does not tell whether they are durable."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"not known to be durable: {why}", quality=Quality.BAD_NOT_SUPPORTED)
 
 
 class Elapsed(Error):

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from .abi import CloseReason, actions, config
 from .connections import MAX_READ, Entry, Life
-from .errors import Closed, TooLong
+from .errors import Closed, TlsDeclined, TooLong
 from .executor import pending
 from .lock import Priority
 from .shared import Shared
@@ -77,13 +77,39 @@ class Connection:
         return Stream(self._shared, life)
 
     async def opened(self) -> Stream:
-        """Waits until there is a stream, through as many dials as the host makes. Put a timeout around it. Raises `Closed` when the
-        host has given up for good."""
+        """Waits until there is a stream, through as many dials as the host makes, and for an operator where the attempts are spent
+        (`Closed.outlook`). Put a timeout around it. Raises `Closed` when the host has given up for good."""
         while not self.is_open:
             if self._entry.dead:
                 raise self._entry.closed()
             await pending(self._entry.changed)
         return self.stream()
+
+    async def start_tls(self) -> Stream:
+        """Begins TLS, for a protocol that agrees on it first, where the operator allows it, and waits for the stream under it. Where
+        TLS is on already, such as on a stream that outlived its incarnation, that is the stream.
+
+        The plain stream ends with it, and nothing more is read from it. Raises `Closed` where the handshake fails: the link is
+        redialled then, and is plain again. Raises `TlsDeclined` where the host declined: the plain stream goes on, without what was
+        unread.
+        """
+        entry, plain = self._entry, self.stream()
+        if plain.is_secured:
+            return plain
+        entry.tls_declined = None
+        plain._life.start_tls(self._shared)
+        while True:
+            if entry.tls_declined is not None:
+                raise TlsDeclined(entry.tls_declined)
+            if entry.down is not None:
+                raise Closed(*entry.down)
+            if self.is_open:
+                stream = self.stream()
+                if not stream.is_secured:
+                    # Another came up meanwhile, and is none of this.
+                    raise Closed(CloseReason.TLS_FAILED)
+                return stream
+            await pending(entry.changed)
 
     def reset(self) -> None:
         """Drops the stream at once, whatever is on the way, and has the host redial at once. Nothing happens where there is none."""
@@ -145,6 +171,11 @@ class Stream:
         return self._life.peer
 
     @property
+    def is_secured(self) -> bool:
+        """Whether TLS is on: the link is a `tls` one, or it was begun by `Connection.start_tls`, perhaps in an incarnation before."""
+        return self._life.secured
+
+    @property
     def unread(self) -> int:
         """How many bytes have arrived and were not read."""
         return len(self._life.input)
@@ -201,7 +232,7 @@ class Stream:
         life = self._life
         while not life.datagrams:
             if life.ended is not None:
-                raise Closed(life.ended)
+                raise Closed(*life.ended)
             await pending(life.changed)
         datagram = Datagram(*life.datagrams.popleft())
         life.tell_pause(self._shared)
@@ -233,21 +264,13 @@ class Stream:
 
     def probe_sent(self) -> None:
         """Tells the host that a probe was sent: the driver's own heartbeat."""
-        self._tell_probe(0)
+        self._tell_probe(None)
 
     def probe(self, round_trip: float) -> None:
         """Tells the host that the peer answered a probe after so many seconds."""
-        self._tell_probe(max(1, round(round_trip * 1e9)))
+        self._tell_probe(round(round_trip * 1e9))
 
-    def start_tls(self) -> None:
-        """Begins TLS on this stream, where the operator allows it. The stream ends with it; `Connection.opened` gives the one under
-        TLS."""
-        if self.is_open:
-            self._life.input.clear()
-            self._life.end(CloseReason.REQUESTED)
-            self._shared.push(actions.Action_StartTls(self._life.id))
-
-    def _tell_probe(self, round_trip_ns: int) -> None:
+    def _tell_probe(self, round_trip_ns: int | None) -> None:
         if self.is_open:
             self._shared.push(actions.Action_Probe(actions.Probe(self._life.id, round_trip_ns)))
 
@@ -256,7 +279,7 @@ class Stream:
         life = self._life
         while True:
             if life.ended is not None:
-                raise Closed(life.ended)
+                raise Closed(*life.ended)
             if life.credit >= count:
                 return
             await pending(life.changed)
@@ -280,5 +303,5 @@ class Stream:
                 life.tell_pause(self._shared)
                 return found
             if life.ended is not None:
-                raise Closed(life.ended)
+                raise Closed(*life.ended)
             await pending(life.changed)

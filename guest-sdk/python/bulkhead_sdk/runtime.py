@@ -12,7 +12,7 @@ from . import settings
 from .abi import Err, Instant, Level, Ok, Quality, StartReason, actions, config, events, types
 from .config import Faults, parse
 from .context import Context, to_abi
-from .driver import Command, Driver, Poll, PollReport, Read, Start, Write
+from .driver import Command, Driver, Poll, PollReport, Read, Start, Stop, Write
 from .errors import Elapsed, Error
 from .executor import Duty, Kind, Task, pending
 from .shared import Shared
@@ -59,9 +59,10 @@ class Runtime:
             protocol=info.protocol,
             settings_schema=json.dumps(settings.schema(self._class.Settings)),
             device_schema=json.dumps(settings.schema(self._class.DeviceSettings)),
+            tag_schema=json.dumps(settings.schema(self._class.TagSettings)),
             address_help=info.address_help,
             links=[config.LinkWish(wish.name, list(wish.kinds), wish.required) for wish in info.links],
-            commands=[config.CommandInfo(name, help) for name, help in self._class.commands.items()],
+            commands=[command.to_abi() for command in self._class.commands],
             can=info.can,
         )
 
@@ -116,7 +117,7 @@ class Runtime:
         shared.clock = now
         shared.executor.begin_turn()
         if self._phase is _Phase.REPLACED:
-            self._begin(StartReason.RECONFIGURED, None)
+            self._begin(Start(self._incarnation, StartReason.RECONFIGURED, None, ()))
         for event in happened:
             self._wake_until(event.at_ns)
             self._deliver(event.what)
@@ -154,11 +155,10 @@ class Runtime:
         if self._phase is _Phase.RUNNING:
             self._phase = _Phase.REPLACED
 
-    def _begin(self, reason: StartReason, state: bytes | None) -> None:
+    def _begin(self, start: Start) -> None:
         assert self._driver is not None, "asked for at the beginning of each turn"
         self._phase = _Phase.RUNNING
         self._shared.connections.open_staged(self._shared)
-        start = Start(self._incarnation, reason, state)
         self._spawn(Duty(Kind.START), self._driver.start(start))
 
     def _deliver(self, what: events.Happening) -> None:
@@ -168,7 +168,7 @@ class Runtime:
     def _started(self, start: events.Start) -> None:
         self._incarnation = start.incarnation
         self._shared.connections.adopt(self._shared, start.connections)
-        self._begin(start.reason, start.state)
+        self._begin(Start(start.incarnation, start.reason, start.state, tuple(start.features)))
 
     def _accepted(self, accepted: events.Accepted) -> None:
         if not self._shared.connections.accepted(self._shared, accepted):
@@ -227,26 +227,34 @@ class Runtime:
         self._spawn(Duty(Kind.HEALTH, request), self._driver.health())
 
     def _stored(self, batch: int) -> None:
-        self._shared.unstored.discard(batch)
+        self._shared.unstored.pop(batch, None)
         self._shared.stored.wake()
 
     def _declined(self, declined: events.Declined) -> None:
+        """Tells whoever waits for what was not carried out; the log, where nobody does."""
+        shared = self._shared
+        if declined.batch is not None and declined.batch in shared.unstored:
+            shared.unstored[declined.batch] = declined.why
+            shared.stored.wake()
+            return
+        if shared.connections.declined(declined):
+            return
         name = declined.action.name.lower().replace("_", "-")
         self._shared.log(Level.WARN, f"the host declined {name}: {declined.why}")
 
-    def _stop(self, drop_at_ns: int) -> None:
-        self._spawn(Duty(Kind.STOP), self._run_stop(drop_at_ns))
+    def _stop(self, stop: events.Stop) -> None:
+        self._spawn(Duty(Kind.STOP), self._run_stop(Stop(stop.reason, stop.deadline_ns)))
 
-    async def _run_stop(self, drop_at_ns: int) -> None:
+    async def _run_stop(self, stop: Stop) -> None:
         """Lets what runs finish for half of the time, then lets the driver take leave."""
         assert self._driver is not None, "asked for at the beginning of each turn"
         context = Context(self._shared)
-        grace_ns = max(0, drop_at_ns - context.now_ns) // 2
+        grace_ns = max(0, stop.deadline_ns - context.now_ns) // 2
         try:
             await context.deadline(context.now_ns + grace_ns, self._all_answered())
         except Elapsed:
             self._shared.log(Level.WARN, "stopping with requests unfinished")
-        await self._driver.stop()
+        await self._driver.stop(stop)
 
     async def _all_answered(self) -> None:
         while self._shared.executor.requests() > 0:

@@ -98,7 +98,8 @@ class Shared:
         self.random = Random(seed)
         self.types: dict[int, DataType] = {}
         """The type of each tag."""
-        self.unstored: set[int] = set()
+        self.unstored: dict[int, str | None] = {}
+        """Batches whose `stored` has not come; or why it does not."""
         self.next_batch = 0
         self.stored = Wakers()
         self.answered = Wakers()

@@ -18,7 +18,20 @@ from collections.abc import Callable
 from typing import Any
 
 from ._ledger import Ledger, Line, Refused
-from .abi import CloseReason, Err, Instant, Ok, Quality, StartReason, actions, config, events, types
+from .abi import (
+    CloseReason,
+    Err,
+    Instant,
+    Ok,
+    Outlook,
+    Quality,
+    StartReason,
+    StopReason,
+    actions,
+    config,
+    events,
+    types,
+)
 from .driver import Driver
 from .errors import Error
 from .runtime import Runtime
@@ -43,10 +56,10 @@ class Setup:
     """
 
     def __init__(self) -> None:
-        self.config = config.ChannelConfig("{}", [], [], [], [])
-        self.groups: list[str] = []
+        self.config = config.ChannelConfig("channel", "{}", [], [], [], [])
         self.seed = 0
         self.window = 64 * 1024
+        self.start_tls = True
 
     def settings(self, json: str) -> Setup:
         """The channel's settings, as JSON."""
@@ -68,7 +81,8 @@ class Setup:
         if not self.config.devices:
             self.device("device")
         device = len(self.config.devices) - 1
-        self.config.tags.append(config.Tag(len(self.config.tags), device, name, address, data_type, False, settings))
+        id_ = len(self.config.tags)
+        self.config.tags.append(config.Tag(id_, device, name, address, data_type, True, False, settings))
         return self
 
     def writable(self) -> Setup:
@@ -76,11 +90,15 @@ class Setup:
         self.config.tags[-1].writable = True
         return self
 
+    def write_only(self) -> Setup:
+        """Lets the last tag be written, and not be read: it is in no group that is not named."""
+        self.config.tags[-1].readable = False
+        return self.writable()
+
     def group(self, name: str, period: float, tags: list[str]) -> Setup:
         """Polls tags together, every so many seconds."""
         ids = [next(tag.id for tag in self.config.tags if tag.name == one) for one in tags]
-        self.config.groups.append(config.Group(len(self.groups), round(period * _SECOND), ids))
-        self.groups.append(name)
+        self.config.groups.append(config.Group(len(self.config.groups), name, round(period * _SECOND), ids))
         return self
 
     def send_window(self, count: int) -> Setup:
@@ -88,12 +106,17 @@ class Setup:
         self.window = count
         return self
 
+    def without_start_tls(self) -> Setup:
+        """Declines to begin TLS, as the host does where the operator does not allow it."""
+        self.start_tls = False
+        return self
+
     def complete(self) -> Setup:
         """Adds the device and the group that the driver can count on."""
         if not self.config.devices:
             self.device("device")
-        if not self.groups:
-            self.group("all", 1.0, [tag.name for tag in self.config.tags])
+        if not self.config.groups:
+            self.group("all", 1.0, [tag.name for tag in self.config.tags if tag.readable])
         return self
 
 
@@ -121,7 +144,7 @@ class FakeHost:
         self._queue: deque[events.Event] = deque()
         self._ledger = Ledger(self.setup.config, self.setup.window)
         self._peers: dict[int, Peer] = {}
-        self._away: dict[int, CloseReason] = {}
+        self._away: dict[int, tuple[CloseReason, Outlook]] = {}
         self._next_request = 1
         self._cycles: dict[int, int] = {}
         self._polls_done: dict[int, actions.PollDone] = {}
@@ -132,7 +155,7 @@ class FakeHost:
         for one in survivors or []:
             line = self._ledger.lines[one.id] = Line(one.link)
             line.up, line.streams, line.told = True, 1, 1
-        self._happen(events.Happening_Started(events.Start(1, reason, state, survivors or [])))
+        self._happen(events.Happening_Started(events.Start(1, reason, state, survivors or [], [])))
         self.settle()
 
     # The clock.
@@ -166,7 +189,7 @@ class FakeHost:
 
     def begin_poll(self, group: str, skip: tuple[str, ...] = ()) -> None:
         """Polls a group, and takes one turn with it."""
-        id_ = self.setup.groups.index(group)
+        id_ = self._group(group)
         cycle = self._cycles[id_] = self._cycles.get(id_, 0) + 1
         assert id_ not in self._ledger.polls, "the group is still being polled"
         self._ledger.polls[id_] = cycle
@@ -176,7 +199,7 @@ class FakeHost:
 
     def finish_poll(self, group: str) -> actions.PollDone:
         """Waits for the answer to a poll, moving the clock from timer to timer."""
-        id_ = self.setup.groups.index(group)
+        id_ = self._group(group)
         return self._wait_for("a poll", lambda: self._polls_done.pop(id_, None))
 
     def read(self, *tags: str) -> list[Sample]:
@@ -230,14 +253,15 @@ class FakeHost:
         """Waits for the answer to a request, moving the clock from timer to timer."""
         found = self._wait_for("a request", lambda: self._answers.pop(request, None))
         if isinstance(found, Err):
-            raise Error(found.value.message, code=found.value.code, trace=found.value.trace)
+            error = found.value
+            raise Error(error.message, code=error.code, quality=error.quality, trace=error.trace)
         assert isinstance(found, Ok), found
         return found.value
 
     def stop(self) -> None:
         """Stops the driver, with two seconds to take leave, and holds that it has answered everything."""
         self._ledger.stop_asked = True
-        self._happen(events.Happening_Stop(self.now_ns + 2 * _SECOND))
+        self._happen(events.Happening_Stop(events.Stop(self.now_ns + 2 * _SECOND, StopReason.STOPPED)))
         self._wait_for("the driver to stop", lambda: self._ledger.stopped or None)
 
     # Links.
@@ -266,9 +290,16 @@ class FakeHost:
 
     def away(self, link: str, reason: CloseReason) -> None:
         """Breaks a link's streams, and fails every dial until `restore`."""
-        self._away[self._link(link)] = reason
+        self._lose(link, reason, Outlook.REDIALLING)
+
+    def give_up(self, link: str, reason: CloseReason) -> None:
+        """As `away`, and the attempts are spent: nobody dials until `restore`."""
+        self._lose(link, reason, Outlook.GIVEN_UP)
+
+    def _lose(self, link: str, reason: CloseReason, outlook: Outlook) -> None:
+        self._away[self._link(link)] = reason, outlook
         for connection in self._lines_up(link):
-            self._close(connection, reason)
+            self._close(connection, reason, outlook)
         self.settle()
 
     def restore(self, link: str) -> None:
@@ -332,8 +363,12 @@ class FakeHost:
             case actions.Action_Reset() if self._ledger.lines[value].in_step:
                 self._close(value, CloseReason.REQUESTED)
                 self._dial(value)
+            case actions.Action_StartTls() if not self.setup.start_tls:
+                why = "the operator does not allow it"
+                declined = events.Declined(events.ActionKind.START_TLS, value, None, why)
+                self._happen(events.Happening_Declined(declined))
             case actions.Action_StartTls() if self._ledger.lines[value].in_step:
-                self._dial(value)
+                self._come_up(value, True)
             case actions.Action_Send():
                 self._sent(value)
             case actions.Action_SetTimer():
@@ -377,15 +412,20 @@ class FakeHost:
     def _dial(self, connection: int) -> None:
         line = self._ledger.lines[connection]
         if line.link in self._away:
-            self._close(connection, self._away[line.link])
+            self._close(connection, *self._away[line.link])
             return
+        self._come_up(connection, self.setup.config.links[line.link].kind == "tls")
+
+    def _come_up(self, connection: int, secured: bool) -> None:
+        line = self._ledger.lines[connection]
         line.up, line.in_flight = True, 0
         line.streams += 1
-        self._happen(events.Happening_Opened(events.Opened(connection, line.link, "a fake peer", self.setup.window)))
+        opened = events.Opened(connection, line.link, secured, "a fake peer", self.setup.window)
+        self._happen(events.Happening_Opened(opened))
 
-    def _close(self, connection: int, reason: CloseReason) -> None:
+    def _close(self, connection: int, reason: CloseReason, outlook: Outlook = Outlook.REDIALLING) -> None:
         self._ledger.lines[connection].up = False
-        self._happen(events.Happening_Closed(events.Closed(connection, reason, True)))
+        self._happen(events.Happening_Closed(events.Closed(connection, reason, outlook)))
 
     def _wait_for(self, what: str, there: Callable[[], Any]) -> Any:
         for _ in range(_PATIENCE):
@@ -420,6 +460,9 @@ class FakeHost:
 
     def _tag(self, name: str) -> config.Tag:
         return next(tag for tag in self.setup.config.tags if tag.name == name)
+
+    def _group(self, name: str) -> int:
+        return next(group.id for group in self.setup.config.groups if group.name == name)
 
     def _link(self, name: str) -> int:
         return next(link.id for link in self.setup.config.links if link.name == name)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from bulkhead_sdk import (
     Capabilities,
+    CommandInfo,
     Config,
     Context,
     Driver,
     Error,
     Info,
     LinkWish,
+    NotDurable,
     Poll,
     PollReport,
     Priority,
@@ -21,12 +24,14 @@ from bulkhead_sdk import (
     RequestLock,
     Sample,
     Start,
+    Stop,
+    TlsDeclined,
     Write,
     export,
     join,
     select,
 )
-from bulkhead_sdk.abi import CloseReason, Instant, actions, config, events
+from bulkhead_sdk.abi import CloseReason, Instant, StopReason, actions, config, events
 from bulkhead_sdk.executor import MAX_STEPS, Duty, Executor, Kind, Wakers, pending
 from bulkhead_sdk.runtime import Runtime
 from bulkhead_sdk.testing import FakeHost, Refused, Setup
@@ -63,6 +68,7 @@ def test_describe_says_what_the_driver_is() -> None:
     assert (described.name, described.version) == ("echo", "1.2.3")
     assert described.links == [config.LinkWish("plc", ["tcp"], False)]
     assert described.can == Capabilities.WRITE
+    assert json.loads(described.tag_schema)["type"] == "object"
     assert Runtime(Echo).describe() == described
 
 
@@ -302,10 +308,10 @@ def test_another_configuration_takes_the_place_of_the_one_before() -> None:
     given = setup().complete().config
     runtime.configure(given)
     now = Instant(1, 1)
-    start = events.Start(1, events.StartReason.FIRST, None, [])
+    start = events.Start(1, events.StartReason.FIRST, None, [], [])
     opened = runtime.turn(now, [events.Event(1, events.Happening_Started(start))])
     assert [type(one) for one in opened] == [actions.Action_Open]
-    up = events.Happening_Opened(events.Opened(1, 0, "peer", 1000))
+    up = events.Happening_Opened(events.Opened(1, 0, False, "peer", 1000))
     assert runtime.turn(now, [events.Event(1, up)]) == []
     runtime.configure(given)
     health = events.Event(1, events.Happening_Health(5))
@@ -335,3 +341,109 @@ def test_reads_are_answered_in_order_or_the_driver_is_told() -> None:
     host = FakeHost(Reads, setup().tag("other", "x", "uint16"))
     with pytest.raises(Refused, match=r"read \[0, 1\], answered \[1, 0\]"):
         host.read("level", "other")
+
+
+def test_commands_are_listed_with_what_they_take() -> None:
+    class Crane(Echo):
+        commands = (
+            CommandInfo("carry", "Carries a load.", payload_schema={"type": "object"}),
+            CommandInfo("swing", "Swings.", changes=False),
+        )
+
+    assert Runtime(Crane).describe().commands == [
+        config.CommandInfo("carry", "Carries a load.", '{"type": "object"}', "", True),
+        config.CommandInfo("swing", "Swings.", "", "", False),
+    ]
+
+
+def kept(connection: int, target: str | None, secured: bool = False) -> events.Connection:
+    return events.Connection(connection, 0, target, secured, "a fake peer", 1000)
+
+
+def test_a_connection_that_outlived_is_claimed_by_its_target() -> None:
+    class Two(Echo):
+        def __init__(self, config: Config[Any], context: Context) -> None:
+            self.connection = config.link("plc").open("10.0.0.2:502")
+
+    host = FakeHost(Two, setup(), survivors=[kept(1, "10.0.0.1:502"), kept(2, "10.0.0.2:502"), kept(3, None)])
+    closed = [one.value for one in host.history if isinstance(one, actions.Action_Close)]
+    assert sorted(closed) == [1, 3]
+    assert not any(isinstance(one, actions.Action_Open) for one in host.history)
+
+
+class Shy(Echo):
+    """Begins TLS as soon as the link is up, and says what became of it."""
+
+    async def start(self, start: Start) -> None:
+        assert self.connection is not None
+        await self.connection.opened()
+        try:
+            stream = await self.connection.start_tls()
+            await stream.write_all(b"secured" if stream.is_secured else b"plain")
+        except TlsDeclined as declined:
+            await self.connection.stream().write_all(declined.message.encode())
+
+
+def begun(host: FakeHost) -> int:
+    return sum(isinstance(one, actions.Action_StartTls) for one in host.history)
+
+
+def test_tls_begins_once_and_a_stream_without_it_goes_on() -> None:
+    host = FakeHost(Shy, setup())
+    assert (host.take_sent("plc"), begun(host)) == (b"secured", 1)
+    host = FakeHost(Shy, setup(), survivors=[kept(1, None, secured=True)])
+    assert (host.take_sent("plc"), begun(host)) == (b"secured", 0)
+    host = FakeHost(Shy, setup().without_start_tls())
+    assert host.take_sent("plc") == b"TLS was not begun: the operator does not allow it"
+
+
+def test_what_is_declined_wakes_whoever_waits_for_it() -> None:
+    class Keeps(Echo):
+        async def command(self, command: Any) -> bytes:
+            number = int(command.payload)
+            try:
+                await self.context.publish_durable([Sample(0, number)])
+            except NotDurable as why:
+                return why.message.encode()
+            return b"stored"
+
+    runtime = Runtime(Keeps, seed=0)
+    runtime.configure(setup().complete().config)
+    now = Instant(1, 1)
+
+    def turn(*happened: Any) -> list[Any]:
+        return runtime.turn(now, [events.Event(1, one) for one in happened])
+
+    turn(events.Happening_Started(events.Start(1, events.StartReason.FIRST, None, [], [])))
+    asked = [events.Command(request, "keep", str(request).encode(), 9) for request in (1, 2)]
+    published = turn(*(events.Happening_Command(one) for one in asked))
+    batches = [one.value.id for one in published]
+    declined = events.Declined(events.ActionKind.PUBLISH, None, batches[1], "not here")
+    answers = turn(events.Happening_Declined(declined))
+    assert [(one.value.request, one.value.answer.value) for one in answers] == [
+        (2, b"not known to be durable: not here")
+    ]
+    answers = turn(events.Happening_Stored(batches[0]))
+    assert [(one.value.request, one.value.answer.value) for one in answers] == [(1, b"stored")]
+
+
+def test_a_driver_hears_why_it_stops_and_whether_to_wait() -> None:
+    heard: list[Any] = []
+
+    class Leaves(Echo):
+        async def stop(self, stop: Stop) -> None:
+            heard.append(stop.reason)
+
+    host = FakeHost(Leaves, setup())
+    host.give_up("plc", CloseReason.TIMED_OUT)
+    with pytest.raises(Error, match="timed out, and the attempts are spent") as closed:
+        host.write("level", 1)
+    assert closed.value.quality is Quality.BAD_NOT_CONNECTED
+    host.stop()
+    assert heard == [StopReason.STOPPED]
+
+
+def test_a_failure_is_bad_whatever_the_driver_says() -> None:
+    assert Error("no", quality=Quality.GOOD).to_abi().quality is Quality.BAD
+    assert Error("no", quality=Quality.BAD_TIMEOUT).to_abi().quality is Quality.BAD_TIMEOUT
+    assert Error("no").to_abi().code is None

@@ -6,8 +6,8 @@ use std::task::Poll;
 
 use super::stream::Stream;
 use super::table::Entry;
-use crate::abi::LinkId;
-use crate::error::Closed;
+use crate::abi::{CloseReason, LinkId};
+use crate::error::{Closed, StartTlsError};
 use crate::shared::Shared;
 
 /// The wish to have a link open: the host dials, and goes on dialling, until the last clone is dropped.
@@ -60,7 +60,8 @@ impl Connection {
         }
     }
 
-    /// Waits until there is a stream, through as many dials as the host makes. Put a timeout around it.
+    /// Waits until there is a stream, through as many dials as the host makes, and for an operator where the attempts are spent
+    /// ([`Closed::outlook`]). Put a timeout around it.
     ///
     /// # Errors
     ///
@@ -72,6 +73,42 @@ impl Connection {
             Err(_) => {
                 self.handle.entry.changed.register(cx.waker());
                 Poll::Pending
+            }
+        })
+        .await
+    }
+
+    /// Begins TLS, for a protocol that agrees on it first, where the operator allows it (`start_tls`), and waits for the stream under
+    /// it. Where TLS is on already, such as on a stream that outlived its incarnation, that is the stream.
+    ///
+    /// The plain stream ends with it, and nothing more is read from it, so that what somebody has slipped in before is not taken for
+    /// what came under TLS. If the handshake fails the link is redialled, and is plain again.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no stream under TLS. Where the host declined, the plain one goes on, without what was unread.
+    pub async fn start_tls(&self) -> Result<Stream, StartTlsError> {
+        let Handle { shared, entry } = &*self.handle;
+        let plain = self.stream()?;
+        if plain.is_secured() {
+            return Ok(plain);
+        }
+        entry.start_tls(shared);
+        poll_fn(|cx| {
+            if let Some(why) = entry.tls_declined.take() {
+                return Poll::Ready(Err(StartTlsError::Declined { why }));
+            }
+            if let Some(closed) = entry.down.get() {
+                return Poll::Ready(Err(closed.into()));
+            }
+            match self.stream() {
+                Ok(stream) if stream.is_secured() => Poll::Ready(Ok(stream)),
+                // Another came up meanwhile, and is none of this.
+                Ok(_) => Poll::Ready(Err(Closed::redialling(CloseReason::TlsFailed).into())),
+                Err(_) => {
+                    entry.changed.register(cx.waker());
+                    Poll::Pending
+                }
             }
         })
         .await

@@ -39,10 +39,12 @@ pub struct Datagram {
 pub(super) struct Life {
     id: ConnectionId,
     peer: String,
+    /// Whether TLS is on.
+    secured: bool,
     /// Whether an incarnation before has used it.
     inherited: bool,
     /// Why it ended, if it has.
-    ended: Cell<Option<CloseReason>>,
+    ended: Cell<Option<Closed>>,
     input: RefCell<Input>,
     /// On a datagram link, in place of `input`.
     datagrams: RefCell<VecDeque<Datagram>>,
@@ -92,11 +94,28 @@ impl Input {
     }
 }
 
+/// A stream that has come up.
+pub(super) struct Up {
+    pub(super) id: ConnectionId,
+    pub(super) peer: String,
+    pub(super) secured: bool,
+    pub(super) window: u32,
+    pub(super) inherited: bool,
+}
+
 impl Life {
-    pub(super) fn new(id: ConnectionId, peer: String, window: u32, inherited: bool) -> Rc<Self> {
+    pub(super) fn new(up: Up) -> Rc<Self> {
+        let Up {
+            id,
+            peer,
+            secured,
+            window,
+            inherited,
+        } = up;
         Rc::new(Self {
             id,
             peer,
+            secured,
             inherited,
             ended: Cell::new(None),
             input: RefCell::default(),
@@ -109,7 +128,21 @@ impl Life {
         })
     }
 
-    pub(super) fn ended(&self) -> Option<CloseReason> {
+    /// What the stream goes on as after all, of which nothing more was to be read.
+    pub(super) fn revived(&self) -> Rc<Self> {
+        let life = Self::new(Up {
+            id: self.id,
+            peer: self.peer.clone(),
+            secured: self.secured,
+            window: self.credit.get(),
+            inherited: self.inherited,
+        });
+        life.paused.set(self.paused.get());
+        life.pause_told.set(self.pause_told.get());
+        life
+    }
+
+    pub(super) fn ended(&self) -> Option<Closed> {
         self.ended.get()
     }
 
@@ -117,18 +150,25 @@ impl Life {
         self.ended.get().is_some()
     }
 
-    pub(super) fn end(&self, reason: CloseReason) {
+    pub(super) fn end(&self, closed: Closed) {
         if self.ended.get().is_none() {
-            self.ended.set(Some(reason));
+            self.ended.set(Some(closed));
             self.changed.wake();
         }
+    }
+
+    /// Nothing more is read from it, so that what somebody has slipped in before is not taken for what came under TLS.
+    pub(super) fn start_tls(&self, shared: &Shared) {
+        self.input.borrow_mut().clear();
+        self.end(Closed::redialling(CloseReason::Requested));
+        shared.push(Action::StartTls(self.id));
     }
 
     pub(super) fn reset(&self, shared: &Shared) {
         if !self.has_ended() {
             self.input.borrow_mut().clear();
             self.datagrams.borrow_mut().clear();
-            self.end(CloseReason::Requested);
+            self.end(Closed::redialling(CloseReason::Requested));
             shared.push(Action::Reset(self.id));
         }
     }
@@ -214,6 +254,12 @@ impl Stream {
     /// Who is at the other end, in words.
     pub fn peer(&self) -> &str {
         &self.life.peer
+    }
+
+    /// Whether TLS is on: the link is a `tls` one, or it was begun by [`Connection::start_tls`](super::Connection::start_tls), perhaps
+    /// in an incarnation before.
+    pub fn is_secured(&self) -> bool {
+        self.life.secured
     }
 
     /// Whether the two are handles to the same life.
@@ -313,10 +359,8 @@ impl Stream {
         let mut rest = bytes;
         while !rest.is_empty() {
             let credit = poll_fn(|cx| {
-                if let Some(reason) = self.life.ended.get() {
-                    return Poll::Ready(Err(Closed {
-                        reason: Some(reason),
-                    }));
+                if let Some(closed) = self.life.ended.get() {
+                    return Poll::Ready(Err(closed));
                 }
                 match self.life.credit.get() {
                     0 => {
@@ -351,9 +395,8 @@ impl Stream {
             if let Some(datagram) = self.life.datagrams.borrow_mut().pop_front() {
                 return Poll::Ready(Ok(datagram));
             }
-            if let Some(reason) = self.life.ended.get() {
-                let reason = Some(reason);
-                return Poll::Ready(Err(Closed { reason }));
+            if let Some(closed) = self.life.ended.get() {
+                return Poll::Ready(Err(closed));
             }
             self.life.changed.register(cx.waker());
             Poll::Pending
@@ -375,9 +418,8 @@ impl Stream {
         }
         let _turn = self.life.writer.lock(Priority::Poll).await;
         poll_fn(|cx| {
-            if let Some(reason) = self.life.ended.get() {
-                let reason = Some(reason);
-                return Poll::Ready(Err(Closed { reason }));
+            if let Some(closed) = self.life.ended.get() {
+                return Poll::Ready(Err(closed));
             }
             if bytes.len() <= self.life.credit.get() as usize {
                 return Poll::Ready(Ok(()));
@@ -420,33 +462,20 @@ impl Stream {
     /// Tells the host that a probe was sent: the driver's own heartbeat. From the first on the host redials where none is answered
     /// for as long as the operator allows.
     pub fn probe_sent(&self) {
-        self.tell_probe(0);
+        self.tell_probe(None);
     }
 
     /// Tells the host that the peer answered a probe after `round_trip`.
     pub fn probe(&self, round_trip: Duration) {
-        self.tell_probe(time::nanos(round_trip).max(1));
+        self.tell_probe(Some(time::nanos(round_trip)));
     }
 
-    fn tell_probe(&self, round_trip_ns: u64) {
+    fn tell_probe(&self, round_trip_ns: Option<u64>) {
         if self.is_open() {
             self.shared.push(Action::Probe(Probe {
                 connection: self.life.id,
                 round_trip_ns,
             }));
-        }
-    }
-
-    /// Begins TLS on this stream, for a protocol that agrees on it first, where the operator allows it (`start_tls`).
-    ///
-    /// The stream ends with it, and nothing more is read from it, so that what somebody has slipped in before is not taken for
-    /// what came under TLS. [`Connection::opened`](super::Connection::opened) gives the stream under TLS; if the
-    /// handshake fails the link is redialled, and is plain again.
-    pub fn start_tls(&self) {
-        if self.is_open() {
-            self.life.input.borrow_mut().clear();
-            self.life.end(CloseReason::Requested);
-            self.shared.push(Action::StartTls(self.life.id));
         }
     }
 
@@ -461,9 +490,8 @@ impl Stream {
                 self.life.tell_pause(&self.shared);
                 return Poll::Ready(result);
             }
-            if let Some(reason) = self.life.ended.get() {
-                let reason = Some(reason);
-                return Poll::Ready(Err(Closed { reason }.into()));
+            if let Some(closed) = self.life.ended.get() {
+                return Poll::Ready(Err(closed.into()));
             }
             self.life.changed.register(cx.waker());
             Poll::Pending

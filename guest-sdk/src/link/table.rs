@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use super::stream::{Datagram, Life};
-use crate::abi::{self, Action, CloseReason, ConnectionId, LinkId, Open};
+use super::stream::{Datagram, Life, Up};
+use crate::abi::{self, Action, ActionKind, CloseReason, ConnectionId, LinkId, Open, Outlook};
 use crate::error::Closed;
 use crate::shared::Shared;
 use crate::wakers::Wakers;
@@ -23,7 +23,9 @@ pub(super) struct Entry {
     pub(super) life: RefCell<Option<Rc<Life>>>,
     /// What the host said last: why a dial failed, or a life ended. Nothing, where the newest life has not ended, or was reset by
     /// the driver a moment ago.
-    pub(super) down: Cell<Option<CloseReason>>,
+    pub(super) down: Cell<Option<Closed>>,
+    /// Why TLS was not begun, until whoever asked for it has heard.
+    pub(super) tls_declined: RefCell<Option<String>>,
     /// The host does not dial any more.
     pub(super) dead: Cell<bool>,
     /// Woken when the connection comes up, dies, or somebody calls in.
@@ -39,6 +41,7 @@ impl Entry {
             target,
             life: RefCell::new(None),
             down: Cell::new(None),
+            tls_declined: RefCell::new(None),
             dead: Cell::new(false),
             changed: Wakers::default(),
             callers: RefCell::default(),
@@ -51,25 +54,38 @@ impl Entry {
     }
 
     pub(super) fn closed(&self) -> Closed {
-        Closed {
-            reason: self
-                .down
-                .get()
-                .or_else(|| self.life.borrow().as_ref()?.ended()),
+        let down = self.down.get();
+        down.or_else(|| self.life.borrow().as_ref()?.ended())
+            .unwrap_or(Closed::NOT_YET)
+    }
+
+    pub(super) fn end_life(&self, closed: Closed) {
+        self.down.set(Some(closed));
+        if let Some(life) = &*self.life.borrow() {
+            life.end(closed);
         }
     }
 
-    pub(super) fn end_life(&self, reason: CloseReason) {
-        self.down.set(Some(reason));
+    /// The stream is to go on under TLS.
+    pub(super) fn start_tls(&self, shared: &Shared) {
+        self.tls_declined.take();
         if let Some(life) = &*self.life.borrow() {
-            life.end(reason);
+            life.start_tls(shared);
         }
+    }
+
+    /// It goes on in plain.
+    fn tls_declined(&self, why: String) {
+        let life = self.life.borrow().as_ref().map(|life| life.revived());
+        self.life.replace(life);
+        self.tls_declined.replace(Some(why));
+        self.changed.wake();
     }
 
     fn begin_life(&self, shared: &Shared, life: Rc<Life>) {
         if let Some(old) = self.life.replace(Some(life)) {
             // `closed` always comes first; a host that forgets it must not leave a reader on two streams.
-            old.end(CloseReason::Reset);
+            old.end(Closed::redialling(CloseReason::Reset));
             old.tell_resume(shared);
         }
         self.down.set(None);
@@ -121,12 +137,16 @@ impl Connections {
     /// Connections that outlived the incarnation before.
     pub(crate) fn adopt(&self, shared: &Shared, survivors: Vec<abi::Connection>) {
         for survivor in survivors {
-            let entry = Entry::new(survivor.link, None);
+            let entry = Entry::new(survivor.link, survivor.target);
             entry.id.set(Some(survivor.id));
-            entry.begin_life(
-                shared,
-                Life::new(survivor.id, survivor.peer, survivor.send_window, true),
-            );
+            let life = Life::new(Up {
+                id: survivor.id,
+                peer: survivor.peer,
+                secured: survivor.secured,
+                window: survivor.send_window,
+                inherited: true,
+            });
+            entry.begin_life(shared, life);
             if survivor.id < FIRST_ACCEPTED {
                 self.last_id.set(self.last_id.get().max(survivor.id));
             }
@@ -206,7 +226,7 @@ impl Connections {
     }
 
     pub(super) fn close(&self, shared: &Shared, entry: &Entry) {
-        entry.end_life(CloseReason::Requested);
+        entry.end_life(Closed::ended(CloseReason::Requested));
         if !entry.dead.replace(true)
             && let Some(id) = entry.id.get()
         {
@@ -221,10 +241,14 @@ impl Connections {
 
     pub(crate) fn opened(&self, shared: &Shared, opened: abi::Opened) {
         if let Some(entry) = self.entry(opened.connection) {
-            entry.begin_life(
-                shared,
-                Life::new(opened.connection, opened.peer, opened.send_window, false),
-            );
+            let life = Life::new(Up {
+                id: opened.connection,
+                peer: opened.peer,
+                secured: opened.secured,
+                window: opened.send_window,
+                inherited: false,
+            });
+            entry.begin_life(shared, life);
         }
     }
 
@@ -232,8 +256,11 @@ impl Connections {
         let Some(entry) = self.entry(closed.connection) else {
             return;
         };
-        entry.end_life(closed.reason);
-        if !closed.retrying {
+        entry.end_life(Closed {
+            reason: Some(closed.reason),
+            outlook: closed.outlook,
+        });
+        if closed.outlook == Outlook::Ended {
             entry.dead.set(true);
             self.table.borrow_mut().remove(&closed.connection);
             self.unclaimed
@@ -267,15 +294,14 @@ impl Connections {
         let link = listener.as_ref().map_or(0, |listener| listener.link);
         let caller = Entry::new(link, None);
         caller.id.set(Some(accepted.connection));
-        caller.begin_life(
-            shared,
-            Life::new(
-                accepted.connection,
-                accepted.peer,
-                accepted.send_window,
-                false,
-            ),
-        );
+        let life = Life::new(Up {
+            id: accepted.connection,
+            peer: accepted.peer,
+            secured: false,
+            window: accepted.send_window,
+            inherited: false,
+        });
+        caller.begin_life(shared, life);
         match listener {
             Some(listener) if listener.callers.borrow().len() < BACKLOG => {
                 self.table
@@ -290,6 +316,18 @@ impl Connections {
                 false
             }
         }
+    }
+
+    /// Whether somebody waits to hear what the host did not do.
+    pub(crate) fn declined(&self, declined: &abi::Declined) -> bool {
+        let Some(entry) = declined.connection.and_then(|id| self.entry(id)) else {
+            return false;
+        };
+        let asked = declined.action == ActionKind::StartTls;
+        if asked {
+            entry.tls_declined(declined.why.clone());
+        }
+        asked
     }
 
     fn entry(&self, id: ConnectionId) -> Option<Rc<Entry>> {

@@ -7,8 +7,8 @@ use super::ledger::{Answer, Asked, Ledger, Line};
 use super::setup::Setup;
 use crate::abi::{
     Accepted, Action, CloseReason, Command, ConfigFault, ConnectionId, DeviceCondition, Error,
-    Event, GroupId, Happening, LinkId, Poll, PollDone, Quality, Read, Received, RequestId, Sample,
-    Start, StartReason, TagId, Value, Write,
+    Event, GroupId, Happening, LinkId, Outlook, Poll, PollDone, Quality, Read, Received, RequestId,
+    Sample, Start, StartReason, Stop, StopReason, TagId, Value, Write,
 };
 use crate::driver::Driver;
 use crate::runtime::Runtime;
@@ -37,7 +37,7 @@ pub struct FakeHost<D: Driver> {
     pub(super) ledger: Ledger,
     pub(super) peers: BTreeMap<LinkId, Peer>,
     /// Links on which every dial fails, and how.
-    pub(super) away: BTreeMap<LinkId, CloseReason>,
+    pub(super) away: BTreeMap<LinkId, (CloseReason, Outlook)>,
     pub(super) next_request: RequestId,
     pub(super) next_accepted: ConnectionId,
     pub(super) cycles: BTreeMap<GroupId, u64>,
@@ -94,11 +94,18 @@ impl<D: Driver> FakeHost<D> {
             history: Vec::new(),
             ended: None,
         };
+        let connections = host.setup.kept.clone();
+        for kept in &connections {
+            let mut line = Line::new(kept.link);
+            line.up = true;
+            host.ledger.lines.insert(kept.id, line);
+        }
         host.happen(Happening::Started(Start {
             incarnation: 1,
             reason,
             state,
-            connections: Vec::new(),
+            connections,
+            features: Vec::new(),
         }));
         host.settle();
         Ok(host)
@@ -350,7 +357,10 @@ impl<D: Driver> FakeHost<D> {
     pub fn ask_to_stop(&mut self) {
         if !self.ledger.stop_asked {
             self.ledger.stop_asked = true;
-            self.happen(Happening::Stop(self.now_ns + 2_000_000_000));
+            self.happen(Happening::Stop(Stop {
+                deadline_ns: self.now_ns + 2_000_000_000,
+                reason: StopReason::Stopped,
+            }));
             self.settle();
         }
     }
@@ -421,7 +431,7 @@ impl<D: Driver> FakeHost<D> {
     pub fn drop_connection(&mut self, link: &str, reason: CloseReason) {
         let link = self.link_id(link);
         for id in self.lines_up(link) {
-            self.happen_closed(id, reason);
+            self.happen_closed(id, reason, Outlook::Redialling);
             self.dial(id);
         }
         self.settle();
@@ -429,10 +439,19 @@ impl<D: Driver> FakeHost<D> {
 
     /// Breaks a link's streams, and fails every dial until [`restore`](Self::restore).
     pub fn away(&mut self, link: &str, reason: CloseReason) {
+        self.lose(link, reason, Outlook::Redialling);
+    }
+
+    /// As [`away`](Self::away), and the attempts are spent: nobody dials until [`restore`](Self::restore).
+    pub fn give_up(&mut self, link: &str, reason: CloseReason) {
+        self.lose(link, reason, Outlook::GivenUp);
+    }
+
+    fn lose(&mut self, link: &str, reason: CloseReason, outlook: Outlook) {
         let link = self.link_id(link);
-        self.away.insert(link, reason);
+        self.away.insert(link, (reason, outlook));
         for id in self.lines_up(link) {
-            self.happen_closed(id, reason);
+            self.happen_closed(id, reason, outlook);
         }
         self.settle();
     }
@@ -474,7 +493,7 @@ impl<D: Driver> FakeHost<D> {
 
     /// Ends a connection on which a device called in.
     pub fn hang_up(&mut self, connection: ConnectionId, reason: CloseReason) {
-        self.happen_closed(connection, reason);
+        self.happen_closed(connection, reason, Outlook::Redialling);
         self.settle();
     }
 
@@ -633,8 +652,8 @@ impl<D: Driver> FakeHost<D> {
     }
 
     fn group_id(&self, name: &str) -> GroupId {
-        let mut names = self.setup.group_names.iter();
-        let found = names.position(|known| known == name);
-        found.unwrap_or_else(|| panic!("no group {name}")) as GroupId
+        let mut groups = self.setup.config.groups.iter();
+        let found = groups.find(|group| group.name == name);
+        found.unwrap_or_else(|| panic!("no group {name}")).id
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::abi::{
-    Action, ChannelConfig, ConnectionId, Error, GroupId, LinkId, Quality, RequestId, Sample, TagId,
-    TimerId, Value,
+    Action, ChannelConfig, ConnectionId, DeviceId, Error, GroupId, LinkId, Quality, RequestId,
+    Sample, TagId, TimerId, Value,
 };
 use crate::data_type::DataType;
 
@@ -82,8 +82,8 @@ pub(super) struct Ledger {
     pub(super) timers: BTreeMap<TimerId, u64>,
     pub(super) stop_asked: bool,
     pub(super) stopped: bool,
-    metrics: BTreeSet<String>,
-    alarms: BTreeSet<String>,
+    metrics: BTreeSet<(String, Option<DeviceId>)>,
+    alarms: BTreeSet<(String, Option<DeviceId>)>,
 }
 
 impl Ledger {
@@ -144,6 +144,7 @@ impl Ledger {
                 let Some(Asked::Read(tags)) = self.requests.remove(&done.request) else {
                     return Err(format!("no such read is under way: {done:?}"));
                 };
+                check_error(done.answer.as_ref().err())?;
                 if let Ok(samples) = &done.answer {
                     let answered: Vec<TagId> = samples.iter().map(|sample| sample.tag).collect();
                     ensure(answered == tags, || {
@@ -158,6 +159,7 @@ impl Ledger {
                 let Some(Asked::Write(tag)) = self.requests.remove(&done.request) else {
                     return Err(format!("no such write is under way: {done:?}"));
                 };
+                check_error(done.answer.as_ref().err())?;
                 if let Ok(Some(value)) = &done.answer {
                     check_value(tag, value, config)?;
                 }
@@ -176,25 +178,27 @@ impl Ledger {
                     self.requests.remove(&done.request) == Some(Asked::Command),
                     || format!("no such command is under way: {done:?}"),
                 )?;
+                check_error(done.answer.as_ref().err())?;
                 let count = done.answer.as_ref().map_or(0, Vec::len);
                 ensure(count <= MIB, || format!("an answer of {count} bytes"))?;
             }
-            Action::HealthDone(done) => ensure(
-                self.requests.remove(&done.request) == Some(Asked::Health),
-                || format!("no such health check is under way: {done:?}"),
-            )?,
+            Action::HealthDone(done) => {
+                ensure(
+                    self.requests.remove(&done.request) == Some(Asked::Health),
+                    || format!("no such health check is under way: {done:?}"),
+                )?;
+                check_error(done.answer.as_ref().err())?;
+            }
             Action::DeviceState(state) => check_device(state.device, config)?,
             Action::Metric(metric) => {
-                self.metrics.insert(metric.name.clone());
+                self.metrics.insert((metric.name.clone(), metric.device));
                 ensure(self.metrics.len() <= 64, || {
                     "more than 64 metrics".to_owned()
                 })?;
             }
             Action::Alarm(alarm) => {
-                self.alarms.insert(alarm.code.clone());
-                ensure(self.alarms.len() <= 64, || {
-                    "more than 64 alarm codes".to_owned()
-                })?;
+                self.alarms.insert((alarm.code.clone(), alarm.device));
+                ensure(self.alarms.len() <= 64, || "more than 64 alarms".to_owned())?;
                 if let Some(device) = alarm.device {
                     check_device(device, config)?;
                 }
@@ -225,6 +229,13 @@ impl Ledger {
 
 fn ensure(holds: bool, broken: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(broken()) }
+}
+
+fn check_error(error: Option<&Error>) -> Result<(), String> {
+    ensure(
+        error.is_none_or(|error| error.quality >= Quality::Bad),
+        || format!("a failure that is not bad: {error:?}"),
+    )
 }
 
 fn check_device(id: u32, config: &ChannelConfig) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::abi::{ChannelConfig, Device, Group, Link, Tag};
+use crate::abi::{ChannelConfig, Connection, Device, Group, Link, Tag};
 use crate::time;
 
 /// A channel's configuration under construction. Ids follow the order of the calls, from 0 for each kind.
@@ -11,11 +11,13 @@ use crate::time;
 #[derive(Debug, Clone)]
 pub struct Setup {
     pub(super) config: ChannelConfig,
-    pub(super) group_names: Vec<String>,
     pub(super) seed: u64,
     pub(super) send_window: u32,
     pub(super) batch: usize,
     pub(super) hold_credit: bool,
+    /// Whether TLS may begin on a plain stream.
+    pub(super) start_tls: bool,
+    pub(super) kept: Vec<Connection>,
 }
 
 impl Default for Setup {
@@ -29,17 +31,19 @@ impl Setup {
     pub fn new() -> Self {
         Self {
             config: ChannelConfig {
+                name: "channel".to_owned(),
                 settings: "{}".to_owned(),
                 links: Vec::new(),
                 devices: Vec::new(),
                 groups: Vec::new(),
                 tags: Vec::new(),
             },
-            group_names: Vec::new(),
             seed: 0,
             send_window: 64 * 1024,
             batch: 256,
             hold_credit: false,
+            start_tls: true,
+            kept: Vec::new(),
         }
     }
 
@@ -124,6 +128,7 @@ impl Setup {
             name: name.to_owned(),
             address: address.to_owned(),
             data_type: data_type.to_owned(),
+            readable: true,
             writable: false,
             settings: "{}".to_owned(),
         });
@@ -139,6 +144,17 @@ impl Setup {
     pub fn writable(mut self) -> Self {
         self.last_tag().writable = true;
         self
+    }
+
+    /// Lets the last tag be written, and not be read: it is in no group that is not named.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no tag.
+    #[must_use]
+    pub fn write_only(mut self) -> Self {
+        self.last_tag().readable = false;
+        self.writable()
     }
 
     /// The settings of the last tag, as JSON.
@@ -170,11 +186,11 @@ impl Setup {
 
     fn add_group(&mut self, name: &str, period: Duration, tags: Vec<u32>) {
         self.config.groups.push(Group {
-            id: self.group_names.len() as u32,
+            id: self.config.groups.len() as u32,
+            name: name.to_owned(),
             period_ns: time::nanos(period),
             tags,
         });
-        self.group_names.push(name.to_owned());
     }
 
     /// The seed of the driver's random numbers; 0 unless said otherwise.
@@ -198,6 +214,33 @@ impl Setup {
         self
     }
 
+    /// A connection outlived the incarnation before, to this place or else to the link's own; with TLS on, or not. Ids are counted
+    /// from 1.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no link of that name.
+    #[must_use]
+    pub fn kept(mut self, link: &str, target: Option<&str>, secured: bool) -> Self {
+        let granted = self.config.links.iter().find(|known| known.name == link);
+        self.kept.push(Connection {
+            id: self.kept.len() as u32 + 1,
+            link: granted.unwrap_or_else(|| panic!("no link {link}")).id,
+            target: target.map(str::to_owned),
+            secured,
+            peer: "a fake peer".to_owned(),
+            send_window: self.send_window,
+        });
+        self
+    }
+
+    /// Declines to begin TLS, as the host does where the operator does not allow it.
+    #[must_use]
+    pub fn without_start_tls(mut self) -> Self {
+        self.start_tls = false;
+        self
+    }
+
     /// How many events one turn may bring; 256 unless said otherwise.
     #[must_use]
     pub fn batch(mut self, events: usize) -> Self {
@@ -211,7 +254,8 @@ impl Setup {
             self = self.device("device", "");
         }
         if self.config.groups.is_empty() {
-            let tags = self.config.tags.iter().map(|tag| tag.id).collect();
+            let readable = self.config.tags.iter().filter(|tag| tag.readable);
+            let tags = readable.map(|tag| tag.id).collect();
             self.add_group("all", Duration::from_secs(1), tags);
         }
         self

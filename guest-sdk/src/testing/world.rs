@@ -3,8 +3,8 @@
 use super::host::FakeHost;
 use super::ledger::{Answer, Line};
 use crate::abi::{
-    Action, CloseReason, Closed, ConnectionId, Event, Happening, Instant, Opened, Received,
-    RequestId, Sent,
+    Action, ActionKind, CloseReason, Closed, ConnectionId, Declined, Event, Happening, Instant,
+    Opened, Outlook, Received, RequestId, Sent,
 };
 use crate::driver::Driver;
 
@@ -52,11 +52,19 @@ impl<D: Driver> FakeHost<D> {
                 line.dead = true;
             }
             Action::Reset(id) if self.line(*id).in_step() => {
-                self.happen_closed(*id, CloseReason::Requested);
+                self.happen_closed(*id, CloseReason::Requested, Outlook::Redialling);
                 self.dial(*id);
             }
+            Action::StartTls(id) if !self.setup.start_tls => {
+                self.happen(Happening::Declined(Declined {
+                    action: ActionKind::StartTls,
+                    connection: Some(*id),
+                    batch: None,
+                    why: "the operator does not allow it".to_owned(),
+                }));
+            }
             // As if the handshake went well at once: a new stream under the same id.
-            Action::StartTls(id) if self.line(*id).in_step() => self.dial(*id),
+            Action::StartTls(id) if self.line(*id).in_step() => self.come_up(*id, true),
             Action::Send(send) => self.sent(send.connection, send.peer.as_deref(), &send.bytes),
             Action::Pause(pause) => self.line(pause.connection).paused = pause.on,
             Action::SetTimer(timer) => {
@@ -149,23 +157,36 @@ impl<D: Driver> FakeHost<D> {
     pub(super) fn dial(&mut self, id: ConnectionId) {
         let link = self.line(id).link;
         match self.away.get(&link) {
-            Some(reason) => self.happen_closed(id, *reason),
+            Some((reason, outlook)) => self.happen_closed(id, *reason, *outlook),
             None => {
-                let line = self.line(id);
-                line.up = true;
-                line.streams += 1;
-                line.in_flight = 0;
-                self.happen(Happening::Opened(Opened {
-                    connection: id,
-                    link,
-                    peer: "a fake peer".to_owned(),
-                    send_window: self.setup.send_window,
-                }));
+                let secured = self.setup.config.links[link as usize].kind == "tls";
+                self.come_up(id, secured);
             }
         }
     }
 
-    pub(super) fn happen_closed(&mut self, id: ConnectionId, reason: CloseReason) {
+    fn come_up(&mut self, id: ConnectionId, secured: bool) {
+        let line = self.line(id);
+        line.up = true;
+        line.streams += 1;
+        line.in_flight = 0;
+        let link = line.link;
+        self.happen(Happening::Opened(Opened {
+            connection: id,
+            link,
+            secured,
+            peer: "a fake peer".to_owned(),
+            send_window: self.setup.send_window,
+        }));
+    }
+
+    /// A device that called in is not called back.
+    pub(super) fn happen_closed(
+        &mut self,
+        id: ConnectionId,
+        reason: CloseReason,
+        outlook: Outlook,
+    ) {
         let called_in = id >= 1 << 31;
         let line = self.line(id);
         line.up = false;
@@ -173,7 +194,7 @@ impl<D: Driver> FakeHost<D> {
         self.happen(Happening::Closed(Closed {
             connection: id,
             reason,
-            retrying: !called_in,
+            outlook: if called_in { Outlook::Ended } else { outlook },
         }));
     }
 

@@ -130,7 +130,7 @@ impl Driver for Probe {
         Ok(Some(write.value))
     }
 
-    async fn stop(&self) {
+    async fn stop(&self, _stop: Stop) {
         if let Err(error) = self.follow(&self.plan.stop).await {
             self.context.error(error.to_string());
         }

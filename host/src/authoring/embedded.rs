@@ -39,6 +39,7 @@ pub(super) const RUST_SDK: &[File] = files![
     "link/stream.rs",
     "link/table.rs",
     "lock.rs",
+    "notice.rs",
     "random.rs",
     "runtime.rs",
     "shared.rs",

@@ -1,7 +1,7 @@
-//! Values and qualities, between the ABI's types and the host's.
+//! Values, qualities and severities, between the ABI's types and the host's.
 
-use super::types;
-use crate::event::{Quality, Value};
+use super::{actions, types};
+use crate::event::{Quality, Severity, Value};
 
 impl From<types::Value> for Value {
     #[inline]
@@ -35,6 +35,17 @@ impl From<Value> for types::Value {
             Value::Ints(v) => types::Value::Ints(v.into()),
             Value::Uints(v) => types::Value::Uints(v.into()),
             Value::Floats(v) => types::Value::Floats(v.into()),
+        }
+    }
+}
+
+impl From<actions::Severity> for Severity {
+    fn from(severity: actions::Severity) -> Self {
+        match severity {
+            actions::Severity::Info => Severity::Info,
+            actions::Severity::Warning => Severity::Warning,
+            actions::Severity::Error => Severity::Error,
+            actions::Severity::Critical => Severity::Critical,
         }
     }
 }

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
-use crate::event::{Batch, WallNs};
+use crate::event::{Batch, Severity, WallNs};
 use crate::exit::Exit;
 use crate::ids::InstanceId;
 
@@ -96,14 +96,18 @@ pub enum Happened {
     },
     /// The driver raised or cleared an alarm.
     Alarm {
-        /// The alarm's code.
+        /// The alarm's code. With the device it says which alarm it is.
         code: String,
+        /// How bad it is.
+        severity: Severity,
         /// Raised, or cleared.
         active: bool,
         /// In the driver's words.
         message: String,
         /// The device that it is about, where it is about one.
         device: Option<String>,
+        /// When it came or went, where the device says so.
+        source_time: Option<WallNs>,
     },
     /// The host noticed something that an operator should know.
     Warning {

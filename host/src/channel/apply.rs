@@ -1,11 +1,11 @@
 //! Does what a list of actions says, in order. The list was checked as a whole.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::alarms::Said;
 use super::connections::FIRST_CALLER;
-use super::incarnation::{Incarnation, Refused};
+use super::incarnation::Incarnation;
 use super::intake::Reach;
 use super::mailbox::{Answer, Ask, Progress, RequestError};
 use super::pending::Owed;
@@ -14,7 +14,7 @@ use crate::bindings::actions::{
     self, Action, Alarm, CommandDone, DeviceCondition, DeviceState, HealthDone, PollDone, ReadDone,
     Send, WriteDone,
 };
-use crate::bindings::events::ActionKind;
+use crate::bindings::events::{ActionKind, Declined};
 use crate::bindings::types;
 use crate::bus::Happened;
 use crate::event::{MonotonicNs, Quality, Sample, Value, WallNs};
@@ -45,8 +45,14 @@ impl Incarnation<'_> {
                 Action::Publish(publish) => {
                     self.publish(publish.samples, (wall, now));
                     if publish.id.is_some() {
-                        let why = "samples are not durable in this version: publish without an id";
-                        self.decline(ActionKind::Publish, why, now);
+                        let declined = Declined {
+                            action: ActionKind::Publish,
+                            connection: None,
+                            batch: publish.id,
+                            why: "samples are not durable in this version: publish without an id"
+                                .to_owned(),
+                        };
+                        self.decline(declined, now);
                     }
                 }
                 Action::PollDone(done) => self.poll_done(&done, now),
@@ -82,18 +88,19 @@ impl Incarnation<'_> {
                 Action::DeviceState(state) => self.device_state(state, wall),
                 Action::Alarm(alarm) => self.alarm(alarm),
                 Action::Probe(probe) => {
-                    let answered = (probe.round_trip_ns > 0)
-                        .then(|| Duration::from_nanos(probe.round_trip_ns));
+                    let answered = probe.round_trip_ns.map(Duration::from_nanos);
                     self.with_stream(probe.connection, |handle, stream| {
                         handle.probe(stream, now, answered)
                     });
                 }
                 Action::Metric(_) => {
-                    self.decline(
-                        ActionKind::Metric,
-                        "this version keeps no metrics of drivers",
-                        now,
-                    );
+                    let declined = Declined {
+                        action: ActionKind::Metric,
+                        connection: None,
+                        batch: None,
+                        why: "this version keeps no metrics of drivers".to_owned(),
+                    };
+                    self.decline(declined, now);
                 }
                 Action::SaveState(state) => Box::pin(self.save_state(state)).await?,
                 Action::HealthDone(done) => self.health_done(done),
@@ -163,7 +170,13 @@ impl Incarnation<'_> {
         let sent =
             sent.map_err(|error| Exit::new(ExitKind::Refused, During::Turn, error.to_string()))?;
         if let Err(not_sent) = sent {
-            self.decline(ActionKind::Send, not_sent.to_string(), now);
+            let declined = Declined {
+                action: ActionKind::Send,
+                connection: Some(connection),
+                batch: None,
+                why: not_sent.to_string(),
+            };
+            self.decline(declined, now);
             return Ok(());
         }
         raise(&self.shared.counters.bytes_out, count);
@@ -186,7 +199,13 @@ impl Incarnation<'_> {
         let why = format!(
             "TLS may not begin on link {name}; it takes a tcp:// link with `start_tls = true`"
         );
-        self.decline(ActionKind::StartTls, why, now);
+        let declined = Declined {
+            action: ActionKind::StartTls,
+            connection: Some(connection),
+            batch: None,
+            why,
+        };
+        self.decline(declined, now);
     }
 
     /// What is about a stream that is down is about nothing: the driver has been told, or is about to be.
@@ -321,22 +340,38 @@ impl Incarnation<'_> {
     fn alarm(&mut self, alarm: Alarm) {
         let Alarm {
             code,
+            severity,
             active,
             message,
-            device,
+            device: about,
+            source_time_ns,
         } = alarm;
         let code = shown(&code, TEXT_BYTES);
         let message = shown(&message, TEXT_BYTES);
         let devices = &self.shared.config().devices;
-        let device = device
+        let device = about
             .and_then(|id| devices.get(id as usize))
             .map(|device| device.name.clone());
-        if self.alarms.say(&code, active, &message, device.as_deref()) {
+        let said = Said {
+            severity: severity.into(),
+            active,
+            message,
+            source_time: source_time_ns.map(WallNs),
+        };
+        if self.alarms.say((&code, about), &said) {
+            let Said {
+                severity,
+                active,
+                message,
+                source_time,
+            } = said;
             self.shared.announce(Happened::Alarm {
                 code,
+                severity,
                 active,
                 message,
                 device,
+                source_time,
             });
         }
     }
@@ -352,23 +387,17 @@ impl Incarnation<'_> {
             .map_err(|error| Exit::new(ExitKind::HostFault, During::Turn, error.to_string()))
     }
 
-    /// Tells the driver in its next turn. Of several actions of one kind, once: it would learn no more from the others,
-    /// and a list of nothing else would fill turns without end.
-    fn decline(&mut self, action: ActionKind, why: impl Into<Cow<'static, str>>, now: MonotonicNs) {
-        let why = why.into();
-        if self
-            .declined
-            .iter()
-            .any(|declined| declined.action == action)
-        {
+    /// Tells the driver in its next turn. Of several actions of one kind that are about the same, once: it would learn no more from the
+    /// others, and a list of nothing else would fill turns without end.
+    fn decline(&mut self, declined: Declined, now: MonotonicNs) {
+        let about = |it: &Declined| (it.action, it.connection, it.batch);
+        let mut told = self.declined.iter();
+        if told.any(|(_, before)| about(before) == about(&declined)) {
             return;
         }
+        let Declined { action, why, .. } = &declined;
         tracing::debug!(instance = %self.id, ?action, %why, "action declined");
-        self.declined.push_back(Refused {
-            at: now,
-            action,
-            why,
-        });
+        self.declined.push_back((now, declined));
     }
 
     fn stopped(&self) -> Exit {
@@ -390,6 +419,7 @@ impl Incarnation<'_> {
 
 fn failed(error: types::Error) -> RequestError {
     RequestError::Failed {
+        quality: error.quality.into(),
         code: error.code,
         message: shown(&error.message, TEXT_BYTES),
         trace: error.trace.map(|trace| shown_lines(&trace, 64 * 1024)),

@@ -28,6 +28,8 @@ pub(super) const FIRST_CALLER: u32 = 1 << 31;
 /// One connection.
 pub(super) struct Opened {
     pub(super) link: LinkId,
+    /// Where to, as the driver gave it; `None` for the link's own address, and for a device that called in.
+    pub(super) target: Option<String>,
     pub(super) handle: Connection,
     /// Whether datagrams pass, rather than a stream.
     pub(super) datagrams: bool,
@@ -39,6 +41,8 @@ pub(super) struct Opened {
 pub(super) struct Survivor {
     pub(super) id: ConnectionId,
     pub(super) link: LinkId,
+    pub(super) target: Option<String>,
+    pub(super) secured: bool,
     pub(super) peer: String,
     pub(super) send_window: u32,
 }
@@ -110,6 +114,8 @@ impl Connections {
                 survivors.push(Survivor {
                     id: ConnectionId(id),
                     link: opened.link,
+                    target: opened.target.clone(),
+                    secured: survivor.secured,
                     peer: survivor.peer,
                     send_window: survivor.send_window,
                 });
@@ -203,7 +209,7 @@ impl Connections {
             id,
             channel: self.channel.clone(),
             link: config.clone(),
-            target,
+            target: target.clone(),
             send_window: DEFAULT_SEND_WINDOW,
             room: self.room.clone(),
             callers: self.callers.clone(),
@@ -220,6 +226,7 @@ impl Connections {
             id.0,
             Opened {
                 link,
+                target,
                 handle,
                 datagrams,
                 stream: None,
@@ -241,6 +248,7 @@ impl Connections {
             id.0,
             Opened {
                 link,
+                target: None,
                 handle,
                 datagrams: false,
                 stream,

@@ -18,7 +18,7 @@ use super::quarantine::{Accused, Letter, SAVED, Sentence};
 use super::shared::raise;
 use crate::bindings::events::{Event, Happening};
 use crate::bus::Happened;
-use crate::event::{MonotonicNs, Quality};
+use crate::event::{MonotonicNs, Quality, Severity};
 use crate::exit::{During, Exit, ExitKind};
 use crate::ids::{ConnectionId, GroupId};
 use crate::poison::Kind;
@@ -165,9 +165,11 @@ impl Incarnation<'_> {
         tracing::error!(instance = %self.id, letter = letter.number, kind = %letter.fingerprint.kind, target = letter.fingerprint.target, "{message}");
         self.shared.announce(Happened::Alarm {
             code: ALARM.to_owned(),
+            severity: Severity::Error,
             active: true,
             message,
             device: None,
+            source_time: None,
         });
         if let Some(dropped) = dropped {
             tracing::warn!(instance = %self.id, letter = dropped.number, "the list of dead letters is full: the oldest went, and its event is kept away no longer");

@@ -31,7 +31,7 @@ use super::validate::{self, Context};
 use super::witness;
 use crate::bindings::actions::Action;
 use crate::bindings::config::ChannelConfig;
-use crate::bindings::events::{self, Event, Happening, StartReason};
+use crate::bindings::events::{self, Declined, Event, Happening, StartReason, StopReason};
 use crate::driver::{Budget, Driver, Instance, InstanceSpec};
 use crate::event::{MonotonicNs, Sample, WallNs};
 use crate::exit::{During, Exit, ExitKind};
@@ -51,8 +51,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) connections: &'a mut Connections,
     /// The links without which the driver is useless, as it says.
     pub(crate) required: &'a [LinkId],
-    /// Brings the moment at which the instance is dropped, when it is asked to stop.
-    pub(crate) stop: &'a mut mpsc::Receiver<MonotonicNs>,
+    /// Brings the order to stop.
+    pub(crate) stop: &'a mut mpsc::Receiver<StopOrder>,
     pub(crate) number: u64,
     pub(crate) reason: StartReason,
     /// For how long it takes one event in each turn, so that a culprit is known by name.
@@ -62,11 +62,12 @@ pub(crate) struct Parts<'a> {
     pub(crate) recording: Option<&'a mut Recording>,
 }
 
-/// An action that this host does not carry out, and of which the driver has not been told yet.
-pub(super) struct Refused {
-    pub(super) at: MonotonicNs,
-    pub(super) action: events::ActionKind,
-    pub(super) why: std::borrow::Cow<'static, str>,
+/// An instance is to end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StopOrder {
+    /// When it is dropped, whether it has answered or not.
+    pub(crate) deadline: MonotonicNs,
+    pub(crate) reason: StopReason,
 }
 
 /// One life, under way.
@@ -77,7 +78,7 @@ pub(crate) struct Incarnation<'a> {
     pub(super) required: &'a [LinkId],
     /// Whether some of the requests that wait for a link may go on.
     pub(super) may_go_on: bool,
-    stop: &'a mut mpsc::Receiver<MonotonicNs>,
+    stop: &'a mut mpsc::Receiver<StopOrder>,
     pub(super) id: Arc<InstanceId>,
     instance: Option<Instance>,
     pub(super) timers: Timers,
@@ -96,14 +97,14 @@ pub(crate) struct Incarnation<'a> {
     pub(super) suspect: Option<Event>,
     /// Until when it is one.
     alone_until: Option<MonotonicNs>,
-    /// Kinds of actions to be declined in the next turn, each once.
-    pub(super) declined: VecDeque<Refused>,
+    /// What the driver is to be told in the next turn that it was not carried out, since when.
+    pub(super) declined: VecDeque<(MonotonicNs, Declined)>,
     /// Received while waiting, before anything else was looked at.
     pub(super) first: Option<Mail>,
     /// Whether due polls and timers come before the mail: turned about whenever a batch is full, so that neither starves.
     pub(super) schedule_first: bool,
     /// Set once the driver was asked to stop.
-    pub(super) stopping: Option<MonotonicNs>,
+    pub(super) stopping: Option<StopOrder>,
     pub(super) stop_told: bool,
     /// Why each link is down, where it is wanted and down.
     pub(super) links_down: Vec<Option<Arc<str>>>,
@@ -142,9 +143,9 @@ impl<'a> Incarnation<'a> {
         let mut this = Box::pin(Self::begin(parts)).await?;
         loop {
             if this.stopping.is_none()
-                && let Ok(deadline) = this.stop.try_recv()
+                && let Ok(order) = this.stop.try_recv()
             {
-                this.stopping = Some(deadline);
+                this.stopping = Some(order);
             }
             let now = this.shared.clock().monotonic();
             this.note_turn(now);
@@ -155,7 +156,7 @@ impl<'a> Incarnation<'a> {
             }
             this.recycle_if_due(now);
             // Whatever waits: a driver that always has something to do must not outlive its order to stop.
-            if this.stopping.is_some_and(|deadline| now >= deadline) {
+            if this.stopping.is_some_and(|order| now >= order.deadline) {
                 return Err(overdue());
             }
             this.shared
@@ -311,6 +312,8 @@ impl<'a> Incarnation<'a> {
             .map(|survivor| events::Connection {
                 id: survivor.id.0,
                 link: survivor.link.0,
+                target: survivor.target,
+                secured: survivor.secured,
                 peer: survivor.peer,
                 send_window: survivor.send_window,
             })
@@ -320,6 +323,7 @@ impl<'a> Incarnation<'a> {
             reason,
             state,
             connections,
+            features: Vec::new(),
         };
         let mut what = Happening::Started(start);
         if let Some(letter) = this.kept_away(&what)
@@ -356,7 +360,7 @@ impl<'a> Incarnation<'a> {
             // Nothing is polled after the order to stop, so what is due then is nothing to wake up for.
             self.polls.next().filter(|_| self.stopping.is_none()),
             self.health.next().filter(|_| self.stopping.is_none()),
-            self.stopping,
+            self.stopping.map(|order| order.deadline),
         ]
         .into_iter()
         .flatten()
@@ -373,7 +377,7 @@ impl<'a> Incarnation<'a> {
         };
         tokio::select! {
             biased;
-            Some(deadline) = self.stop.recv(), if self.stopping.is_none() => self.stopping = Some(deadline),
+            Some(order) = self.stop.recv(), if self.stopping.is_none() => self.stopping = Some(order),
             mail = self.mailbox.recv() => match mail {
                 Some(mail) => self.first = Some(mail),
                 None => return Err(Exit::new(ExitKind::HostFault, During::Idle, "the mailbox is gone")),
@@ -417,7 +421,7 @@ impl<'a> Incarnation<'a> {
         let turn = instance.turn((now, wall), &self.batch);
         let (instance, actions) = match self.stopping {
             None => turn.await?,
-            Some(deadline) => timeout_at(self.shared.clock().instant(deadline), turn)
+            Some(order) => timeout_at(self.shared.clock().instant(order.deadline), turn)
                 .await
                 .map_err(|_elapsed| overdue())??,
         };

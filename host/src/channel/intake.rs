@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::culprit::described;
 use super::health::Check;
-use super::incarnation::{Incarnation, Refused};
+use super::incarnation::Incarnation;
 use super::mailbox::{Ask, Mail, Request, RequestError};
 use super::pending::{MAX_PENDING, Owed};
 use super::shared::raise;
@@ -15,7 +15,7 @@ use crate::exit::{During, Exit, ExitKind};
 use crate::ids::{ConnectionId, DeviceId, GroupId, LinkId, RequestId};
 use crate::lifecycle::{Input, State};
 use crate::limits::{BATCH_BYTES, TEXT_BYTES};
-use crate::link::{Accepted, CloseReason, LinkEvent, LinkMail};
+use crate::link::{Accepted, CloseReason, LinkEvent, LinkMail, Outlook};
 use crate::tags::Gate;
 use crate::text::shown;
 
@@ -53,19 +53,18 @@ impl Incarnation<'_> {
             return;
         }
         self.follow_locks(now);
-        if let (Some(deadline), false) = (self.stopping, self.stop_told) {
+        if let (Some(order), false) = (self.stopping, self.stop_told) {
             self.stop_told = true;
-            self.push(now, now, Happening::Stop(deadline.0));
+            let stop = events::Stop {
+                deadline_ns: order.deadline.0,
+                reason: order.reason,
+            };
+            self.push(now, now, Happening::Stop(stop));
         }
         while self.has_room()
-            && let Some(Refused { at, action, why }) = self.declined.pop_front()
+            && let Some((at, declined)) = self.declined.pop_front()
         {
-            let why = why.into_owned();
-            self.push(
-                at,
-                now,
-                Happening::Declined(events::Declined { action, why }),
-            );
+            self.push(at, now, Happening::Declined(declined));
         }
         while self.has_room()
             && let Some(request) = self.pending.expire(now)
@@ -261,6 +260,7 @@ impl Incarnation<'_> {
         let link = opened.link;
         let what = match mail.event {
             LinkEvent::Opened {
+                secured,
                 peer,
                 send_window,
                 stream,
@@ -280,6 +280,7 @@ impl Incarnation<'_> {
                 Happening::Opened(events::Opened {
                     connection: id.0,
                     link: link.0,
+                    secured,
                     peer,
                     send_window,
                 })
@@ -303,17 +304,17 @@ impl Incarnation<'_> {
                     send_window,
                 })
             }
-            LinkEvent::Closed { reason, retrying } => {
+            LinkEvent::Closed { reason, outlook } => {
                 opened.stream = None;
                 let trouble = opened.handle.trouble();
-                if !retrying {
+                if outlook == Outlook::Ended {
                     self.connections.remove(id);
                 }
-                self.note_closed(link, reason, retrying, trouble.as_deref());
+                self.note_closed(link, reason, outlook, trouble.as_deref());
                 Happening::Closed(events::Closed {
                     connection: id.0,
                     reason: reason.into(),
-                    retrying,
+                    outlook: outlook.into(),
                 })
             }
             LinkEvent::Received { stream, bytes } => {
@@ -382,7 +383,7 @@ impl Incarnation<'_> {
         &mut self,
         link: LinkId,
         reason: CloseReason,
-        retrying: bool,
+        outlook: Outlook,
         trouble: Option<&str>,
     ) {
         let (wanted, _) = self.connections.link_state(link);
@@ -390,10 +391,10 @@ impl Incarnation<'_> {
             self.note_link(link, None, "closed by the driver");
             return;
         }
-        let then = match (self.connections.gave_up(link), retrying) {
+        let then = match (self.connections.gave_up(link), outlook) {
             (true, _) => GAVE_UP,
-            (false, true) => "; it is dialled again",
-            (false, false) => "",
+            (false, Outlook::Redialling | Outlook::GivenUp) => "; it is dialled again",
+            (false, Outlook::Ended) => "",
         };
         let name = self.link_name(link);
         let mut detail = match (reason, trouble) {
@@ -674,9 +675,18 @@ impl From<CloseReason> for events::CloseReason {
             CloseReason::TlsFailed => events::CloseReason::TlsFailed,
             CloseReason::HeartbeatLost => events::CloseReason::HeartbeatLost,
             CloseReason::HostStopping => events::CloseReason::HostStopping,
-            // For a driver it is as if it had asked for it itself.
-            CloseReason::ByOperator => events::CloseReason::Requested,
-            CloseReason::PathGone => events::CloseReason::Unreachable,
+            CloseReason::ByOperator => events::CloseReason::ByOperator,
+            CloseReason::PathGone => events::CloseReason::PathGone,
+        }
+    }
+}
+
+impl From<Outlook> for events::Outlook {
+    fn from(outlook: Outlook) -> Self {
+        match outlook {
+            Outlook::Redialling => events::Outlook::Redialling,
+            Outlook::GivenUp => events::Outlook::GivenUp,
+            Outlook::Ended => events::Outlook::Ended,
         }
     }
 }

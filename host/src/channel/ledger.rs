@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use tokio::sync::watch;
 
-use super::alarms::Alarms;
+use super::alarms::{Alarms, Said};
 use super::allowance::Allowance;
 use super::connections::{UsedIds, Ways};
 use super::health::HealthChecks;
@@ -21,9 +21,9 @@ use super::polls::Polls;
 use super::timers::Timers;
 use super::validate::{self, Context, Refusal, Spent};
 use crate::bindings::actions::Action;
-use crate::bindings::events::{Event, Happening};
+use crate::bindings::events::{Event, Happening, Outlook};
 use crate::config;
-use crate::event::{MonotonicNs, Value};
+use crate::event::{MonotonicNs, Value, WallNs};
 use crate::ids::{ConnectionId, GroupId, LinkId, RequestId, TagId, TimerId};
 use crate::limits::NOTICES;
 use crate::tags::Rule;
@@ -129,10 +129,10 @@ impl Ledger {
                 Happening::Accepted(accepted) => {
                     self.open(accepted.connection, Some(accepted.send_window));
                 }
-                Happening::Closed(closed) if closed.retrying => self.open(closed.connection, None),
-                Happening::Closed(closed) => {
-                    self.connections.opened.remove(&closed.connection);
-                }
+                Happening::Closed(closed) => match closed.outlook {
+                    Outlook::Redialling | Outlook::GivenUp => self.open(closed.connection, None),
+                    Outlook::Ended => drop(self.connections.opened.remove(&closed.connection)),
+                },
                 Happening::Sent(sent) => {
                     if let Some(Some(left)) = self.connections.opened.get_mut(&sent.connection) {
                         *left = left.saturating_add(usize::try_from(sent.bytes).unwrap_or(0));
@@ -233,8 +233,13 @@ impl Ledger {
                 Action::CommandDone(done) => self.settle(done.request),
                 Action::HealthDone(done) => self.health.answered(RequestId(done.request), Ok(())),
                 Action::Alarm(alarm) => {
-                    self.alarms
-                        .say(&alarm.code, alarm.active, &alarm.message, None);
+                    let said = Said {
+                        severity: alarm.severity.into(),
+                        active: alarm.active,
+                        message: alarm.message.clone(),
+                        source_time: alarm.source_time_ns.map(WallNs),
+                    };
+                    self.alarms.say((&alarm.code, alarm.device), &said);
                 }
                 Action::Stopped => stopped = true,
                 Action::Publish(_)
@@ -289,6 +294,7 @@ mod tests {
                 reason: StartReason::First,
                 state: None,
                 connections: Vec::new(),
+                features: Vec::new(),
             }),
         );
         ledger
@@ -335,6 +341,7 @@ mod tests {
             Happening::Opened(Opened {
                 connection: 1,
                 link: 0,
+                secured: false,
                 peer: String::new(),
                 send_window: 10,
             }),
@@ -358,7 +365,7 @@ mod tests {
             Happening::Closed(Closed {
                 connection: 1,
                 reason: CloseReason::ByPeer,
-                retrying: false,
+                outlook: Outlook::Ended,
             }),
         );
         ask(&mut ledger, send(100)).expect("gone, which it need not have looked at yet");
@@ -373,7 +380,7 @@ mod tests {
                 cycle,
                 requests: 0,
                 failed: 0,
-                round_trip_ns: 0,
+                round_trip_ns: None,
             })
         };
         assert!(ask(&mut ledger, done(5)).is_err());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::event::{MonotonicNs, Sample, Value};
+use crate::event::{MonotonicNs, Quality, Sample, Value};
 use crate::ids::{RequestId, TagId};
 use crate::lifecycle::State;
 use crate::link::LinkMail;
@@ -196,8 +196,10 @@ pub enum RequestError {
     /// The driver or the device said no.
     #[error("{message}")]
     Failed {
-        /// The protocol's own code, or 0.
-        code: u32,
+        /// What kind of failure it is; a bad one.
+        quality: Quality,
+        /// The protocol's own code, where it has one.
+        code: Option<u32>,
         /// In the driver's words.
         message: String,
         /// For the driver's author.

@@ -67,5 +67,5 @@ pub use waiting::Waiting;
 
 pub(crate) use connections::Connections;
 pub(crate) use culprit::ALARM as DEAD_LETTERS_ALARM;
-pub(crate) use incarnation::{Incarnation, Parts};
+pub(crate) use incarnation::{Incarnation, Parts, StopOrder};
 pub(crate) use portion::Portion;

@@ -62,11 +62,16 @@ impl PunctualityCells {
     }
 
     /// The driver has done a poll, so long after it was handed out.
-    pub(super) fn done(&self, took: Duration, (requests, failed): (u32, u32), round_trip_ns: u64) {
+    pub(super) fn done(
+        &self,
+        took: Duration,
+        (requests, failed): (u32, u32),
+        round_trip_ns: Option<u64>,
+    ) {
         self.took.count(took);
         raise(&self.requests, u64::from(requests));
         raise(&self.failed, u64::from(failed));
-        if round_trip_ns > 0 {
+        if let Some(round_trip_ns) = round_trip_ns {
             self.round_trip_ns.store(round_trip_ns, Ordering::Relaxed);
         }
     }

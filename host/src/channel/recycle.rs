@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::incarnation::Incarnation;
+use super::incarnation::{Incarnation, StopOrder};
+use crate::bindings::events::StopReason;
 use crate::event::MonotonicNs;
 
 /// How long it has to stop.
@@ -33,7 +34,10 @@ impl Incarnation<'_> {
         match step {
             Ok(_) => {
                 recording.recycling = true;
-                self.stopping = Some(deadline);
+                self.stopping = Some(StopOrder {
+                    deadline,
+                    reason: StopReason::Recycled,
+                });
             }
             // An operator was faster.
             Err(denied) => tracing::debug!(instance = %self.id, %denied, "not recycled"),

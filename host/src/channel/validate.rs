@@ -12,7 +12,7 @@ use super::timers::{MAX_TIMERS, Timers};
 use crate::bindings::actions::Action;
 use crate::bindings::types;
 use crate::config;
-use crate::event::Value;
+use crate::event::{Quality, Value};
 use crate::ids::{ConnectionId, GroupId, LinkId, RequestId, TagId, TimerId};
 use crate::limits::{ACTIONS, ALARM_CODE_BYTES, ALARMS, NOTICES, RATE_SECONDS, SEND_BYTES};
 use crate::store::MAX_STATE_BYTES;
@@ -58,7 +58,7 @@ struct Progress<'a> {
     answered: HashSet<u64>,
     polled: HashSet<u32>,
     timers: HashSet<u32>,
-    alarms: HashSet<&'a str>,
+    alarms: HashSet<(&'a str, Option<u32>)>,
     samples: u64,
     notices: u64,
     stopped: bool,
@@ -158,8 +158,9 @@ fn check<'a>(
                     done.request
                 ));
             };
-            let Ok(samples) = &done.answer else {
-                return Ok(());
+            let samples = match &done.answer {
+                Ok(samples) => samples,
+                Err(error) => return check_error(error),
             };
             let asked = tags.iter().map(|tag| tag.0);
             if !asked.eq(samples.iter().map(|sample| sample.tag)) {
@@ -180,7 +181,8 @@ fn check<'a>(
             };
             match &done.answer {
                 Ok(Some(value)) => check_value(*tag, value, context),
-                Ok(None) | Err(_) => Ok(()),
+                Ok(None) => Ok(()),
+                Err(error) => check_error(error),
             }
         }
         Action::CommandProgress(report) => {
@@ -197,8 +199,10 @@ fn check<'a>(
         Action::CommandDone(done) => {
             check_command(done.request, context, progress)?;
             progress.answered.insert(done.request);
-            let length = done.answer.as_ref().map_or(0, Vec::len);
-            bound(length, SEND_BYTES, "bytes are answered to a command")
+            match &done.answer {
+                Ok(answer) => bound(answer.len(), SEND_BYTES, "bytes are answered to a command"),
+                Err(error) => check_error(error),
+            }
         }
         Action::HealthDone(done) => {
             let owed = context.health.is_owed(RequestId(done.request));
@@ -208,7 +212,7 @@ fn check<'a>(
                     done.request
                 ));
             }
-            Ok(())
+            done.answer.as_ref().map_or_else(check_error, |()| Ok(()))
         }
         Action::DeviceState(state) => {
             check_notice(context, progress)?;
@@ -224,16 +228,20 @@ fn check<'a>(
                 ALARM_CODE_BYTES,
                 "bytes are the code of an alarm",
             )?;
-            if !context.alarms.contains(&alarm.code) {
-                progress.alarms.insert(&alarm.code);
+            let alarm = (alarm.code.as_str(), alarm.device);
+            if !context.alarms.contains(alarm) {
+                progress.alarms.insert(alarm);
             }
             bound(
                 context.alarms.len() + progress.alarms.len(),
                 ALARMS,
-                "codes of alarms are in use",
+                "alarms are in use",
             )
         }
-        Action::Metric(_) => Ok(()),
+        Action::Metric(metric) => match metric.device {
+            Some(device) => check_device(device, context),
+            None => Ok(()),
+        },
         Action::SaveState(state) => bound(state.len(), MAX_STATE_BYTES, "bytes of state are saved"),
     }
 }
@@ -324,6 +332,17 @@ fn check_request<'a>(
             "answers request {id}, which is not under way, or was answered before"
         )),
     }
+}
+
+/// The error of a request that failed.
+fn check_error(error: &types::Error) -> Result<(), String> {
+    if Quality::from(error.quality).is_bad() {
+        return Ok(());
+    }
+    Err(format!(
+        "answers with an error of quality {}, and what failed is bad",
+        Quality::from(error.quality)
+    ))
 }
 
 /// A command that is under way, and not answered by this list so far.

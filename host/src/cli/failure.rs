@@ -93,6 +93,7 @@ impl Failure {
                     code,
                     message,
                     remedy,
+                    quality: None,
                     device_code: None,
                     retry_after_ms: None,
                     trace: None,

@@ -50,12 +50,18 @@ struct Report {
     address_help: String,
     settings_schema: Json,
     device_schema: Json,
+    tag_schema: Json,
 }
 
 #[derive(Serialize)]
 struct Command {
     name: String,
     help: String,
+    /// Null: bytes of no stated form.
+    payload_schema: Json,
+    /// The same.
+    answer_schema: Json,
+    changes: bool,
 }
 
 #[derive(Serialize)]
@@ -80,6 +86,7 @@ pub(super) async fn inspect(arguments: Inspect) -> Result<(), Failure> {
         imports: driver.imports().to_vec(),
         settings_schema: schema(&info.settings_schema),
         device_schema: schema(&info.device_schema),
+        tag_schema: schema(&info.tag_schema),
         name: info.name,
         version: info.version,
         protocol: info.protocol,
@@ -88,8 +95,11 @@ pub(super) async fn inspect(arguments: Inspect) -> Result<(), Failure> {
             .commands
             .into_iter()
             .map(|command| Command {
+                payload_schema: schema(&command.payload_schema),
+                answer_schema: schema(&command.answer_schema),
                 name: command.name,
                 help: command.help,
+                changes: command.changes,
             })
             .collect(),
         links: info
@@ -105,11 +115,11 @@ pub(super) async fn inspect(arguments: Inspect) -> Result<(), Failure> {
     };
     let mut out = Output::new();
     if arguments.schema {
-        let both = serde_json::json!({ "settings": report.settings_schema, "device": report.device_schema });
+        let schemas = schemas(&report);
         if arguments.json {
-            out.json(&both)?;
+            out.json(&schemas)?;
         } else {
-            out.line(&serde_json::to_string_pretty(&both).map_err(std::io::Error::other)?)?;
+            out.line(&serde_json::to_string_pretty(&schemas).map_err(std::io::Error::other)?)?;
         }
         return Ok(());
     }
@@ -156,6 +166,28 @@ async fn load(arguments: &Inspect) -> Result<(Driver, DriverInfo), Failure> {
     }
 }
 
+/// All schemas of a driver. Of its commands those that state a form.
+fn schemas(report: &Report) -> Json {
+    let of_commands = report.commands.iter().filter_map(|command| {
+        let mut stated = serde_json::Map::new();
+        for (name, schema) in [
+            ("payload", &command.payload_schema),
+            ("answer", &command.answer_schema),
+        ] {
+            if !schema.is_null() {
+                stated.insert(name.to_owned(), schema.clone());
+            }
+        }
+        (!stated.is_empty()).then(|| (command.name.clone(), Json::Object(stated)))
+    });
+    serde_json::json!({
+        "settings": report.settings_schema,
+        "device": report.device_schema,
+        "tag": report.tag_schema,
+        "commands": of_commands.collect::<serde_json::Map<_, _>>(),
+    })
+}
+
 /// A schema as JSON; as a string, where it is none.
 fn schema(text: &str) -> Json {
     match serde_json::from_str(text) {
@@ -187,7 +219,12 @@ fn describe(out: &mut Output, report: &Report) -> Result<(), Failure> {
     for command in &report.commands {
         line(
             "command",
-            &format!("{}: {}", plain(&command.name), plain(&command.help)),
+            &format!(
+                "{}{}: {}",
+                plain(&command.name),
+                if command.changes { "" } else { " (only looks)" },
+                plain(&command.help)
+            ),
         )?;
     }
     if report.links.is_empty() {
@@ -214,6 +251,7 @@ fn describe(out: &mut Output, report: &Report) -> Result<(), Failure> {
     for (name, schema) in [
         ("settings", &report.settings_schema),
         ("device", &report.device_schema),
+        ("tag", &report.tag_schema),
     ] {
         let described = properties(schema);
         if described.is_empty() {

@@ -136,6 +136,7 @@ mod tests {
                         code: CHANGED.to_owned(),
                         message: "another".to_owned(),
                         remedy: "begin again".to_owned(),
+                        quality: None,
                         device_code: None,
                         trace: None,
                         faults: None,

@@ -285,16 +285,19 @@ impl Printer {
             }
             wire::Happened::Alarm {
                 code,
+                severity,
                 active,
                 message,
                 device,
+                source_time_ns: _,
             } => {
                 let active = if *active { "raised" } else { "cleared" };
                 let of = device
                     .as_ref()
                     .map(|device| format!(" of device {}", plain(device)))
                     .unwrap_or_default();
-                format!("alarm {}{of} {active}: {}", plain(code), plain(message))
+                let (severity, code) = (plain(severity), plain(code));
+                format!("{severity} alarm {code}{of} {active}: {}", plain(message))
             }
             wire::Happened::Warning { message } => {
                 format!(

@@ -400,6 +400,11 @@ impl Access {
         self != Access::Read
     }
 
+    /// Whether it may be read, and polled.
+    pub fn is_readable(self) -> bool {
+        self != Access::Write
+    }
+
     /// As the file writes it.
     pub fn as_str(self) -> &'static str {
         match self {

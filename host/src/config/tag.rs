@@ -340,7 +340,23 @@ fn data_type(section: &Section<'_>) -> DataType {
     let Some(written) = section.required("type", "float32") else {
         return void;
     };
-    DataType::parse(written).unwrap_or_else(|| {
+    let parsed = DataType::parse(written);
+    if let Some(DataType {
+        scalar: scalar @ (Scalar::String | Scalar::Bytes),
+        elements: Some(_),
+    }) = parsed
+    {
+        let scalar = scalar.as_str();
+        section.fault_at(
+            "type",
+            format!(
+                "{} is an array of {scalar}, which no value holds; make each element a tag of type {scalar}",
+                quoted(written)
+            ),
+        );
+        return void;
+    }
+    parsed.unwrap_or_else(|| {
         let names: Vec<&str> = Scalar::ALL.iter().map(|(_, name)| *name).collect();
         section.fault_at(
             "type",

@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
 use super::heard::{shown_quality, shown_value};
+use super::script::{REASONS, STOPS};
 use crate::bindings::actions::Action;
 use crate::bindings::config::ChannelConfig;
-use crate::bindings::events::{CloseReason, Happening};
+use crate::bindings::events::{CloseReason, Closed, Happening, Outlook, StopReason};
 use crate::bindings::types::{Error, Sample, Value};
 use crate::driver::Driver;
 use crate::recorder::Bundle;
@@ -126,7 +127,11 @@ impl<'a> Writer<'a> {
             );
         }
         for tag in &config.tags {
-            let access = if tag.writable { " rw" } else { "" };
+            let access = match (tag.readable, tag.writable) {
+                (true, true) => " rw",
+                (false, true) => " w",
+                (_, false) => "",
+            };
             let device = config.devices.iter().find(|device| device.id == tag.device);
             let of = device
                 .map(|device| format!(" of {}", word(&device.name)))
@@ -145,7 +150,7 @@ impl<'a> Writer<'a> {
             let tags: Vec<String> = group.tags.iter().map(|tag| self.tag(*tag)).collect();
             self.line(&format!(
                 "group {} {}ns {}",
-                group_name(group.id),
+                word(&group.name),
                 group.period_ns,
                 tags.join(" ")
             ));
@@ -156,6 +161,11 @@ impl<'a> Writer<'a> {
     fn tag(&self, id: u32) -> String {
         let found = self.config.tags.iter().find(|tag| tag.id == id);
         found.map_or_else(|| id.to_string(), |tag| word(&tag.name))
+    }
+
+    fn group(&self, id: u32) -> String {
+        let found = self.config.groups.iter().find(|group| group.id == id);
+        found.map_or_else(|| id.to_string(), |group| word(&group.name))
     }
 
     fn device(&self, id: u32) -> String {
@@ -207,7 +217,7 @@ impl<'a> Writer<'a> {
                     Some(format!("up {link}"))
                 }
             }
-            Happening::Closed(closed) => self.closed(closed.connection, closed.reason),
+            Happening::Closed(closed) => self.closed(closed),
             Happening::Received(received) => Some(format!(
                 "send {}: {}",
                 self.link_of(received.connection),
@@ -224,7 +234,7 @@ impl<'a> Writer<'a> {
                 } else {
                     format!(" without {}", skipped.join(" "))
                 };
-                Some(format!("poll {}{without}", group_name(poll.group)))
+                Some(format!("poll {}{without}", self.group(poll.group)))
             }
             Happening::Read(read) => {
                 let tags: Vec<String> = read.tags.iter().map(|tag| self.tag(*tag)).collect();
@@ -245,7 +255,12 @@ impl<'a> Writer<'a> {
             )),
             Happening::Cancel(_) => Some("cancel".to_owned()),
             Happening::Health(_) => Some("health".to_owned()),
-            Happening::Stop(_) => Some("stop".to_owned()),
+            Happening::Stop(stop) if stop.reason == StopReason::Stopped => Some("stop".to_owned()),
+            Happening::Stop(stop) => {
+                let of_reason = |(_, reason): &&(&str, StopReason)| *reason == stop.reason;
+                let known = STOPS.iter().find(of_reason);
+                known.map(|(name, _)| format!("stop {name}"))
+            }
             Happening::Accepted(_) => {
                 Some("# a device called in; there is no step for that".to_owned())
             }
@@ -260,24 +275,29 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn closed(&mut self, connection: u32, reason: CloseReason) -> Option<String> {
+    fn closed(&mut self, closed: &Closed) -> Option<String> {
+        let Closed {
+            connection,
+            reason,
+            outlook,
+        } = *closed;
         let reason = match reason {
             CloseReason::Requested | CloseReason::HostStopping => return None,
-            CloseReason::ByPeer => "by-peer",
-            CloseReason::Reset => "reset",
-            CloseReason::Refused => "refused",
-            CloseReason::TimedOut => "timed-out",
-            CloseReason::Unreachable => "unreachable",
-            CloseReason::Denied | CloseReason::TlsFailed => "denied",
-            CloseReason::HeartbeatLost => "heartbeat-lost",
+            CloseReason::TlsFailed => "denied",
+            known => REASONS.iter().find(|(_, reason)| *reason == known)?.0,
+        };
+        let outlook = match outlook {
+            Outlook::Redialling => "",
+            Outlook::GivenUp => ", given-up",
+            Outlook::Ended => ", ended",
         };
         // The dial that followed a reset has failed: when it comes up again, that is news.
         self.reset.remove(&connection);
         let link = self.link_of(connection);
         if self.known.insert(connection) {
-            return Some(format!("opens {link}, {reason}"));
+            return Some(format!("opens {link}, {reason}{outlook}"));
         }
-        Some(format!("drop {link}, {reason}"))
+        Some(format!("drop {link}, {reason}{outlook}"))
     }
 
     fn actions(&mut self, actions: &[Action]) {
@@ -306,7 +326,7 @@ impl<'a> Writer<'a> {
                 }
                 Action::PollDone(done) => Some(format!(
                     "done {} requests={} failed={}",
-                    group_name(done.group),
+                    self.group(done.group),
                     done.requests,
                     done.failed
                 )),
@@ -383,14 +403,13 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Groups have no names in a bundle.
-fn group_name(id: u32) -> String {
-    format!("group-{id}")
-}
-
 fn refused(error: &Error) -> String {
     let text = serde_json::Value::String(error.message.clone());
-    format!("answer error {} {text}", error.code)
+    let code = error.code.map_or("-".to_owned(), |code| code.to_string());
+    format!(
+        "answer error {code} {} {text}",
+        shown_quality(error.quality)
+    )
 }
 
 /// A word of a script: quoted where it must be.
@@ -456,10 +475,11 @@ mod tests {
     use super::*;
     use crate::bindings::actions::{CommandDone, HealthDone};
     use crate::bindings::config::Link;
-    use crate::bindings::events::{Closed, Command, Opened};
+    use crate::bindings::events::{Command, Opened, Stop};
 
     fn config() -> ChannelConfig {
         ChannelConfig {
+            name: "plant".to_owned(),
             settings: "{}".to_owned(),
             links: vec![Link {
                 id: 0,
@@ -486,6 +506,7 @@ mod tests {
         let opened = Happening::Opened(Opened {
             connection: 1,
             link: 0,
+            secured: false,
             peer: String::new(),
             send_window: 1,
         });
@@ -493,7 +514,7 @@ mod tests {
             Happening::Closed(Closed {
                 connection: 1,
                 reason,
-                retrying: true,
+                outlook: Outlook::Redialling,
             })
         };
         writer.event(&opened);
@@ -504,6 +525,42 @@ mod tests {
         assert_eq!(
             steps(&writer),
             ["opens line", "resets line", "drop line, refused", "up line"]
+        );
+    }
+
+    #[test]
+    fn what_an_operator_does_is_told() {
+        let config = config();
+        let mut writer = Writer::new(&config);
+        writer.event(&Happening::Opened(Opened {
+            connection: 1,
+            link: 0,
+            secured: false,
+            peer: String::new(),
+            send_window: 1,
+        }));
+        for (reason, outlook) in [
+            (CloseReason::ByOperator, Outlook::Redialling),
+            (CloseReason::PathGone, Outlook::GivenUp),
+        ] {
+            writer.event(&Happening::Closed(Closed {
+                connection: 1,
+                reason,
+                outlook,
+            }));
+        }
+        writer.event(&Happening::Stop(Stop {
+            deadline_ns: 1,
+            reason: StopReason::Restarting,
+        }));
+        assert_eq!(
+            steps(&writer),
+            [
+                "opens line",
+                "drop line, by-operator",
+                "drop line, path-gone, given-up",
+                "stop restarting"
+            ]
         );
     }
 

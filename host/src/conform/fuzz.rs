@@ -10,7 +10,7 @@ use super::outcome::NoPass;
 use super::peer::{Learned, Reach, Silent};
 use super::stage::{MILLISECOND, SECOND, Stage};
 use super::universal::Bench;
-use crate::bindings::events::{CloseReason, Happening};
+use crate::bindings::events::{CloseReason, Happening, Outlook, StopReason};
 
 /// The most steps in a session.
 const STEPS: usize = 80;
@@ -214,7 +214,7 @@ impl<'a> Fuzzer<'a> {
                 "a day later the driver still owes an answer: {owed}"
             )));
         }
-        stage.stop(2 * SECOND);
+        stage.stop(2 * SECOND, StopReason::Stopped);
         let latest = stage.now() + 2 * SECOND;
         stage
             .until(latest, |stage| stage.heard.stopped_at.is_some())
@@ -294,7 +294,7 @@ impl<'a> Fuzzer<'a> {
                 for link in &config.links {
                     if stage.is_up(link.id) {
                         if *for_now {
-                            stage.lose_for_now(link.id, CloseReason::Reset);
+                            stage.lose_for_now(link.id, CloseReason::Reset, Outlook::Redialling);
                         } else {
                             stage.lose(link.id, CloseReason::Reset);
                         }

@@ -147,6 +147,7 @@ fn empty(info: &DriverInfo) -> ChannelConfig {
         listens: false,
     });
     ChannelConfig {
+        name: "conform".to_owned(),
         settings: "{}".to_owned(),
         links: links.collect(),
         devices: vec![Device {
@@ -158,6 +159,7 @@ fn empty(info: &DriverInfo) -> ChannelConfig {
         }],
         groups: vec![Group {
             id: 0,
+            name: "all".to_owned(),
             period_ns: 1_000_000_000,
             tags: Vec::new(),
         }],
@@ -173,6 +175,7 @@ fn add(config: &mut ChannelConfig, address: &str, data_type: &str, writable: boo
         name: format!("tag-{id}"),
         address: address.to_owned(),
         data_type: data_type.to_owned(),
+        readable: true,
         writable,
         settings: "{}".to_owned(),
     });

@@ -14,8 +14,8 @@ use super::peer::{Peer, Reach, Reaction};
 use crate::bindings::actions::Action;
 use crate::bindings::config::{ChannelConfig, ConfigFault};
 use crate::bindings::events::{
-    ActionKind, CloseReason, Closed, Command, Connection, Declined, Event, Happening, Opened, Poll,
-    Read, Received, Sent, Start, StartReason, Write,
+    ActionKind, CloseReason, Closed, Command, Connection, Declined, Event, Happening, Opened,
+    Outlook, Poll, Read, Received, Sent, Start, StartReason, Stop, StopReason, Write,
 };
 use crate::bindings::types::Value;
 use crate::channel::Portion;
@@ -59,8 +59,8 @@ pub struct Beginning {
     pub reason: StartReason,
     /// What it has saved before.
     pub state: Option<Vec<u8>>,
-    /// Links whose connections outlived the incarnation before, with their ids.
-    pub kept: Vec<(u32, u32)>,
+    /// Connections that outlived the incarnation before.
+    pub kept: Vec<Kept>,
     /// After so many turns it is ended, as by a fault.
     pub end_after: Option<u64>,
     /// Whether every turn is recorded.
@@ -83,10 +83,20 @@ impl Default for Beginning {
     }
 }
 
+/// A connection that outlived its incarnation.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    pub connection: u32,
+    pub link: u32,
+    /// As it was opened.
+    pub target: Option<String>,
+}
+
 /// A connection, as the host has it.
 #[derive(Debug)]
 struct Line {
     link: u32,
+    target: Option<String>,
     is_up: bool,
     /// Bytes that were sent and not credited yet.
     uncredited: u32,
@@ -230,16 +240,19 @@ impl Stage {
 
     /// Puts the first event in line.
     pub fn started(&mut self, beginning: Beginning) {
-        let connections = beginning.kept.iter().map(|(link, id)| {
+        let connections = beginning.kept.into_iter().map(|kept| {
             let line = Line {
-                link: *link,
+                link: kept.link,
+                target: kept.target.clone(),
                 is_up: true,
                 uncredited: 0,
             };
-            self.lines.insert(*id, line);
+            self.lines.insert(kept.connection, line);
             Connection {
-                id: *id,
-                link: *link,
+                id: kept.connection,
+                link: kept.link,
+                target: kept.target,
+                secured: is_secured(&self.config, kept.link),
                 peer: "conform".to_owned(),
                 send_window: SEND_WINDOW,
             }
@@ -250,6 +263,7 @@ impl Stage {
             reason: beginning.reason,
             state: beginning.state,
             connections,
+            features: Vec::new(),
         }));
     }
 
@@ -438,6 +452,7 @@ impl Stage {
                 Action::Open(open) => {
                     let line = Line {
                         link: open.link,
+                        target: open.target,
                         is_up: false,
                         uncredited: 0,
                     };
@@ -449,7 +464,7 @@ impl Stage {
                     if self.lines.remove(&connection).is_some() {
                         self.heard.closes.push_back(connection);
                         self.forget(connection);
-                        self.closed(connection, CloseReason::Requested, false);
+                        self.closed(connection, CloseReason::Requested, Outlook::Ended);
                     }
                 }
                 Action::Reset(connection) => self.reset(connection),
@@ -464,7 +479,7 @@ impl Stage {
                 }
                 Action::Publish(publish) => {
                     if publish.id.is_some() {
-                        self.decline(ActionKind::Publish);
+                        self.decline(ActionKind::Publish, None, publish.id);
                     }
                     self.heard.samples.extend(publish.samples);
                 }
@@ -485,8 +500,10 @@ impl Stage {
                     self.heard
                         .answered(done.request, Answer::Health(done.answer), self.now)
                 }
-                Action::StartTls(_) => self.decline(ActionKind::StartTls),
-                Action::Metric(_) => self.decline(ActionKind::Metric),
+                Action::StartTls(connection) => {
+                    self.decline(ActionKind::StartTls, Some(connection), None);
+                }
+                Action::Metric(_) => self.decline(ActionKind::Metric, None, None),
                 Action::DeviceState(state) => self.heard.device_states.push_back(state),
                 Action::Alarm(alarm) => self.heard.alarms.push_back(alarm),
                 Action::SaveState(state) => self.heard.state = Some(state),
@@ -498,9 +515,11 @@ impl Stage {
         }
     }
 
-    fn decline(&mut self, action: ActionKind) {
+    fn decline(&mut self, action: ActionKind, connection: Option<u32>, batch: Option<u64>) {
         self.happen(Happening::Declined(Declined {
             action,
+            connection,
+            batch,
             why: "this host does not support it; do without".to_owned(),
         }));
     }
@@ -512,7 +531,7 @@ impl Stage {
         match self.peer.dialled(link) {
             Reach::Up => self.bring_up(connection),
             Reach::Refused => {
-                self.closed(connection, CloseReason::Refused, true);
+                self.closed(connection, CloseReason::Refused, Outlook::Redialling);
                 self.redials.insert(connection, self.now + REDIAL);
             }
             Reach::Unanswered => {}
@@ -531,6 +550,7 @@ impl Stage {
         self.happen(Happening::Opened(Opened {
             connection,
             link,
+            secured: is_secured(&self.config, link),
             peer: "conform".to_owned(),
             send_window: SEND_WINDOW,
         }));
@@ -542,17 +562,31 @@ impl Stage {
             if let Some(line) = self.lines.get_mut(&connection) {
                 line.is_up = false;
             }
-            self.closed(connection, reason, true);
+            self.closed(connection, reason, Outlook::Redialling);
             self.redials.insert(connection, self.now + REDIAL);
         }
     }
 
-    /// As [`Stage::lose`], and nobody dials anew.
-    pub fn lose_for_now(&mut self, link: u32, reason: CloseReason) {
-        self.lose(link, reason);
-        let connections = self.connections(link);
-        self.redials
-            .retain(|connection, _| !connections.contains(connection));
+    /// As [`Stage::lose`], and nobody dials anew, whatever the driver is told of that. Those that end are gone.
+    pub fn lose_for_now(&mut self, link: u32, reason: CloseReason, outlook: Outlook) {
+        for connection in self.connections(link) {
+            self.redials.remove(&connection);
+            match outlook {
+                Outlook::Redialling | Outlook::GivenUp => {
+                    if let Some(line) = self.lines.get_mut(&connection) {
+                        line.is_up = false;
+                    }
+                }
+                Outlook::Ended => drop(self.lines.remove(&connection)),
+            }
+            self.closed(connection, reason, outlook);
+        }
+    }
+
+    /// Where the connection over a link was opened to, if there is one.
+    pub fn target(&self, link: u32) -> Option<String> {
+        let mut lines = self.lines.values();
+        lines.find(|line| line.link == link)?.target.clone()
     }
 
     /// The connections that the driver has over a link, whether they are up or not.
@@ -579,7 +613,7 @@ impl Stage {
             return;
         }
         self.forget(connection);
-        self.closed(connection, CloseReason::Requested, true);
+        self.closed(connection, CloseReason::Requested, Outlook::Redialling);
         let least = self
             .last_reset
             .get(&connection)
@@ -598,11 +632,11 @@ impl Stage {
         self.redials.remove(&connection);
     }
 
-    fn closed(&mut self, connection: u32, reason: CloseReason, retrying: bool) {
+    fn closed(&mut self, connection: u32, reason: CloseReason, outlook: Outlook) {
         self.happen(Happening::Closed(Closed {
             connection,
             reason,
-            retrying,
+            outlook,
         }));
     }
 
@@ -741,13 +775,22 @@ impl Stage {
     }
 
     /// The driver is to stop, with so much time to take leave.
-    pub fn stop(&mut self, within: u64) {
+    pub fn stop(&mut self, within: u64, reason: StopReason) {
         self.heard.stop_asked = true;
-        self.happen(Happening::Stop(self.now + within));
+        self.happen(Happening::Stop(Stop {
+            deadline_ns: self.now + within,
+            reason,
+        }));
     }
 
     /// Whether the driver was ended by [`Beginning::end_after`].
     pub fn was_killed(&self) -> bool {
         self.was_killed
     }
+}
+
+/// Whether TLS is on over a link from the beginning.
+fn is_secured(config: &ChannelConfig, link: u32) -> bool {
+    let link = config.links.iter().find(|known| known.id == link);
+    link.is_some_and(|link| link.kind == "tls")
 }

@@ -236,8 +236,8 @@ fn on_tick(store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline
 
 fn driver_error(error: types::Error) -> Exit {
     let mut sentence = shown(&error.message, TEXT_BYTES);
-    if error.code != 0 {
-        sentence = format!("{sentence} (code {})", error.code);
+    if let Some(code) = error.code {
+        sentence = format!("{sentence} (code {code})");
     }
     let backtrace = error
         .trace

@@ -52,6 +52,8 @@ pub struct DriverInfo {
     pub settings_schema: String,
     /// JSON Schema of a device's settings.
     pub device_schema: String,
+    /// JSON Schema of a tag's settings.
+    pub tag_schema: String,
     /// How a tag's address is written.
     pub address_help: String,
     /// The links that it asks for.
@@ -69,6 +71,12 @@ pub struct CommandInfo {
     pub name: String,
     /// What it does, for people.
     pub help: String,
+    /// JSON Schema of what it takes; empty where that is bytes of no stated form.
+    pub payload_schema: String,
+    /// JSON Schema of what it answers; empty where that is bytes of no stated form.
+    pub answer_schema: String,
+    /// Whether it may change anything.
+    pub changes: bool,
 }
 
 /// A link that a driver asks for.
@@ -389,6 +397,8 @@ impl wasmtime::component::HasData for StateData {
 impl DriverInfo {
     /// The longest schema or help text, in bytes; longer ones are cut.
     const MAX_TEXT: usize = 256 * 1024;
+    /// Longer schemas of a command are cut, and are none any more. There may be 512 of them.
+    const MAX_COMMAND_SCHEMA: usize = 16 * 1024;
 
     pub(super) fn from_abi(info: config::DriverInfo) -> Self {
         let names = [
@@ -405,6 +415,7 @@ impl DriverInfo {
             protocol: shown(&info.protocol, 256),
             settings_schema: shown_lines(&info.settings_schema, Self::MAX_TEXT),
             device_schema: shown_lines(&info.device_schema, Self::MAX_TEXT),
+            tag_schema: shown_lines(&info.tag_schema, Self::MAX_TEXT),
             address_help: shown_lines(&info.address_help, Self::MAX_TEXT),
             links: info
                 .links
@@ -428,6 +439,9 @@ impl DriverInfo {
                 .map(|command| CommandInfo {
                     name: shown(&command.name, 64),
                     help: shown_lines(&command.help, 4 * 1024),
+                    payload_schema: shown_lines(&command.payload_schema, Self::MAX_COMMAND_SCHEMA),
+                    answer_schema: shown_lines(&command.answer_schema, Self::MAX_COMMAND_SCHEMA),
+                    changes: command.changes,
                 })
                 .collect(),
             can: names

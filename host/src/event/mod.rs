@@ -8,6 +8,7 @@ mod gap;
 mod layout;
 mod quality;
 mod sample;
+mod severity;
 mod time;
 mod value;
 
@@ -17,5 +18,6 @@ pub use gap::{Gap, GapReason, Item};
 pub use layout::{Layout, TagNames};
 pub use quality::Quality;
 pub use sample::Sample;
+pub use severity::Severity;
 pub use time::{MonotonicNs, WallNs};
 pub use value::{DataType, Scalar, Value};

@@ -4,7 +4,7 @@ use std::fmt;
 
 macro_rules! qualities {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal;)*) => {
-        /// How far a sample can be trusted: one to one with the WIT's `quality` and with OPC UA status codes
+        /// How far a sample can be trusted: one to one with the WIT's `quality`, and each with an OPC UA status code
         /// (OPC 10000-4, 7.39; codes of OPC 10000-6, annex A).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Quality { $($(#[$doc])* $name,)* }

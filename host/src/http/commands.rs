@@ -41,6 +41,9 @@ pub(super) async fn list(
     let offered = channel.commands().iter().map(|offered| wire::Command {
         name: offered.name.clone(),
         help: offered.help.clone(),
+        payload_schema: serde_json::from_str(&offered.payload_schema).ok(),
+        answer_schema: serde_json::from_str(&offered.answer_schema).ok(),
+        changes: offered.changes,
     });
     Ok(Json(wire::Commands {
         channel: channel.id().to_string(),

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use super::wire;
 use crate::channel::RequestError;
 use crate::config::Faults;
+use crate::event::Quality;
 use crate::lifecycle::Denied;
 
 /// A request that is not done.
@@ -30,6 +31,7 @@ impl ApiError {
                 code,
                 message,
                 remedy,
+                quality: None,
                 device_code: None,
                 trace: None,
                 faults: None,
@@ -108,8 +110,12 @@ impl From<RequestError> for ApiError {
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "give a value of the tag's own type and within its range",
             ),
-            RequestError::Failed { .. } => (
-                StatusCode::BAD_GATEWAY,
+            RequestError::Failed { quality, .. } => (
+                match quality {
+                    Quality::BadTimeout => StatusCode::GATEWAY_TIMEOUT,
+                    Quality::BadNotConnected => StatusCode::SERVICE_UNAVAILABLE,
+                    _ => StatusCode::BAD_GATEWAY,
+                },
                 "see what the device or its driver says; the tag's address may be wrong",
             ),
             RequestError::DeviceLocked { .. } => (StatusCode::CONFLICT, OWN),
@@ -140,8 +146,14 @@ impl From<RequestError> for ApiError {
         };
         let mut api = Self::new(status, error.code(), message, remedy);
         match error {
-            RequestError::Failed { code, trace, .. } => {
-                api.body.device_code = (code != 0).then_some(code);
+            RequestError::Failed {
+                quality,
+                code,
+                trace,
+                ..
+            } => {
+                api.body.quality = Some(quality.as_str().to_owned());
+                api.body.device_code = code;
                 api.body.trace = trace;
             }
             RequestError::RateLimited { wait, .. } => {
@@ -183,18 +195,31 @@ mod tests {
         assert_eq!(api.status, StatusCode::FORBIDDEN);
         assert_eq!(api.body.message, "tag temp may not be written");
         assert!(api.body.remedy.contains("access"));
+    }
 
-        let (code, message) = (2, "illegal data address".to_owned());
-        let api = ApiError::from(RequestError::Failed {
-            code,
-            message,
-            trace: None,
-        });
-        assert_eq!(
-            (api.status, api.body.device_code),
-            (StatusCode::BAD_GATEWAY, Some(2))
-        );
-        assert_eq!(api.body.code, "failed");
+    #[test]
+    fn what_a_driver_failed_with_says_the_status() {
+        let of = |quality, code| {
+            let api = ApiError::from(RequestError::Failed {
+                quality,
+                code,
+                message: "illegal data address".to_owned(),
+                trace: None,
+            });
+            assert_eq!(api.body.code, "failed");
+            assert_eq!(api.body.quality.as_deref(), Some(quality.as_str()));
+            (api.status, api.body.device_code)
+        };
+        for (quality, status) in [
+            (Quality::BadConfiguration, StatusCode::BAD_GATEWAY),
+            (Quality::BadTimeout, StatusCode::GATEWAY_TIMEOUT),
+            (Quality::BadNotConnected, StatusCode::SERVICE_UNAVAILABLE),
+        ] {
+            assert_eq!(of(quality, Some(2)), (status, Some(2)));
+        }
+        // A code of 0 is a code.
+        assert_eq!(of(Quality::Bad, Some(0)).1, Some(0));
+        assert_eq!(of(Quality::Bad, None).1, None);
     }
 
     #[test]

@@ -57,16 +57,20 @@ pub(super) fn in_stream(what: &Happened, instance: &InstanceId) -> (&'static str
         ),
         Happened::Alarm {
             code,
+            severity,
             active,
             message,
             device,
+            source_time,
         } => (
             "alarm",
             wire::Happened::Alarm {
                 code: code.clone(),
+                severity: severity.as_str().to_owned(),
                 active: *active,
                 message: message.clone(),
                 device: device.clone(),
+                source_time_ns: source_time.map(|time| time.0),
             },
         ),
         Happened::Warning { sentence } => (

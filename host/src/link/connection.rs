@@ -71,6 +71,8 @@ pub struct Connection {
 pub struct Survivor {
     /// Who is at the other end.
     pub peer: String,
+    /// Whether TLS is on.
+    pub secured: bool,
     /// The stream that is up.
     pub stream: StreamId,
     /// Bytes that may be on their way at once, none of which is used.
@@ -179,7 +181,7 @@ impl Connection {
         self.desk.wish_of(stream, Wish::StartTls);
     }
 
-    /// Ends the connection for good, after what is queued has left (at most 2 s): `Closed` without `retrying`, with
+    /// Ends the connection for good, after what is queued has left (at most 2 s): `Closed` as ended, with
     /// `requested`, or with another reason where bytes were lost. Nothing more is received.
     pub fn close(&self) {
         self.desk.wish(Wish::Close);
@@ -211,9 +213,15 @@ impl Connection {
     /// free, and receiving is not paused. `None`, and then it is to be dropped, if it is down at this moment,
     /// about to end, or stalled (more than half a window of the old incarnation's bytes waits to be written).
     pub fn survive(&self, incarnation: u64) -> Option<Survivor> {
-        let (Told { stream, peer, .. }, send_window) = self.desk.survive(incarnation)?;
+        let (told, send_window) = self.desk.survive(incarnation)?;
+        let Told {
+            stream,
+            peer,
+            secured,
+        } = told;
         Some(Survivor {
             peer,
+            secured,
             stream,
             send_window,
         })

@@ -54,6 +54,8 @@ pub(super) enum Press {
 pub(super) struct Told {
     pub(super) stream: StreamId,
     pub(super) peer: String,
+    /// Whether TLS is on.
+    pub(super) secured: bool,
 }
 
 impl Press {

@@ -174,6 +174,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         let told = Told {
             stream: ONLY_STREAM,
             peer: peer.to_string(),
+            secured: false,
         };
         let desk = Arc::new(Desk::new(incarnation, self.options.send_window));
         desk.arrived(tcp::local(&stream));

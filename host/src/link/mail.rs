@@ -27,8 +27,10 @@ pub struct LinkMail {
 /// What may happen on a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum LinkEvent {
-    /// A stream is up: the first one, or a new one after a `Closed` with `retrying`.
+    /// A stream is up: the first one, or a new one after a `Closed` that was not the end.
     Opened {
+        /// Whether TLS is on.
+        secured: bool,
         /// Who is at the other end, in words.
         peer: String,
         /// How many bytes may be on their way at once.
@@ -41,8 +43,8 @@ pub enum LinkEvent {
     Closed {
         /// Why.
         reason: CloseReason,
-        /// Whether it may come back: the host goes on dialling, or waits for an operator. If not, nothing follows.
-        retrying: bool,
+        /// What becomes of it.
+        outlook: Outlook,
     },
     /// Bytes arrived: any piece of the stream.
     Received {
@@ -103,6 +105,17 @@ impl std::fmt::Display for StreamId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// What becomes of a connection that is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// It is dialled again.
+    Redialling,
+    /// The attempts are spent: an operator, or another network of the machine, brings the next.
+    GivenUp,
+    /// Nothing follows.
+    Ended,
 }
 
 /// Why a connection is down.

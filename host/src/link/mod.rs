@@ -67,7 +67,7 @@ pub use journal::{
     LinkStatistics, MAX_EVENTS, Probes,
 };
 pub use listen::CallerIds;
-pub use mail::{Accepted, CloseReason, LinkEvent, LinkMail, StreamId};
+pub use mail::{Accepted, CloseReason, LinkEvent, LinkMail, Outlook, StreamId};
 pub use rate::DialRate;
 pub use room::{Held, Room};
 pub use state::LinkState;

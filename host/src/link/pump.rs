@@ -200,6 +200,7 @@ mod tests {
             desk.opened(Told {
                 stream: STREAM,
                 peer: "peer".to_owned(),
+                secured: false,
             });
             let (sender, mailbox) = mpsc::channel(events);
             let (mut peer, ours): (DuplexStream, _) = duplex(PIPE);

@@ -69,6 +69,7 @@ pub(super) async fn dial(permit: SerialPermit, deadline: Instant) -> Result<Stre
         }),
         peer: path.display().to_string(),
         local: None,
+        secured: false,
     })
 }
 

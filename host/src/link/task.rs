@@ -28,7 +28,7 @@ use super::desk::{Desk, Press, Told, Wish};
 use super::error::{DialError, broken_reason};
 use super::grant::{self, Recipients};
 use super::journal::Line;
-use super::mail::{CloseReason, LinkEvent, LinkMail, StreamId};
+use super::mail::{CloseReason, LinkEvent, LinkMail, Outlook, StreamId};
 use super::pump::{Pumps, Stopped, drain};
 use super::room::Held;
 use super::state::LinkState;
@@ -90,7 +90,7 @@ pub(super) struct Task<M> {
     /// Streams in a row that did not hold.
     flaps: u32,
     /// What the driver was told last, while it is down.
-    told_reason: Option<CloseReason>,
+    told: Option<(CloseReason, Outlook)>,
     /// Whether the next dial is one of those that the host spreads.
     spread: bool,
     /// When it is its turn, where one was given out that was not used yet.
@@ -124,7 +124,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             streams: 0,
             up_since: MonotonicNs(0),
             flaps: 0,
-            told_reason: None,
+            told: None,
             spread: false,
             turn: None,
         }
@@ -181,7 +181,8 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
                 News::Up(dialled) => {
                     self.step(Event::Up);
                     self.desk.arrived(dialled.local());
-                    let id = self.opened(dialled.peer(), dialled.recipients()).await?;
+                    let ends = (dialled.peer(), dialled.is_secured());
+                    let id = self.opened(ends, dialled.recipients()).await?;
                     let end = match dialled {
                         Dialled::Stream(stream) => match self.serve(id, stream).await {
                             End::StartTls(stream) => self.go_on_under_tls(stream).await?,
@@ -233,7 +234,9 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
     fn hurried(&mut self, event: Event, cause: &str) -> Step {
         let step = self.step(event);
         if step.before == State::Failed && step.next == State::Reconnecting {
-            let reason = self.told_reason.unwrap_or(CloseReason::Unreachable);
+            let reason = self
+                .told
+                .map_or(CloseReason::Unreachable, |(reason, _)| reason);
             let state = LinkState::Reconnecting {
                 attempt: self.machine.attempts(),
                 until: self.options.clock.monotonic(),
@@ -317,7 +320,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
     /// Tells of a stream that is up.
     async fn opened(
         &mut self,
-        peer: String,
+        (peer, secured): (String, bool),
         recipients: Option<Recipients>,
     ) -> Result<StreamId, MailboxGone> {
         let since = self.options.clock.monotonic();
@@ -342,11 +345,13 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         let told = Told {
             stream: id,
             peer: peer.clone(),
+            secured,
         };
         let incarnation = self.desk.opened_for(told, recipients);
-        self.told_reason = None;
+        self.told = None;
         let send_window = self.desk.send_window();
         let event = LinkEvent::Opened {
+            secured,
             peer,
             send_window,
             stream: id,
@@ -369,7 +374,8 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         };
         match begun {
             Ok(stream) => {
-                let id = self.opened(stream.peer.clone(), None).await?;
+                let ends = (stream.peer.clone(), stream.secured);
+                let id = self.opened(ends, None).await?;
                 Ok(match self.serve(id, stream).await {
                     // Not twice: it is what it was.
                     End::StartTls(_) => End::Lost(CloseReason::TlsFailed, None),
@@ -390,6 +396,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             mut writer,
             peer,
             local,
+            secured,
         } = stream;
         let pumps = self.pumps(id);
         let deadline;
@@ -428,6 +435,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
                     writer,
                     peer,
                     local,
+                    secured,
                 }),
                 Ok(Err(cause)) => broken(cause),
                 Err(_elapsed) => End::Lost(CloseReason::TimedOut, None),
@@ -470,7 +478,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         let (reason, delay, attempt) = (error.reason(), step.delay, self.machine.attempts());
         if step.effect == Effect::GiveUp {
             tracing::error!(%error, %reason, attempt, "not connected, and the attempts are spent; ask for another with `bulkhead link reconnect`");
-        } else if self.told_reason == Some(reason) || self.flaps >= FLAPS_LOGGED {
+        } else if self.told == Some((reason, Outlook::Redialling)) || self.flaps >= FLAPS_LOGGED {
             tracing::debug!(%error, %reason, attempt, ?delay, "still not connected");
         } else {
             tracing::info!(%error, %reason, attempt, ?delay, "not connected; dialling on");
@@ -498,39 +506,41 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
         }
     }
 
-    /// Lets it be known that the connection is down, the driver unless it knows that, for the same reason. That the attempts are
-    /// spent is news in any case.
+    /// Lets it be known that the connection is down, the driver unless it knows that, for the same reason and with the same outlook.
+    /// That the attempts are spent is news in any case.
     async fn down(
         &mut self,
         reason: CloseReason,
         cause: &str,
         step: &Step,
     ) -> Result<(), MailboxGone> {
-        let gave_up = step.effect == Effect::GiveUp;
-        let state = match gave_up {
-            true => LinkState::Failed { reason },
-            false => LinkState::Reconnecting {
-                attempt: self.machine.attempts(),
-                until: self.options.clock.monotonic().after(step.delay),
-                reason,
-            },
+        let (state, outlook) = match step.effect {
+            Effect::GiveUp => (LinkState::Failed { reason }, Outlook::GivenUp),
+            _ => {
+                let state = LinkState::Reconnecting {
+                    attempt: self.machine.attempts(),
+                    until: self.options.clock.monotonic().after(step.delay),
+                    reason,
+                };
+                (state, Outlook::Redialling)
+            }
         };
         self.show(state, cause);
-        if self.told_reason == Some(reason) && !gave_up {
+        if self.told == Some((reason, outlook)) && outlook != Outlook::GivenUp {
             return Ok(());
         }
-        self.told_reason = Some(reason);
-        self.tell_closed(reason, true).await
+        self.told = Some((reason, outlook));
+        self.tell_closed(reason, outlook).await
     }
 
     /// The end for good.
     pub(super) async fn finish(&self, reason: CloseReason) -> Result<(), MailboxGone> {
         self.show(LinkState::Disconnected(reason), reason.sentence());
         tracing::info!(%reason, "closed");
-        self.tell_closed(reason, false).await
+        self.tell_closed(reason, Outlook::Ended).await
     }
 
-    async fn tell_closed(&self, reason: CloseReason, retrying: bool) -> Result<(), MailboxGone> {
+    async fn tell_closed(&self, reason: CloseReason, outlook: Outlook) -> Result<(), MailboxGone> {
         let at = self.options.clock.monotonic();
         let place = self
             .mailbox
@@ -538,7 +548,7 @@ impl<M: From<LinkMail> + Send + 'static> Task<M> {
             .await
             .map_err(|_closed| MailboxGone)?;
         let incarnation = self.desk.closed();
-        place.send(self.mail(incarnation, at, LinkEvent::Closed { reason, retrying }));
+        place.send(self.mail(incarnation, at, LinkEvent::Closed { reason, outlook }));
         Ok(())
     }
 

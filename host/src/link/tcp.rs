@@ -35,6 +35,7 @@ pub(super) fn into_stream(stream: TcpStream, peer: SocketAddr) -> Stream {
         writer: Box::new(TakesBack::new(writer)),
         peer: peer.to_string(),
         local,
+        secured: false,
     }
 }
 

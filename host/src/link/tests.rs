@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
+use super::Outlook::{Ended, GivenUp, Redialling};
 use super::room::Room;
 use super::*;
 use crate::backoff::{Policy, Redial};
@@ -135,9 +136,9 @@ impl Channel {
         }
     }
 
-    async fn closed(&mut self) -> (CloseReason, bool) {
+    async fn closed(&mut self) -> (CloseReason, Outlook) {
         match self.event().await {
-            LinkEvent::Closed { reason, retrying } => (reason, retrying),
+            LinkEvent::Closed { reason, outlook } => (reason, outlook),
             other => panic!("not closed: {other:?}"),
         }
     }
@@ -225,7 +226,7 @@ async fn a_name_is_resolved_by_the_host() {
 async fn a_peer_that_hangs_up_is_dialled_again() {
     let (listener, mut channel, first, peer) = connected().await;
     drop(peer);
-    assert_eq!(channel.closed().await, (CloseReason::ByPeer, true));
+    assert_eq!(channel.closed().await, (CloseReason::ByPeer, Redialling));
     let (mut peer, _) = listener.accept().await.unwrap();
     let second = channel.opened().await;
     assert!(second > first);
@@ -245,7 +246,7 @@ async fn a_broken_stream_is_a_reset() {
     let (_listener, mut channel, _, peer) = connected().await;
     peer.set_zero_linger().unwrap();
     drop(peer);
-    assert_eq!(channel.closed().await, (CloseReason::Reset, true));
+    assert_eq!(channel.closed().await, (CloseReason::Reset, Redialling));
 }
 
 #[tokio::test]
@@ -255,7 +256,7 @@ async fn a_device_that_is_away_is_told_once_and_found_when_it_is_back() {
     let address = reserved.local_addr().unwrap();
     drop(reserved);
     let mut channel = Channel::open(options(link_to("127.77.0.1", address.port())), 64);
-    assert_eq!(channel.closed().await, (CloseReason::Refused, true));
+    assert_eq!(channel.closed().await, (CloseReason::Refused, Redialling));
     let waiting = |state: &LinkState| matches!(state, LinkState::Reconnecting { attempt, .. } if *attempt >= 5);
     let state = channel.state(waiting).await;
     assert!(matches!(
@@ -276,10 +277,10 @@ async fn a_device_that_is_away_is_told_once_and_found_when_it_is_back() {
 
     drop(listener);
     drop(peer);
-    assert_eq!(channel.closed().await, (CloseReason::ByPeer, true));
+    assert_eq!(channel.closed().await, (CloseReason::ByPeer, Redialling));
     assert_eq!(
         channel.closed().await,
-        (CloseReason::Refused, true),
+        (CloseReason::Refused, Redialling),
         "a new reason is told"
     );
 }
@@ -302,7 +303,7 @@ async fn a_dial_that_nobody_answers_times_out() {
     let mut link = link_to("127.0.0.1", address.port());
     link.connect_timeout = Duration::from_millis(50);
     let mut channel = Channel::open(options(link), 64);
-    assert_eq!(channel.closed().await, (CloseReason::TimedOut, true));
+    assert_eq!(channel.closed().await, (CloseReason::TimedOut, Redialling));
 }
 
 #[tokio::test]
@@ -310,7 +311,10 @@ async fn an_unknown_name_is_unreachable() {
     let mut link = link_to("no-such-device.invalid", 502);
     link.connect_timeout = Duration::from_millis(500);
     let mut channel = Channel::open(options(link), 64);
-    assert_eq!(channel.closed().await, (CloseReason::Unreachable, true));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::Unreachable, Redialling)
+    );
 }
 
 #[tokio::test]
@@ -319,7 +323,7 @@ async fn what_is_not_granted_is_never_dialled() {
     let mut options = options(link_to("127.0.0.1", 1));
     options.target = Some(address.to_string());
     let mut channel = Channel::open(options, 64);
-    assert_eq!(channel.closed().await, (CloseReason::Denied, false));
+    assert_eq!(channel.closed().await, (CloseReason::Denied, Ended));
     assert_eq!(
         channel.state(|_| true).await,
         LinkState::Disconnected(CloseReason::Denied)
@@ -356,7 +360,7 @@ async fn a_reset_dials_at_once_and_at_most_once_a_second() {
         closed.event,
         LinkEvent::Closed {
             reason: CloseReason::Requested,
-            retrying: true
+            outlook: Redialling
         }
     );
     assert_eq!(
@@ -368,7 +372,7 @@ async fn a_reset_dials_at_once_and_at_most_once_a_second() {
     assert!(channel.opened().await > first);
 
     channel.reset();
-    assert_eq!(channel.closed().await, (CloseReason::Requested, true));
+    assert_eq!(channel.closed().await, (CloseReason::Requested, Redialling));
     let again = channel.mail().await;
     assert!(matches!(again.event, LinkEvent::Opened { .. }));
     assert!(
@@ -382,7 +386,7 @@ async fn a_reset_dials_at_once_and_at_most_once_a_second() {
 async fn a_reset_of_what_is_down_does_nothing() {
     let (listener, mut channel, _, peer) = connected().await;
     drop(peer);
-    assert_eq!(channel.closed().await, (CloseReason::ByPeer, true));
+    assert_eq!(channel.closed().await, (CloseReason::ByPeer, Redialling));
     channel.reset();
     let (mut peer, _) = listener.accept().await.unwrap();
     channel.opened().await;
@@ -472,7 +476,7 @@ async fn all_bytes_come_in_order_through_a_mailbox_of_one() {
     });
     assert!(channel.received(all.len()).await == all);
     drop(writer.await.unwrap());
-    assert_eq!(channel.closed().await, (CloseReason::ByPeer, true));
+    assert_eq!(channel.closed().await, (CloseReason::ByPeer, Redialling));
 }
 
 #[tokio::test]
@@ -512,7 +516,7 @@ async fn what_was_sent_before_close_arrives() {
         last,
         LinkEvent::Closed {
             reason: CloseReason::Requested,
-            retrying: false
+            outlook: Ended
         }
     );
     channel.ended().await;
@@ -526,7 +530,7 @@ async fn close_does_not_wait_for_a_peer_that_takes_nothing() {
     channel.connection.close();
     assert_eq!(
         channel.closed().await,
-        (CloseReason::TimedOut, false),
+        (CloseReason::TimedOut, Ended),
         "bytes were lost, and that is said"
     );
     channel.ended().await;
@@ -539,9 +543,9 @@ async fn close_ends_what_is_down_too() {
     link.redial.delays = SELDOM;
     drop(reserved);
     let mut channel = Channel::open(options(link), 64);
-    assert_eq!(channel.closed().await, (CloseReason::Refused, true));
+    assert_eq!(channel.closed().await, (CloseReason::Refused, Redialling));
     channel.connection.close();
-    assert_eq!(channel.closed().await, (CloseReason::Requested, false));
+    assert_eq!(channel.closed().await, (CloseReason::Requested, Ended));
     channel.ended().await;
 }
 
@@ -553,10 +557,10 @@ async fn spent_attempts_end_the_dialling_until_the_operator_asks() {
     link.redial.max_attempts = Some(3);
     drop(reserved);
     let mut channel = Channel::open(options(link), 64);
-    assert_eq!(channel.closed().await, (CloseReason::Refused, true));
+    assert_eq!(channel.closed().await, (CloseReason::Refused, Redialling));
     assert_eq!(
         channel.closed().await,
-        (CloseReason::Refused, true),
+        (CloseReason::Refused, GivenUp),
         "that nothing follows by itself is told too"
     );
     let failed = LinkState::Failed {
@@ -566,7 +570,12 @@ async fn spent_attempts_end_the_dialling_until_the_operator_asks() {
     let dead = channel.connection.state();
     channel.reset();
     channel.connection.reconnect();
-    assert_eq!(channel.closed().await, (CloseReason::Refused, true));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::Refused, Redialling),
+        "that it is dialled after all is told too"
+    );
+    assert_eq!(channel.closed().await, (CloseReason::Refused, GivenUp));
     assert!(
         dead.has_changed().unwrap(),
         "it was dialled, and gave up again"
@@ -577,7 +586,7 @@ async fn spent_attempts_end_the_dialling_until_the_operator_asks() {
     let (_peer, _) = listener.accept().await.unwrap();
     channel.opened().await;
     channel.connection.close();
-    assert_eq!(channel.closed().await, (CloseReason::Requested, false));
+    assert_eq!(channel.closed().await, (CloseReason::Requested, Ended));
     channel.ended().await;
 }
 
@@ -589,13 +598,16 @@ async fn an_operator_does_not_wait_for_a_delay_and_may_drop_a_stream() {
     link.redial.delays = SELDOM;
     drop(reserved);
     let mut channel = Channel::open(options(link), 64);
-    assert_eq!(channel.closed().await, (CloseReason::Refused, true));
+    assert_eq!(channel.closed().await, (CloseReason::Refused, Redialling));
     let listener = TcpListener::bind(address).await.unwrap();
     channel.connection.reconnect();
     let (mut first, _) = listener.accept().await.unwrap();
     channel.opened().await;
     channel.connection.reconnect();
-    assert_eq!(channel.closed().await, (CloseReason::ByOperator, true));
+    assert_eq!(
+        channel.closed().await,
+        (CloseReason::ByOperator, Redialling)
+    );
     assert_eq!(soon(first.read(&mut [0; 1])).await.unwrap(), 0);
     let (_second, _) = listener.accept().await.unwrap();
     channel.opened().await;
@@ -613,7 +625,7 @@ async fn redials_wait_for_their_turn_and_an_operator_does_not() {
     let (listener, mut channel, _, peer) =
         connected_with(|options| options.dials = dials.clone()).await;
     drop(peer);
-    assert_eq!(channel.closed().await, (CloseReason::ByPeer, true));
+    assert_eq!(channel.closed().await, (CloseReason::ByPeer, Redialling));
     channel
         .state(|state| matches!(state, LinkState::Reconnecting { .. }))
         .await;
@@ -621,7 +633,7 @@ async fn redials_wait_for_their_turn_and_an_operator_does_not() {
     let (_peer, _) = listener.accept().await.unwrap();
     channel.opened().await;
     channel.reset();
-    assert_eq!(channel.closed().await, (CloseReason::Requested, true));
+    assert_eq!(channel.closed().await, (CloseReason::Requested, Redialling));
     let (_peer, _) = listener.accept().await.unwrap();
     channel.opened().await;
 }
@@ -704,10 +716,10 @@ async fn there_are_never_two_streams() {
         channel.received(count).await;
         if round % 20 == 10 {
             channel.reset();
-            assert_eq!(channel.closed().await, (CloseReason::Requested, true));
+            assert_eq!(channel.closed().await, (CloseReason::Requested, Redialling));
         } else {
             peer.shutdown().await.unwrap();
-            assert_eq!(channel.closed().await, (CloseReason::ByPeer, true));
+            assert_eq!(channel.closed().await, (CloseReason::ByPeer, Redialling));
         }
         before = Some((stream, peer.into_std().unwrap()));
     }
@@ -747,7 +759,7 @@ async fn a_survivor_speaks_to_the_next_incarnation() {
             2,
             &LinkEvent::Closed {
                 reason: CloseReason::ByPeer,
-                retrying: true
+                outlook: Redialling
             }
         )
     );
@@ -758,7 +770,7 @@ async fn what_is_down_does_not_survive() {
     let (listener, mut channel, _, peer) = connected().await;
     drop(listener);
     drop(peer);
-    assert_eq!(channel.closed().await, (CloseReason::ByPeer, true));
+    assert_eq!(channel.closed().await, (CloseReason::ByPeer, Redialling));
     assert_eq!(channel.connection.survive(2), None);
 }
 

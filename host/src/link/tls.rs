@@ -118,6 +118,7 @@ pub(super) async fn begin(
         writer,
         peer,
         local,
+        secured: _,
     } = stream;
     let (tls, name) = permit;
     let config = load(tls).await?;
@@ -160,6 +161,7 @@ where
                 writer: Box::new(writer),
                 peer,
                 local,
+                secured: true,
             })
         }
         Ok(Err(cause)) => Err(match fault_of(&cause) {

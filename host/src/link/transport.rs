@@ -29,6 +29,8 @@ pub(super) struct Stream {
     pub(super) peer: String,
     /// The address of this machine that it goes through, where it goes through one.
     pub(super) local: Option<IpAddr>,
+    /// Whether TLS is on.
+    pub(super) secured: bool,
 }
 
 impl std::fmt::Debug for Stream {
@@ -64,6 +66,14 @@ impl Dialled {
             Dialled::Stream(stream) => stream.local,
             Dialled::Datagrams(socket) => socket.local(),
             Dialled::Listener(_) => None,
+        }
+    }
+
+    /// Whether TLS is on.
+    pub(super) fn is_secured(&self) -> bool {
+        match self {
+            Dialled::Stream(stream) => stream.secured,
+            Dialled::Datagrams(_) | Dialled::Listener(_) => false,
         }
     }
 

@@ -26,5 +26,6 @@ pub(super) async fn dial(permit: &UnixPermit, deadline: Instant) -> Result<Strea
         writer: Box::new(writer),
         peer: path.display().to_string(),
         local: None,
+        secured: false,
     })
 }

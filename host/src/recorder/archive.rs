@@ -369,6 +369,7 @@ mod tests {
             exit: Exit::new(ExitKind::DriverError, During::Turn, "hunter22 was refused"),
             recording,
             config: Box::new(|| ChannelConfig {
+                name: "channel".into(),
                 settings: r#"{"password":"hunter22"}"#.into(),
                 links: Vec::new(),
                 devices: Vec::new(),

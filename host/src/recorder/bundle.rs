@@ -18,7 +18,7 @@ use super::header::Header;
 use super::tape::{Block, MAX_BLOCK, Tape};
 
 const MAGIC: &[u8] = b"BULKHEAD-CRASH\n";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const END: u8 = 0;
 const HEADER: u8 = 1;
 const BLOCK: u8 = 2;
@@ -271,6 +271,7 @@ pub(super) mod tests {
 
     pub(in crate::recorder) fn bundle() -> Bundle {
         let config = crate::bindings::config::ChannelConfig {
+            name: "channel".into(),
             settings: r#"{"a":1}"#.into(),
             links: Vec::new(),
             devices: Vec::new(),

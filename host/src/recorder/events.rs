@@ -8,20 +8,33 @@ use super::bytes::{
 };
 use crate::bindings::events::{
     Accepted, ActionKind, CloseReason, Closed, Command, Connection, Declined, Event, Happening,
-    Opened, Poll, Read, Received, Sent, Start, StartReason, Write,
+    Opened, Outlook, Poll, Read, Received, Sent, Start, StartReason, Stop, StopReason, Write,
 };
 use crate::bindings::types::Value;
 
-const START_REASONS: [StartReason; 6] = [
+const START_REASONS: [StartReason; 7] = [
     StartReason::First,
     StartReason::RestartAfterFault,
     StartReason::ManualRestart,
     StartReason::HostRestart,
     StartReason::Reconfigured,
     StartReason::Swapped,
+    StartReason::Moved,
 ];
 
-const CLOSE_REASONS: [CloseReason; 10] = [
+const STOP_REASONS: [StopReason; 7] = [
+    StopReason::Stopped,
+    StopReason::Restarting,
+    StopReason::Reconfigured,
+    StopReason::Recycled,
+    StopReason::Swapped,
+    StopReason::Moved,
+    StopReason::HostStopping,
+];
+
+const OUTLOOKS: [Outlook; 3] = [Outlook::Redialling, Outlook::GivenUp, Outlook::Ended];
+
+const CLOSE_REASONS: [CloseReason; 12] = [
     CloseReason::Requested,
     CloseReason::ByPeer,
     CloseReason::Reset,
@@ -32,6 +45,8 @@ const CLOSE_REASONS: [CloseReason; 10] = [
     CloseReason::TlsFailed,
     CloseReason::HeartbeatLost,
     CloseReason::HostStopping,
+    CloseReason::ByOperator,
+    CloseReason::PathGone,
 ];
 
 const ACTION_KINDS: [ActionKind; 21] = [
@@ -87,18 +102,28 @@ pub(super) fn put_event(out: &mut Vec<u8>, event: &Event, now: u64) {
             for connection in &start.connections {
                 put_u32(out, connection.id);
                 put_u32(out, connection.link);
+                put_option(out, connection.target.as_ref(), |out, target| {
+                    put_bytes(out, target.as_bytes());
+                });
+                put_bool(out, connection.secured);
                 put_bytes(out, connection.peer.as_bytes());
                 put_u32(out, connection.send_window);
             }
+            put_u64(out, start.features.len() as u64);
+            for feature in &start.features {
+                put_bytes(out, feature.as_bytes());
+            }
         }
-        Happening::Stop(deadline) => {
+        Happening::Stop(stop) => {
             out.push(1);
-            put_from(out, *deadline, now);
+            put_from(out, stop.deadline_ns, now);
+            put_of(out, &STOP_REASONS, &stop.reason);
         }
         Happening::Opened(opened) => {
             out.push(2);
             put_u32(out, opened.connection);
             put_u32(out, opened.link);
+            put_bool(out, opened.secured);
             put_bytes(out, opened.peer.as_bytes());
             put_u32(out, opened.send_window);
         }
@@ -106,7 +131,7 @@ pub(super) fn put_event(out: &mut Vec<u8>, event: &Event, now: u64) {
             out.push(3);
             put_u32(out, closed.connection);
             put_of(out, &CLOSE_REASONS, &closed.reason);
-            put_bool(out, closed.retrying);
+            put_of(out, &OUTLOOKS, &closed.outlook);
         }
         Happening::Accepted(accepted) => {
             out.push(4);
@@ -181,6 +206,12 @@ pub(super) fn put_event(out: &mut Vec<u8>, event: &Event, now: u64) {
         Happening::Declined(declined) => {
             out.push(15);
             put_of(out, &ACTION_KINDS, &declined.action);
+            put_option(out, declined.connection.as_ref(), |out, connection| {
+                put_u32(out, *connection);
+            });
+            put_option(out, declined.batch.as_ref(), |out, batch| {
+                put_u64(out, *batch);
+            });
             put_bytes(out, declined.why.as_bytes());
         }
     }
@@ -195,26 +226,33 @@ pub(super) fn read_event(reader: &mut Reader<'_>, now: u64) -> Result<Event, Mal
             incarnation: reader.u64()?,
             reason: read_of(reader, &START_REASONS)?,
             state: reader.option(|reader| reader.bytes().map(<[u8]>::to_vec))?,
-            connections: reader.list(4, |reader| {
+            connections: reader.list(6, |reader| {
                 Ok(Connection {
                     id: reader.u32()?,
                     link: reader.u32()?,
+                    target: reader.option(Reader::text)?,
+                    secured: reader.bool()?,
                     peer: reader.text()?,
                     send_window: reader.u32()?,
                 })
             })?,
+            features: reader.list(1, Reader::text)?,
         }),
-        1 => Happening::Stop(reader.from(now)?),
+        1 => Happening::Stop(Stop {
+            deadline_ns: reader.from(now)?,
+            reason: read_of(reader, &STOP_REASONS)?,
+        }),
         2 => Happening::Opened(Opened {
             connection: reader.u32()?,
             link: reader.u32()?,
+            secured: reader.bool()?,
             peer: reader.text()?,
             send_window: reader.u32()?,
         }),
         3 => Happening::Closed(Closed {
             connection: reader.u32()?,
             reason: read_of(reader, &CLOSE_REASONS)?,
-            retrying: reader.bool()?,
+            outlook: read_of(reader, &OUTLOOKS)?,
         }),
         4 => Happening::Accepted(Accepted {
             listener: reader.u32()?,
@@ -261,6 +299,8 @@ pub(super) fn read_event(reader: &mut Reader<'_>, now: u64) -> Result<Event, Mal
         14 => Happening::Stored(reader.u64()?),
         15 => Happening::Declined(Declined {
             action: read_of(reader, &ACTION_KINDS)?,
+            connection: reader.option(Reader::u32)?,
+            batch: reader.option(Reader::u64)?,
             why: reader.text()?,
         }),
         _ => return Err(reader.malformed("an event that this version does not know")),
@@ -362,14 +402,17 @@ pub(super) mod tests {
                 connections: vec![Connection {
                     id: 3,
                     link: 1,
+                    target: Some("10.0.0.9:502".into()),
+                    secured: true,
                     peer: "10.0.0.9:502".into(),
                     send_window: 262_144,
                 }],
+                features: vec!["durable".into(), "metrics".into()],
             }),
-            Happening::Stop(u64::MAX),
             Happening::Opened(Opened {
                 connection: 1,
                 link: 2,
+                secured: true,
                 peer: "p".into(),
                 send_window: 9,
             }),
@@ -423,12 +466,27 @@ pub(super) mod tests {
             Happening::Closed(Closed {
                 connection: 1,
                 reason,
-                retrying: true,
+                outlook: Outlook::Redialling,
+            })
+        }));
+        all.extend(OUTLOOKS.map(|outlook| {
+            Happening::Closed(Closed {
+                connection: 1,
+                reason: CloseReason::ByPeer,
+                outlook,
+            })
+        }));
+        all.extend(STOP_REASONS.map(|reason| {
+            Happening::Stop(Stop {
+                deadline_ns: u64::MAX,
+                reason,
             })
         }));
         all.extend(ACTION_KINDS.map(|action| {
             Happening::Declined(Declined {
                 action,
+                connection: Some(1 << 31),
+                batch: Some(1 << 40),
                 why: "no".into(),
             })
         }));
@@ -464,6 +522,12 @@ pub(super) mod tests {
         }
         for (place, reason) in CLOSE_REASONS.into_iter().enumerate() {
             assert_eq!(reason as usize, place);
+        }
+        for (place, reason) in STOP_REASONS.into_iter().enumerate() {
+            assert_eq!(reason as usize, place);
+        }
+        for (place, outlook) in OUTLOOKS.into_iter().enumerate() {
+            assert_eq!(outlook as usize, place);
         }
         for (place, kind) in ACTION_KINDS.into_iter().enumerate() {
             assert_eq!(kind as usize, place);

@@ -81,6 +81,7 @@ pub struct LimitsRecord {
 /// The configuration as the driver saw it, with filler in the place of secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigRecord {
+    name: String,
     settings: String,
     links: Vec<LinkRecord>,
     devices: Vec<DeviceRecord>,
@@ -108,6 +109,7 @@ struct DeviceRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct GroupRecord {
     id: u32,
+    name: String,
     period_ns: u64,
     tags: Vec<u32>,
 }
@@ -119,6 +121,7 @@ struct TagRecord {
     name: String,
     address: String,
     data_type: String,
+    readable: bool,
     writable: bool,
     settings: String,
 }
@@ -127,6 +130,7 @@ impl ConfigRecord {
     /// Takes a configuration, without its secrets.
     pub fn new(config: &abi::ChannelConfig, secrets: &mut Secrets) -> Self {
         Self {
+            name: config.name.clone(),
             settings: secrets.mask_settings(&config.settings),
             links: config
                 .links
@@ -154,6 +158,7 @@ impl ConfigRecord {
                 .iter()
                 .map(|group| GroupRecord {
                     id: group.id,
+                    name: group.name.clone(),
                     period_ns: group.period_ns,
                     tags: group.tags.clone(),
                 })
@@ -167,6 +172,7 @@ impl ConfigRecord {
                     name: tag.name.clone(),
                     address: tag.address.clone(),
                     data_type: tag.data_type.clone(),
+                    readable: tag.readable,
                     writable: tag.writable,
                     settings: secrets.mask_settings(&tag.settings),
                 })
@@ -177,6 +183,7 @@ impl ConfigRecord {
     /// As the driver takes it.
     pub fn to_abi(&self) -> abi::ChannelConfig {
         abi::ChannelConfig {
+            name: self.name.clone(),
             settings: self.settings.clone(),
             links: self
                 .links
@@ -204,6 +211,7 @@ impl ConfigRecord {
                 .iter()
                 .map(|group| abi::Group {
                     id: group.id,
+                    name: group.name.clone(),
                     period_ns: group.period_ns,
                     tags: group.tags.clone(),
                 })
@@ -217,6 +225,7 @@ impl ConfigRecord {
                     name: tag.name.clone(),
                     address: tag.address.clone(),
                     data_type: tag.data_type.clone(),
+                    readable: tag.readable,
                     writable: tag.writable,
                     settings: tag.settings.clone(),
                 })

@@ -6,6 +6,7 @@ use crate::config::Channel;
 /// The ABI's form of a channel's configuration. Ids are positions.
 pub(super) fn abi_config(channel: &Channel) -> abi::ChannelConfig {
     abi::ChannelConfig {
+        name: channel.id.to_string(),
         settings: json(&channel.settings),
         links: (0u32..)
             .zip(&channel.links)
@@ -30,6 +31,7 @@ pub(super) fn abi_config(channel: &Channel) -> abi::ChannelConfig {
             .zip(&channel.groups)
             .map(|(id, group)| abi::Group {
                 id,
+                name: group.name.clone(),
                 period_ns: u64::try_from(group.period.as_nanos()).unwrap_or(u64::MAX),
                 tags: group.tags.iter().map(|tag| tag.0).collect(),
             })
@@ -42,6 +44,7 @@ pub(super) fn abi_config(channel: &Channel) -> abi::ChannelConfig {
                 name: tag.name.clone(),
                 address: tag.address.clone(),
                 data_type: tag.data_type.to_string(),
+                readable: tag.access.is_readable(),
                 writable: tag.access.is_writable(),
                 settings: json(&tag.settings),
             })

@@ -20,7 +20,7 @@ use crate::channel::{
 };
 use crate::config;
 use crate::driver::CommandInfo;
-use crate::event::{Layout, MonotonicNs, Sample, Value, WallNs};
+use crate::event::{Layout, MonotonicNs, Sample, Severity, Value, WallNs};
 use crate::history::{History, Statistics};
 use crate::ids::{ChannelId, DeviceId, RequestId, TagId};
 use crate::lifecycle::{self, Denied, Order};
@@ -552,9 +552,11 @@ impl ChannelHandle {
         if left == 0 {
             self.shared.announce(Happened::Alarm {
                 code: DEAD_LETTERS_ALARM.to_owned(),
+                severity: Severity::Error,
                 active: false,
                 message: "nothing is kept away from the driver any more".to_owned(),
                 device: None,
+                source_time: None,
             });
         }
         Ok(Some(letter))

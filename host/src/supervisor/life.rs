@@ -19,10 +19,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::abi_config::abi_config;
 use super::flight::Flight;
 use super::prepare::{Prepared, start_budget};
-use crate::bindings::events::StartReason;
+use crate::bindings::events::{StartReason, StopReason};
 use crate::bus::Happened;
 use crate::channel::{
-    Connections, DeviceStanding, Incarnation, Mail, Mailbox, Parts, RequestError, Shared,
+    Connections, DeviceStanding, Incarnation, Mail, Mailbox, Parts, RequestError, Shared, StopOrder,
 };
 use crate::config::Restart;
 use crate::event::{MonotonicNs, Quality};
@@ -379,12 +379,7 @@ impl Life {
         });
     }
 
-    fn obey(
-        &mut self,
-        command: Command,
-        host: &mut Host,
-        stop: Option<&mpsc::Sender<MonotonicNs>>,
-    ) {
+    fn obey(&mut self, command: Command, host: &mut Host, stop: Option<&mpsc::Sender<StopOrder>>) {
         let asked = Asked {
             shared: &self.shared,
             removal: &mut self.removal,
@@ -505,7 +500,7 @@ impl Asked<'_> {
         self,
         command: Command,
         host: &mut Host,
-        stop: Option<&mpsc::Sender<MonotonicNs>>,
+        stop: Option<&mpsc::Sender<StopOrder>>,
     ) -> Effect {
         let shared = self.shared;
         let (order, reply, deadline) = match command {
@@ -544,21 +539,29 @@ impl Asked<'_> {
                 (Order::Stop, None, deadline)
             }
         };
-        let reason = match host {
-            Host::Stops => "the host stops",
-            Host::Drops => "the configuration has this channel no more",
-            Host::Runs if self.renewal.is_some() => "its configuration is reloaded",
-            Host::Runs => "an operator asked for it",
+        let (reason, sentence) = match host {
+            Host::Stops => (StopReason::HostStopping, "the host stops"),
+            Host::Drops => (
+                StopReason::Stopped,
+                "the configuration has this channel no more",
+            ),
+            Host::Runs if self.renewal.is_some() => {
+                (StopReason::Reconfigured, "its configuration is reloaded")
+            }
+            Host::Runs if order == Order::Restart => {
+                (StopReason::Restarting, "an operator asked for it")
+            }
+            Host::Runs => (StopReason::Stopped, "an operator asked for it"),
         };
         let answer = shared.steer(
             |machine, now| machine.order(order, now, deadline),
-            |_| reason.to_owned(),
+            |_| sentence.to_owned(),
         );
         let effect = answer.as_ref().map_or(Effect::Nothing, |step| step.effect);
         // Room for one, and asked once: the order is never lost.
         if effect == Effect::AskToStop
             && let Some(stop) = stop
-            && stop.try_send(deadline).is_err()
+            && stop.try_send(StopOrder { deadline, reason }).is_err()
         {
             tracing::debug!(instance = %shared.instance(), "it had ended before it was asked to stop");
         }

@@ -487,7 +487,11 @@ async fn check_channel(
             },
             required: required(channel, info),
             needs: (0, 0),
-            secrets: Secrets::marked_by(&[&info.settings_schema, &info.device_schema]),
+            secrets: Secrets::marked_by(&[
+                &info.settings_schema,
+                &info.device_schema,
+                &info.tag_schema,
+            ]),
         })
     } else {
         Err(faults)

@@ -169,10 +169,10 @@ fn parts(setup: &VirtualSetup) -> Result<LedgerParts, BadType> {
             device: DeviceId(tag.device),
             address: tag.address.clone(),
             data_type,
-            access: if tag.writable {
-                config::Access::ReadWrite
-            } else {
-                config::Access::Read
+            access: match (tag.readable, tag.writable) {
+                (true, true) => config::Access::ReadWrite,
+                (false, true) => config::Access::Write,
+                (_, false) => config::Access::Read,
             },
             settings: serde_json::Value::Null,
             scale: 1.0,
@@ -195,7 +195,7 @@ fn parts(setup: &VirtualSetup) -> Result<LedgerParts, BadType> {
             .groups
             .iter()
             .map(|group| config::Group {
-                name: group.id.to_string(),
+                name: group.name.clone(),
                 // A schedule needs one; nothing is scheduled here.
                 period: std::time::Duration::from_nanos(group.period_ns.max(1)),
                 tags: group.tags.iter().copied().map(TagId).collect(),

@@ -100,6 +100,23 @@ fn drivers_and_files_are_described_for_programs() -> Result<()> {
         found["settings_schema"]["properties"]["timeout_ms"].is_object(),
         "{found:#}"
     );
+    assert!(
+        found["tag_schema"]["properties"]["order"].is_object(),
+        "{found:#}"
+    );
+    let commands = found["commands"].as_array().context("commands")?;
+    let browse = commands.iter().find(|command| command["name"] == "browse");
+    let browse = browse.with_context(|| format!("{found:#}"))?;
+    assert_eq!(browse["changes"], false);
+    assert!(browse["payload_schema"]["properties"]["device"].is_object());
+    let schemas = json_lines(&folder.run(&["inspect", "--schema", "--json", &driver])?);
+    assert_eq!(
+        (
+            &schemas[0]["tag"],
+            &schemas[0]["commands"]["browse"]["answer"]
+        ),
+        (&found["tag_schema"], &browse["answer_schema"])
+    );
     assert_eq!(found["size"], std::fs::metadata(&driver)?.len());
     assert_eq!(found["world"], "bulkhead:channel@0.1.0");
     assert_eq!(found["languages"][0], "Rust", "{found:#}");

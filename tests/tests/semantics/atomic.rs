@@ -70,10 +70,26 @@ async fn an_action_that_this_host_does_not_support_is_declined_by_name_and_the_r
     .await;
     stage.event("opened").await;
     let publish = json!({ "tag": stage.tag("level"), "value": { "int": 9 }, "id": 4 });
-    for (number, (step, action, remedy)) in [
-        (json!({ "start-tls": 0 }), "StartTls", "`start_tls = true`"),
-        (json!({ "metric": "speed" }), "Metric", "metrics"),
-        (json!({ "publish": publish }), "Publish", "without an id"),
+    let about = |connection, batch| json!([connection, batch]);
+    for (number, (step, action, about, remedy)) in [
+        (
+            json!({ "start-tls": 0 }),
+            "StartTls",
+            about(json!(0), json!(null)),
+            "`start_tls = true`",
+        ),
+        (
+            json!({ "metric": "speed" }),
+            "Metric",
+            about(json!(null), json!(null)),
+            "metrics",
+        ),
+        (
+            json!({ "publish": publish }),
+            "Publish",
+            about(json!(null), json!(4)),
+            "without an id",
+        ),
     ]
     .into_iter()
     .enumerate()
@@ -83,6 +99,11 @@ async fn an_action_that_this_host_does_not_support_is_declined_by_name_and_the_r
         let declined = stage.event("declined").await;
         let why = declined["why"].as_str().unwrap();
         assert_eq!(declined["action"], action, "{declined}");
+        assert_eq!(
+            json!([declined["connection"], declined["batch"]]),
+            about,
+            "{declined}"
+        );
         assert!(why.contains(remedy), "{declined}");
     }
     stage.catch_up().await;
@@ -96,4 +117,53 @@ async fn a_list_of_nothing_but_unsupported_actions_is_declined_once_for_each_kin
     stage.must(&[metric]).await;
     stage.catch_up().await;
     assert_eq!(stage.told("declined").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_what_is_about_another_connection_or_batch_each_is_declined() {
+    let peer = Peer::listen().await;
+    let rules = r#"{ on = "started", do = [
+        { open = { connection = 0, link = 0 } }, { open = { connection = 1, link = 0 } },
+    ] },"#;
+    let mut stage = Stage::start(Plan {
+        rules,
+        keys: &peer.link(""),
+        ..Plan::default()
+    })
+    .await;
+    stage.event("opened").await;
+    stage.event("opened").await;
+    let batch = |id: u64| {
+        let publish = json!({ "tag": stage.tag("level"), "value": { "int": 9 }, "id": id });
+        json!({ "publish": publish })
+    };
+    let steps = [
+        json!({ "start-tls": 1 }),
+        json!({ "start-tls": 0 }),
+        json!({ "start-tls": 1 }),
+        batch(7),
+        batch(8),
+        batch(7),
+    ];
+    stage.must(&steps).await;
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        let declined = stage.event("declined").await;
+        told.push(json!([
+            declined["action"],
+            declined["connection"],
+            declined["batch"]
+        ]));
+    }
+    assert_eq!(
+        told,
+        [
+            json!(["StartTls", 1, null]),
+            json!(["StartTls", 0, null]),
+            json!(["Publish", null, 7]),
+            json!(["Publish", null, 8]),
+        ]
+    );
+    stage.catch_up().await;
+    assert_eq!(stage.told("declined").len(), 4);
 }

@@ -3,7 +3,7 @@
 use bulkhead::exit::ExitKind;
 use bulkhead::lifecycle::State;
 use bulkhead_tests::free_port;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use tokio::io::AsyncWriteExt;
 
 use crate::peer::{OPEN, Peer, link};
@@ -27,8 +27,8 @@ async fn a_refused_dial_comes_back_as_closed_and_is_tried_again() {
     let mut stage = stage(&link(port, "")).await;
     let closed = stage.event("closed").await;
     assert_eq!(
-        (&closed["reason"], &closed["retrying"]),
-        (&json!("Refused"), &json!(true))
+        (&closed["reason"], &closed["outlook"]),
+        (&json!("Refused"), &json!("Redialling"))
     );
     let _peer = Peer::listen_on(port).await;
     let opened = stage.event("opened").await;
@@ -52,12 +52,8 @@ async fn a_target_that_is_not_granted_comes_back_as_closed_for_good() {
     stage.must(&[json!({ "open": open })]).await;
     let closed = stage.event("closed").await;
     assert_eq!(
-        (
-            &closed["connection"],
-            &closed["reason"],
-            &closed["retrying"]
-        ),
-        (&json!(3), &json!("Denied"), &json!(false))
+        (&closed["connection"], &closed["reason"], &closed["outlook"]),
+        (&json!(3), &json!("Denied"), &json!("Ended"))
     );
     let detail = stage.channel().status().links[0].detail.clone();
     assert!(detail.contains("does not grant"), "{detail}");
@@ -98,7 +94,13 @@ async fn a_link_with_on_restart_keep_keeps_its_connections_and_started_lists_the
     let started = stage.event("started").await;
     assert_eq!(
         started["connections"],
-        json!([{ "id": 0, "link": 0, "window": opened["window"] }])
+        json!([{
+            "id": 0,
+            "link": 0,
+            "target": null,
+            "secured": false,
+            "window": opened["window"],
+        }])
     );
     stage
         .must(&[json!({ "send": { "connection": 0, "text": "same" } })])
@@ -110,6 +112,64 @@ async fn a_link_with_on_restart_keep_keeps_its_connections_and_started_lists_the
     // The next id goes on after those that were kept.
     let again = json!({ "open": { "connection": 0, "link": 0 } });
     stage.fault(&[again], ExitKind::Refused).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kept_connection_tells_where_it_was_opened_to() {
+    let peer = Peer::listen().await;
+    let target = format!("127.0.0.1:{}", peer.port());
+    let rules = format!(
+        r#"{{ on = "started", life = 1, do = [
+            {{ open = {{ connection = 0, link = 0 }} }},
+            {{ open = {{ connection = 1, link = 0, target = "{target}" }} }},
+        ] }},"#
+    );
+    let mut stage = Stage::start(Plan {
+        rules: &rules,
+        keys: &peer.link(&format!(r#", on_restart = "keep", dial = ["{target}"]"#)),
+        restart: BY_HAND,
+        ..Plan::default()
+    })
+    .await;
+    let _calls = (peer.accept().await, peer.accept().await);
+    stage.event("opened").await;
+    stage.event("opened").await;
+    stage.fault(&[json!("trap")], ExitKind::Trapped).await;
+    let started = stage.event("started").await;
+    let kept = started["connections"].as_array().unwrap();
+    let places: Vec<_> = kept
+        .iter()
+        .map(|kept| (&kept["id"], &kept["target"]))
+        .collect();
+    assert_eq!(
+        places,
+        [(&json!(0), &json!(null)), (&json!(1), &json!(target))]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attempts_that_are_spent_are_told_and_an_operator_brings_another() {
+    let port = free_port();
+    let mut stage = stage(&link(port, ", max_attempts = 1")).await;
+    let told = |closed: Json| (closed["reason"].clone(), closed["outlook"].clone());
+    let refused = |outlook: &str| (json!("Refused"), json!(outlook));
+    assert_eq!(told(stage.event("closed").await), refused("Redialling"));
+    assert_eq!(told(stage.event("closed").await), refused("GivenUp"));
+    let reconnect = |stage: &Stage| assert_eq!(stage.channel().journals()[0].reconnect(), 1);
+    reconnect(&stage);
+    // It has its attempts again.
+    assert_eq!(told(stage.event("closed").await), refused("Redialling"));
+    assert_eq!(told(stage.event("closed").await), refused("GivenUp"));
+    let peer = Peer::listen_on(port).await;
+    reconnect(&stage);
+    stage.event("opened").await;
+    let _call = peer.accept().await;
+    reconnect(&stage);
+    assert_eq!(
+        told(stage.event("closed").await),
+        (json!("ByOperator"), json!("Redialling"))
+    );
+    stage.event("opened").await;
 }
 
 /// Opens its connection in its first life only, over a link that keeps it; further lives are begun by the test.
@@ -190,8 +250,8 @@ async fn a_reset_drops_the_stream_and_redials_and_a_close_ends_it_after_what_was
     stage.must(&[json!({ "reset": 0 })]).await;
     let closed = stage.event("closed").await;
     assert_eq!(
-        (&closed["reason"], &closed["retrying"]),
-        (&json!("Requested"), &json!(true))
+        (&closed["reason"], &closed["outlook"]),
+        (&json!("Requested"), &json!("Redialling"))
     );
     first.ended().await;
     stage.event("opened").await;
@@ -201,8 +261,8 @@ async fn a_reset_drops_the_stream_and_redials_and_a_close_ends_it_after_what_was
     assert_eq!(second.ended().await, 200_000);
     let closed = stage.event("closed").await;
     assert_eq!(
-        (&closed["reason"], &closed["retrying"]),
-        (&json!("Requested"), &json!(false))
+        (&closed["reason"], &closed["outlook"]),
+        (&json!("Requested"), &json!("Ended"))
     );
     assert!(peer.is_idle().await);
 }

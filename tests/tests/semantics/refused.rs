@@ -154,6 +154,11 @@ async fn of_a_list_with_a_malformed_action_nothing_is_applied() {
             "names device 9",
         ),
         (
+            vec![json!({ "metric-of": { "name": "opened", "device": 9 } })],
+            "metric",
+            "names device 9",
+        ),
+        (
             vec![json!({ "save-state-of": { "bytes": 1024 * 1024 + 1 } })],
             "save-state",
             "1048577 bytes of state",
@@ -256,6 +261,37 @@ async fn more_than_4096_timers_are_refused() {
             && exit.sentence.contains("4097 timers are set"),
         "{exit}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_that_is_not_bad_is_refused() {
+    for quality in ["good", "uncertain"] {
+        let rules = format!(
+            r#"{{ on = "write", do = [{{ write-failed = {{ quality = "{quality}", message = "no" }} }}] }},"#
+        );
+        let mut stage = Stage::start(Plan {
+            rules: &rules,
+            ..Plan::default()
+        })
+        .await;
+        let answer = stage
+            .channel()
+            .write(
+                stage.tag_id("label"),
+                bulkhead::event::Value::Text("x".into()),
+                false,
+                bulkhead_tests::PATIENCE,
+                crate::stage::WRITER,
+            )
+            .await;
+        assert_eq!(answer, Err(bulkhead::channel::RequestError::Restarted));
+        let exit = stage.exit().await;
+        let expected = format!("answers with an error of quality {quality}");
+        assert!(
+            exit.kind == ExitKind::Refused && exit.sentence.contains(&expected),
+            "{exit}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

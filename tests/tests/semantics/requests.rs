@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bulkhead::channel::RequestError;
-use bulkhead::event::Value;
+use bulkhead::event::{Quality, Value};
 use bulkhead::exit::ExitKind;
 use bulkhead::lifecycle::State;
 use bulkhead_tests::{Folder, PATIENCE};
@@ -94,12 +94,13 @@ async fn a_request_that_times_out_is_cancelled_and_its_late_answer_is_taken_in_s
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failure_of_a_request_is_an_answer_and_ends_nothing() {
     let mut stage = Stage::start(Plan {
-        rules: r#"{ on = "write", do = [{ write-failed = { code = 2, message = "illegal data address" } }] },"#,
+        rules: r#"{ on = "write", do = [{ write-failed = { quality = "bad-not-connected", code = 2, message = "illegal data address" } }] },"#,
         ..Plan::default()
     })
     .await;
     let failed = RequestError::Failed {
-        code: 2,
+        quality: Quality::BadNotConnected,
+        code: Some(2),
         message: "illegal data address".into(),
         trace: None,
     };

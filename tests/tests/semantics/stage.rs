@@ -7,7 +7,7 @@ use bulkhead::bus::{Bus, Happened, Message, Received, Subscription};
 use bulkhead::channel::{ChannelStatus, RequestError};
 use bulkhead::config::{self, Checked, Origin};
 use bulkhead::engine::Compiler;
-use bulkhead::event::{Quality, Sample, Value};
+use bulkhead::event::{Quality, Sample, Severity, Value, WallNs};
 use bulkhead::exit::{Exit, ExitKind};
 use bulkhead::ids::TagId;
 use bulkhead::lifecycle::State;
@@ -44,8 +44,10 @@ pub(crate) enum Seen {
     Exit(Exit),
     Alarm {
         code: String,
+        severity: Severity,
         active: bool,
         device: Option<String>,
+        source_time: Option<WallNs>,
     },
     /// Polls were skipped.
     Skipped(u64),
@@ -352,13 +354,17 @@ impl Stage {
                     Happened::Exit(exit) => Seen::Exit(exit.clone()),
                     Happened::Alarm {
                         code,
+                        severity,
                         active,
                         device,
+                        source_time,
                         ..
                     } => Seen::Alarm {
                         code: code.clone(),
+                        severity: *severity,
                         active: *active,
                         device: device.clone(),
+                        source_time: *source_time,
                     },
                     Happened::Dropped { count, .. } => Seen::Skipped(*count),
                     _ => return,

@@ -24,10 +24,31 @@ async fn a_driver_is_told_when_it_must_have_stopped_and_says_that_it_has() {
     stage.channel().stop().await.unwrap();
     let stop = stage.event("stop").await;
     assert!(stop["deadline"].as_u64().unwrap() > asked_at, "{stop}");
+    assert_eq!(stop["reason"], "Stopped");
     stage.state(State::Stopped).await;
     let reason = stage.channel().status().reason;
     assert!(reason.contains("stopped when asked"), "{reason}");
     assert_eq!(stage.channel().status().last_exit, None, "that is no fault");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_driver_is_told_why_it_is_to_stop() {
+    let mut stage = Stage::start(Plan::default()).await;
+    stage.state(State::Running).await;
+    stage.channel().restart().await.unwrap();
+    assert_eq!(stage.event("stop").await["reason"], "Restarting");
+    stage.event("started").await;
+    stage.state(State::Running).await;
+    let other = Plan {
+        restart: r#"max_attempts = 999, delay = "0s", jitter = 0"#,
+        ..Plan::default()
+    };
+    stage.reload(&other.toml()).await.unwrap();
+    assert_eq!(stage.event("stop").await["reason"], "Reconfigured");
+    assert_eq!(stage.event("started").await["features"], json!([]));
+    stage.state(State::Running).await;
+    stage.host().stop(GRACE).await;
+    assert_eq!(stage.event("stop").await["reason"], "HostStopping");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

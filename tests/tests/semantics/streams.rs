@@ -54,8 +54,8 @@ async fn events_of_a_connection_come_in_their_order_in_pieces_of_64_kib_at_most(
     assert_eq!(kinds[pieces + 1..], ["closed", "opened", "received"]);
     let closed = &told[pieces + 1];
     assert_eq!(
-        (&closed["reason"], &closed["retrying"]),
-        (&json!("ByPeer"), &json!(true))
+        (&closed["reason"], &closed["outlook"]),
+        (&json!("ByPeer"), &json!("Redialling"))
     );
     let mut at = 0;
     for piece in &told[1..=pieces] {
@@ -73,13 +73,16 @@ async fn an_end_has_its_reason() {
     let peer = Peer::listen().await;
     let mut stage = stage(&peer.link("")).await;
     let end = |closed: Json| {
-        let retrying = closed["retrying"].as_bool().unwrap();
-        (closed["reason"].as_str().unwrap().to_owned(), retrying)
+        let word = |key: &str| closed[key].as_str().unwrap().to_owned();
+        (word("reason"), word("outlook"))
     };
     let call = peer.accept().await;
     stage.event("opened").await;
     drop(call);
-    assert_eq!(end(stage.event("closed").await), ("ByPeer".into(), true));
+    assert_eq!(
+        end(stage.event("closed").await),
+        ("ByPeer".into(), "Redialling".into())
+    );
 
     let call = peer.accept().await.into_stream();
     stage.event("opened").await;
@@ -88,7 +91,10 @@ async fn an_end_has_its_reason() {
         .set_linger(Some(Duration::ZERO))
         .unwrap();
     drop(call);
-    assert_eq!(end(stage.event("closed").await), ("Reset".into(), true));
+    assert_eq!(
+        end(stage.event("closed").await),
+        ("Reset".into(), "Redialling".into())
+    );
     let port = peer.port();
     stage.event("opened").await;
     drop(peer);
@@ -106,8 +112,8 @@ async fn an_unknown_name_is_unreachable_and_tried_again() {
     let mut stage = stage(&keys).await;
     let closed = stage.event("closed").await;
     assert_eq!(
-        (&closed["reason"], &closed["retrying"]),
-        (&json!("Unreachable"), &json!(true))
+        (&closed["reason"], &closed["outlook"]),
+        (&json!("Unreachable"), &json!("Redialling"))
     );
     stage.state(State::Degraded).await;
 }
@@ -156,7 +162,7 @@ async fn after_close_nothing_more_is_received_and_the_id_is_dead() {
         ])
         .await;
     let closed = stage.event("closed").await;
-    assert_eq!(closed["retrying"], false, "{closed}");
+    assert_eq!(closed["outlook"], "Ended", "{closed}");
     call.ended().await;
     stage.catch_up().await;
     assert_eq!(stage.told("received").len(), 0);

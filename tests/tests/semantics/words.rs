@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use bulkhead::channel::RequestError;
-use bulkhead::event::{Value, WallNs};
+use bulkhead::event::{Quality, Severity, Value, WallNs};
 use bulkhead::exit::ExitKind;
 use bulkhead_tests::{Folder, PATIENCE};
 use serde_json::json;
@@ -26,6 +26,12 @@ name = "fast"
 device = "pump"
 period = "250ms"
 tags = [{ name = "flow", address = "40001#LL", type = "uint16[2]", access = "rw", settings = { swap = 1 } }]
+[[channel.tag]]
+name = "order"
+device = "pump"
+address = "40009"
+type = "uint16"
+access = "w"
 "#,
         ..Plan::default()
     };
@@ -48,7 +54,8 @@ tags = [{ name = "flow", address = "40001#LL", type = "uint16[2]", access = "rw"
         ])
     );
     let flow = stage.tag("flow");
-    assert_eq!(first["groups"], json!([[0, 250_000_000, [flow]]]));
+    assert_eq!(first["name"], "stage");
+    assert_eq!(first["groups"], json!([[0, 250_000_000, [flow], "fast"]]));
     let flow = json!([
         flow,
         2,
@@ -56,7 +63,18 @@ tags = [{ name = "flow", address = "40001#LL", type = "uint16[2]", access = "rw"
         "40001#LL",
         "uint16[2]",
         true,
-        r#"{"swap":1}"#
+        r#"{"swap":1}"#,
+        true
+    ]);
+    let order = json!([
+        stage.tag("order"),
+        2,
+        "order",
+        "40009",
+        "uint16",
+        true,
+        "{}",
+        false
     ]);
     let label = json!([
         stage.tag("label"),
@@ -65,7 +83,8 @@ tags = [{ name = "flow", address = "40001#LL", type = "uint16[2]", access = "rw"
         "label",
         "string",
         true,
-        "{}"
+        "{}",
+        true
     ]);
     let level = json!([
         stage.tag("level"),
@@ -74,10 +93,11 @@ tags = [{ name = "flow", address = "40001#LL", type = "uint16[2]", access = "rw"
         "level",
         "int32",
         false,
-        "{}"
+        "{}",
+        true
     ]);
     let tags = first["tags"].as_array().unwrap();
-    for tag in [flow, label, level] {
+    for tag in [flow, order, label, level] {
         assert!(tags.contains(&tag), "{tag} is not in {tags:?}");
     }
 
@@ -193,6 +213,7 @@ async fn an_error_is_cut_to_its_bounds() {
         )
         .await;
     let Err(RequestError::Failed {
+        quality,
         code,
         message,
         trace,
@@ -201,7 +222,7 @@ async fn an_error_is_cut_to_its_bounds() {
         panic!("{answer:?}");
     };
     let trace = trace.unwrap();
-    assert_eq!(code, 7);
+    assert_eq!((quality, code), (Quality::Bad, Some(7)));
     for (text, most) in [(&message, 4096), (&trace, 64 * 1024)] {
         // A cut is marked, and the longest mark or escape may not have fitted.
         assert!((most - 16..=most).contains(&text.len()), "{}", text.len());
@@ -211,7 +232,7 @@ async fn an_error_is_cut_to_its_bounds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_alarm_is_news_when_it_changes_and_a_65th_code_is_refused() {
+async fn an_alarm_is_news_when_it_changes_and_a_65th_is_refused() {
     let mut stage = Stage::start(Plan::default()).await;
     let alarm = |active: bool| json!({ "alarm": { "code": "door", "active": active } });
     stage
@@ -221,32 +242,48 @@ async fn an_alarm_is_news_when_it_changes_and_a_65th_code_is_refused() {
     // About a device: the second of the channel.
     let of_desk = json!({ "alarm": { "code": "door", "active": true, "device": 1 } });
     stage.must(&[of_desk.clone(), of_desk]).await;
-    let all = json!({ "alarm": { "code": "n", "count": 63, "active": true } });
+    let desk_is_shut = json!({ "alarm": { "code": "door", "active": false, "device": 1 } });
+    stage.must(&[desk_is_shut, alarm(true)]).await;
+    let worse = json!({ "alarm": { "code": "door", "active": true, "severity": "critical" } });
+    let dated = json!({ "alarm": { "code": "door", "active": true, "severity": "critical", "source_ns": 7 } });
+    stage.must(&[worse, dated]).await;
+    let all = json!({ "alarm": { "code": "n", "count": 62, "active": true } });
     stage.must(&[all.clone(), all]).await;
     stage.catch_up().await;
     let heard = stage.seen.iter().filter_map(|seen| match seen {
         Seen::Alarm {
             code,
+            severity,
             active,
             device,
-        } => Some((code.as_str(), *active, device.as_deref())),
+            source_time,
+        } => {
+            let about = (code.as_str(), device.as_deref());
+            Some((about, *active, *severity, *source_time))
+        }
         _ => None,
     });
     let heard: Vec<_> = heard.collect();
+    let (door, of_desk) = (("door", None), ("door", Some("desk")));
+    let warning = Severity::Warning;
     assert_eq!(
-        heard[..4],
+        heard[..7],
         [
-            ("door", true, None),
-            ("door", false, None),
-            ("door", true, None),
-            ("door", true, Some("desk")),
+            (door, true, warning, None),
+            (door, false, warning, None),
+            (door, true, warning, None),
+            (of_desk, true, warning, None),
+            // The channel's own is up still: that of the device is another.
+            (of_desk, false, warning, None),
+            (door, true, Severity::Critical, None),
+            (door, true, Severity::Critical, Some(WallNs(7))),
         ]
     );
-    assert_eq!(heard.len(), 4 + 63, "{heard:?}");
+    assert_eq!(heard.len(), 7 + 62, "{heard:?}");
 
     let one_more = json!({ "alarm": { "code": "one more" } });
     let sentence = stage.fault(&[one_more], ExitKind::Refused).await;
-    assert!(sentence.contains("65 codes of alarms"), "{sentence}");
+    assert!(sentence.contains("65 alarms are in use"), "{sentence}");
     let long = json!({ "alarm": { "code": "x".repeat(65) } });
     stage.event("started").await;
     let sentence = stage.fault(&[long], ExitKind::Refused).await;

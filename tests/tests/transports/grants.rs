@@ -62,7 +62,7 @@ async fn open_all(stage: &mut Stage, first: u32, targets: &[&str]) -> Vec<String
             })
             .await;
         if told["reason"] == "Denied" {
-            assert_eq!(told["retrying"], json!(false), "{target}");
+            assert_eq!(told["outlook"], json!("Ended"), "{target}");
         } else {
             let_through.push((*target).to_owned());
             stage.must(&[json!({ "close": id })]).await;
@@ -285,8 +285,9 @@ fn a_name_that_leads_elsewhere_is_checked_at_every_dial() -> Result<()> {
             }
             let down: Vec<Json> = stage.told("closed");
             // Where somebody had called, nobody would have listened.
-            let kept =
-                |closed: &Json| closed["retrying"] == json!(true) && closed["reason"] != "Refused";
+            let kept = |closed: &Json| {
+                closed["outlook"] == json!("Redialling") && closed["reason"] != "Refused"
+            };
             assert!(down.iter().all(kept), "{down:?}");
 
             // A device may move.
@@ -327,8 +328,8 @@ fn a_silent_device_of_datagrams_is_looked_for_under_its_name() -> Result<()> {
             names.set("plc.example", &[second]);
             let closed = stage.event("closed").await;
             assert_eq!(
-                (&closed["reason"], &closed["retrying"]),
-                (&json!("Unreachable"), &json!(true))
+                (&closed["reason"], &closed["outlook"]),
+                (&json!("Unreachable"), &json!("Redialling"))
             );
             let opened = stage.event("opened").await;
             assert_eq!(opened["peer"], format!("{second}:502"));

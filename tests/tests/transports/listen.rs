@@ -73,12 +73,8 @@ async fn devices_call_in_and_are_told_apart() {
     drop(one);
     let closed = stage.event("closed").await;
     assert_eq!(
-        (
-            &closed["connection"],
-            &closed["reason"],
-            &closed["retrying"]
-        ),
-        (&json!(first), &json!("ByPeer"), &json!(false)),
+        (&closed["connection"], &closed["reason"], &closed["outlook"]),
+        (&json!(first), &json!("ByPeer"), &json!("Ended")),
         "nobody dials a device that called in"
     );
     assert!(stage.channel().status().links[0].up, "the other is there");
@@ -144,8 +140,8 @@ async fn a_door_that_is_taken_is_opened_as_soon_as_it_is_free() {
     let mut stage = stage(&format!(r#"listen = "tcp://{at}""#)).await;
     let closed = stage.event("closed").await;
     assert_eq!(
-        (&closed["reason"], &closed["retrying"]),
-        (&json!("Unreachable"), &json!(true))
+        (&closed["reason"], &closed["outlook"]),
+        (&json!("Unreachable"), &json!("Redialling"))
     );
     assert!(
         detail(&stage).contains("cannot listen on"),
@@ -157,7 +153,7 @@ async fn a_door_that_is_taken_is_opened_as_soon_as_it_is_free() {
     let (_device, id) = call(&mut stage, &at.to_string()).await;
     // A reset of the door opens it anew; who is in stays.
     stage.must(&[json!({ "reset": 0 })]).await;
-    assert_eq!(stage.event("closed").await["retrying"], json!(true));
+    assert_eq!(stage.event("closed").await["outlook"], json!("Redialling"));
     stage.event("opened").await;
     stage.must(&[send(id, "still here")]).await;
     assert_eq!(

@@ -88,8 +88,8 @@ async fn a_line_that_is_pulled_is_noticed_and_found_when_it_is_back() {
     line.socat.kill().unwrap();
     let closed = stage.event("closed").await;
     assert_eq!(
-        (&closed["reason"], &closed["retrying"]),
-        (&json!("Reset"), &json!(true))
+        (&closed["reason"], &closed["outlook"]),
+        (&json!("Reset"), &json!("Redialling"))
     );
     let closed = stage.event("closed").await;
     assert_eq!(closed["reason"], json!("Unreachable"));
@@ -114,8 +114,8 @@ async fn a_line_has_one_opener() {
     let mut second = stage(&line.keys("")).await;
     let closed = second.event("closed").await;
     assert_eq!(
-        (&closed["reason"], &closed["retrying"]),
-        (&json!("Unreachable"), &json!(true))
+        (&closed["reason"], &closed["outlook"]),
+        (&json!("Unreachable"), &json!("Redialling"))
     );
     assert!(
         detail(&second).contains("somebody else has opened"),
@@ -152,7 +152,7 @@ async fn a_line_that_cannot_do_what_the_file_says_is_not_opened() {
         let line = Line::lay(&folder);
         let mut stage = stage(&line.keys(keys)).await;
         let closed = stage.event("closed").await;
-        assert_eq!(closed["retrying"], json!(true), "{keys}");
+        assert_eq!(closed["outlook"], json!("Redialling"), "{keys}");
         let detail = detail(&stage);
         assert!(
             detail.contains("the line cannot do 9600 bit/s with this parity"),

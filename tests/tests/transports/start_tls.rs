@@ -5,6 +5,7 @@ use std::process::Command;
 use bulkhead_tests::{Authority, Certificate, Folder, Running, paths};
 use serde_json::json;
 
+use crate::stage::{Plan, Stage};
 use crate::{detail, received, send, stage};
 
 /// A server that begins TLS when asked, and its port.
@@ -44,7 +45,11 @@ async fn a_plain_stream_goes_on_under_tls_and_nothing_more_of_it_is_heard() {
     stage
         .must(&[json!({ "start-tls": 0 }), send(0, "secret\n")])
         .await;
-    assert_eq!(stage.event("opened").await["connection"], 0);
+    let opened = stage.event("opened").await;
+    assert_eq!(
+        (&opened["connection"], &opened["secured"]),
+        (&json!(0), &json!(true))
+    );
     stage.must(&[send(0, "under cover\n")]).await;
     received(&mut stage, 0, "echo under cover\n").await;
     // What it prints may come after what it sends.
@@ -61,10 +66,34 @@ async fn a_plain_stream_goes_on_under_tls_and_nothing_more_of_it_is_heard() {
     assert_eq!(stage.told("closed").len(), 0);
     // It is TLS for as long as it is up; a new stream is plain again.
     stage.must(&[json!({ "reset": 0 })]).await;
-    stage.event("opened").await;
+    assert_eq!(stage.event("opened").await["secured"], false);
     stage.must(&[send(0, "again\n")]).await;
     received(&mut stage, 0, "echo again\n").await;
     assert_eq!(printed("plain again").last().unwrap(), "plain again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kept_connection_tells_that_tls_is_on() {
+    let folder = Folder::new().unwrap();
+    let authority = Authority::new(folder.path(), "plant-ca").unwrap();
+    let own = authority.sign("server", "IP:127.0.0.1", 1).unwrap();
+    let (_server, port) = server(&own, &[]);
+    let link = keys(port, &authority);
+    let mut stage = Stage::start(Plan {
+        rules: r#"{ on = "started", life = 1, do = [{ open = { connection = 0, link = 0 } }] },"#,
+        keys: &format!(r#"links.plc = {{ {link}, on_restart = "keep" }}"#),
+        ..Plan::default()
+    })
+    .await;
+    stage.event("opened").await;
+    stage.must(&[send(0, "STARTTLS\n")]).await;
+    received(&mut stage, 0, "ready\n").await;
+    stage.must(&[json!({ "start-tls": 0 })]).await;
+    stage.event("opened").await;
+    stage.channel().restart().await.unwrap();
+    let started = stage.event("started").await;
+    let kept = &started["connections"][0];
+    assert_eq!((&kept["id"], &kept["secured"]), (&json!(0), &json!(true)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -113,8 +142,8 @@ async fn a_certificate_that_is_wrong_ends_the_stream() {
         .await;
     let closed = stage.event("closed").await;
     assert_eq!(
-        (&closed["reason"], &closed["retrying"]),
-        (&json!("TlsFailed"), &json!(true))
+        (&closed["reason"], &closed["outlook"]),
+        (&json!("TlsFailed"), &json!("Redialling"))
     );
     stage.event("opened").await;
     assert!(
@@ -135,7 +164,10 @@ async fn tls_begins_only_where_the_operator_allows_it() {
     stage.event("opened").await;
     stage.must(&[json!({ "start-tls": 0 })]).await;
     let declined = stage.event("declined").await;
-    assert_eq!(declined["action"], "StartTls");
+    assert_eq!(
+        (&declined["action"], &declined["connection"]),
+        (&json!("StartTls"), &json!(0))
+    );
     let why = declined["why"].as_str().unwrap();
     assert!(
         why.contains("link plc") && why.contains("`start_tls = true`"),

@@ -73,8 +73,8 @@ async fn refused(shown: &Certificate, options: &[&str], ca: &Path, more: &str, w
     let mut stage = stage(&keys(server.port, ca, more)).await;
     let closed = failed(&mut stage).await;
     assert_eq!(
-        closed["retrying"],
-        json!(true),
+        closed["outlook"],
+        json!("Redialling"),
         "a certificate may be renewed"
     );
     let detail = detail(&stage);

@@ -103,8 +103,8 @@ async fn a_device_that_does_not_listen_is_refused_and_found_when_it_does() {
     stage.must(&[send(0, "anybody?")]).await;
     let closed = stage.event("closed").await;
     assert_eq!(
-        (&closed["reason"], &closed["retrying"]),
-        (&json!("Refused"), &json!(true))
+        (&closed["reason"], &closed["outlook"]),
+        (&json!("Refused"), &json!("Redialling"))
     );
     let (device, _) = device(&at).await;
     stage.event("opened").await;

@@ -14,8 +14,8 @@ async fn a_socket_of_this_machine_is_dialled_until_it_is_there() {
     let mut stage = stage(&format!(r#"connect = "unix://{}""#, path.display())).await;
     let closed = stage.event("closed").await;
     assert_eq!(
-        (&closed["reason"], &closed["retrying"]),
-        (&json!("Unreachable"), &json!(true))
+        (&closed["reason"], &closed["outlook"]),
+        (&json!("Unreachable"), &json!("Redialling"))
     );
     assert!(
         detail(&stage).contains("check that its program runs"),
@@ -35,5 +35,5 @@ async fn a_socket_of_this_machine_is_dialled_until_it_is_there() {
     socat.tell("good day").unwrap();
     received(&mut stage, 0, "good day\n").await;
     socat.kill().unwrap();
-    assert_eq!(stage.event("closed").await["retrying"], json!(true));
+    assert_eq!(stage.event("closed").await["outlook"], json!("Redialling"));
 }

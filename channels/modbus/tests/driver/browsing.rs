@@ -27,7 +27,7 @@ fn host(answer: impl Fn(u8) -> Result<u8, u8> + 'static) -> FakeHost<Modbus> {
 fn ask(host: &mut FakeHost<Modbus>, payload: &str) -> String {
     match host.command("browse", payload.as_bytes()) {
         Ok(answer) => String::from_utf8(answer).expect("text"),
-        Err(error) => format!("{} ({})", error.message, error.code),
+        Err(error) => format!("{} ({:?})", error.message, error.code),
     }
 }
 
@@ -63,7 +63,7 @@ fn the_tables_that_a_unit_has_are_listed() {
 #[test]
 fn what_is_no_answer_about_a_table_is_the_answer_to_the_command() {
     let failed = ask(&mut host(|_| Err(4)), "");
-    assert_eq!(failed, "the unit has failed (exception 4) (4)");
+    assert_eq!(failed, "the unit has failed (exception 4) (Some(4))");
     let unknown = ask(&mut host(|_| Ok(1)), r#"{"device":"pres"}"#);
-    assert_eq!(unknown, "name one of the devices press as `device` (0)");
+    assert_eq!(unknown, "name one of the devices press as `device` (None)");
 }

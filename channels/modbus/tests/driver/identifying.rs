@@ -26,7 +26,7 @@ fn host(answers: &'static [(u8, &'static [u8])]) -> FakeHost<Modbus> {
 fn ask(host: &mut FakeHost<Modbus>, payload: &str) -> String {
     match host.command("read-device-identification", payload.as_bytes()) {
         Ok(answer) => String::from_utf8(answer).expect("text"),
-        Err(error) => format!("{} ({})", error.message, error.code),
+        Err(error) => format!("{} ({:?})", error.message, error.code),
     }
 }
 
@@ -43,7 +43,7 @@ fn a_unit_tells_what_it_is_over_several_answers() {
         expected
     );
     let unknown = ask(&mut host, r#"{"device":"pres"}"#);
-    assert_eq!(unknown, "name one of the devices press as `device` (0)");
+    assert_eq!(unknown, "name one of the devices press as `device` (None)");
     assert!(ask(&mut host, r#"{"unit":7}"#).contains("unknown field `unit`"));
     host.stop();
 }
@@ -52,7 +52,7 @@ fn a_unit_tells_what_it_is_over_several_answers() {
 fn a_refusal_keeps_its_code_and_a_malformed_answer_is_none() {
     assert_eq!(
         ask(&mut host(&[]), ""),
-        "the unit has no such address (exception 2) (2)"
+        "the unit has no such address (exception 2) (Some(2))"
     );
     let malformed: [&'static [(u8, &'static [u8])]; 5] = [
         &[(0, b"\x0e\x01\x01\x00\x00\x01\x00\x09Acme")],
@@ -64,7 +64,7 @@ fn a_refusal_keeps_its_code_and_a_malformed_answer_is_none() {
     for answers in malformed {
         assert_eq!(
             ask(&mut host(answers), ""),
-            "the answer is no device identification (0)",
+            "the answer is no device identification (None)",
             "{answers:02x?}"
         );
     }

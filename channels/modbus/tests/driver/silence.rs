@@ -3,12 +3,33 @@
 use std::time::Duration;
 
 use bulkhead_sdk::testing::{FakeHost, Setup};
-use bulkhead_sdk::{DeviceCondition, Quality, Value};
+use bulkhead_sdk::{CloseReason, DeviceCondition, Quality, Value};
 use modbus::Modbus;
 
 use crate::plant::{Handle, good_samples, registers, resets};
 
 const TIMEOUT: Duration = Duration::from_millis(1000);
+
+#[test]
+fn a_dial_is_waited_for_only_where_there_is_one() {
+    let plant = Handle::simple();
+    let mut waited = Vec::new();
+    for give_up in [false, true] {
+        for reason in [CloseReason::ByOperator, CloseReason::TimedOut] {
+            let mut host = plant.host(Setup::new().tag("word", "40001", "uint16"));
+            if give_up {
+                host.give_up("plc", reason);
+            } else {
+                host.away("plc", reason);
+            }
+            let before = host.now();
+            host.poll("all");
+            assert_eq!(host.quality("word"), Some(Quality::BadNotConnected));
+            waited.push(host.now() > before);
+        }
+    }
+    assert_eq!(waited, [true, false, false, false]);
+}
 
 /// Three units with two requests each; `two` is silent.
 fn three_units(plant: &Handle) -> FakeHost<Modbus> {

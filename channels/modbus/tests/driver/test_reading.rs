@@ -8,7 +8,7 @@ use super::plant::Handle;
 fn ask(host: &mut FakeHost<Modbus>, payload: &str) -> String {
     match host.command("test-read", payload.as_bytes()) {
         Ok(answer) => String::from_utf8(answer).expect("text"),
-        Err(error) => format!("{} ({})", error.message, error.code),
+        Err(error) => format!("{} ({:?})", error.message, error.code),
     }
 }
 
@@ -142,7 +142,7 @@ fn what_cannot_be_read_says_why_and_asks_the_unit_for_nothing_that_makes_no_sens
     check(
         &mut host,
         r#"{"address":"49001","type":"int16"}"#,
-        "the unit has no such address (exception 2) (2)",
+        "the unit has no such address (exception 2) (Some(2))",
     );
     assert_eq!(plant.seen(), [(1, 3, 9_000, 1)]);
     plant.unit(1, |unit| unit.holding.insert(50, 0xff00));

@@ -38,7 +38,7 @@ class Open:
 @dataclass
 class Send:
     """
-    Send bytes, at most 1 MiB.
+    Send bytes: no more than the send window has left, and than 1 MiB in one action.
     """
     connection: int
     peer: Optional[str]
@@ -77,7 +77,7 @@ class PollDone:
     cycle: int
     requests: int
     failed: int
-    round_trip_ns: int
+    round_trip_ns: Optional[int]
 
 @dataclass
 class ReadDone:
@@ -133,26 +133,47 @@ class Probe:
     is answered for as long as the operator allows is lost: `closed` with `heartbeat-lost`, and the host redials.
     """
     connection: int
-    round_trip_ns: int
+    round_trip_ns: Optional[int]
+
+class MetricKind(Enum):
+    """
+    How a figure is to be read.
+    """
+    GAUGE = 0
+    COUNTER = 1
 
 @dataclass
 class Metric:
     """
-    A figure of the driver's own. At most 64 names per channel.
+    A figure of the driver's own. At most 64 pairs of name and device in one incarnation.
     """
     name: str
+    kind: MetricKind
+    unit: str
+    device: Optional[int]
     value: float
+
+class Severity(Enum):
+    """
+    How bad a condition is, the least first.
+    """
+    INFO = 0
+    WARNING = 1
+    ERROR = 2
+    CRITICAL = 3
 
 @dataclass
 class Alarm:
     """
-    A condition that operators should see. At most 64 codes in one incarnation, each of at most 64 bytes; saying the
-    same again is no news.
+    A condition that operators should see. It is known by its code and its device: the same code of two devices is two alarms.
+    At most 64 in one incarnation, with codes of at most 64 bytes; saying the same again is no news.
     """
     code: str
+    severity: Severity
     active: bool
     message: str
     device: Optional[int]
+    source_time_ns: Optional[int]
 
 @dataclass
 class HealthDone:

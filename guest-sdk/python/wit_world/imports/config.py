@@ -15,7 +15,8 @@ from componentize_py_types import Result, Ok, Err, Some
 
 class Capabilities(Flag):
     """
-    What a driver can do. A request of a kind that is not declared is never sent.
+    What a driver can do. A read, write or command that is not declared is never sent; `poll` and `health` have no flag, and may
+    come to every driver.
     """
     READ = auto()
     WRITE = auto()
@@ -40,6 +41,9 @@ class CommandInfo:
     """
     name: str
     help: str
+    payload_schema: str
+    answer_schema: str
+    changes: bool
 
 @dataclass
 class DriverInfo:
@@ -51,6 +55,7 @@ class DriverInfo:
     protocol: str
     settings_schema: str
     device_schema: str
+    tag_schema: str
     address_help: str
     links: List[LinkWish]
     commands: List[CommandInfo]
@@ -77,6 +82,7 @@ class Tag:
     name: str
     address: str
     data_type: str
+    readable: bool
     writable: bool
     settings: str
 
@@ -86,6 +92,7 @@ class Group:
     Tags that are polled together.
     """
     id: int
+    name: str
     period_ns: int
     tags: List[int]
 
@@ -104,6 +111,7 @@ class ChannelConfig:
     """
     Everything that an operator says about a channel, as far as its driver is concerned.
     """
+    name: str
     settings: str
     links: List[Link]
     devices: List[Device]

@@ -34,6 +34,7 @@ class StartReason(Enum):
     HOST_RESTART = 3
     RECONFIGURED = 4
     SWAPPED = 5
+    MOVED = 6
 
 @dataclass
 class Connection:
@@ -42,6 +43,8 @@ class Connection:
     """
     id: int
     link: int
+    target: Optional[str]
+    secured: bool
     peer: str
     send_window: int
 
@@ -54,15 +57,38 @@ class Start:
     reason: StartReason
     state: Optional[bytes]
     connections: List[Connection]
+    features: List[str]
+
+class StopReason(Enum):
+    """
+    Why an incarnation is to end, as far as that is known when it is asked. Connections over links with `on_restart = "keep"`
+    stay up for the next one, where one follows.
+    """
+    STOPPED = 0
+    RESTARTING = 1
+    RECONFIGURED = 2
+    RECYCLED = 3
+    SWAPPED = 4
+    MOVED = 5
+    HOST_STOPPING = 6
+
+@dataclass
+class Stop:
+    """
+    The incarnation is to end.
+    """
+    deadline_ns: int
+    reason: StopReason
 
 @dataclass
 class Opened:
     """
-    A connection is up. It follows an `open`, a `start-tls`, or a `closed` with `retrying = true`: then it is a new
+    A connection is up. It follows an `open`, a `start-tls`, or a `closed` that was not the end: then it is a new
     stream under the same id, and nothing of the old one will be received any more.
     """
     connection: int
     link: int
+    secured: bool
     peer: str
     send_window: int
 
@@ -80,6 +106,16 @@ class CloseReason(Enum):
     TLS_FAILED = 7
     HEARTBEAT_LOST = 8
     HOST_STOPPING = 9
+    BY_OPERATOR = 10
+    PATH_GONE = 11
+
+class Outlook(Enum):
+    """
+    What becomes of a connection that is down.
+    """
+    REDIALLING = 0
+    GIVEN_UP = 1
+    ENDED = 2
 
 @dataclass
 class Closed:
@@ -88,7 +124,7 @@ class Closed:
     """
     connection: int
     reason: CloseReason
-    retrying: bool
+    outlook: Outlook
 
 @dataclass
 class Accepted:
@@ -188,9 +224,12 @@ class ActionKind(Enum):
 @dataclass
 class Declined:
     """
-    An action was not carried out because this host, or this channel's configuration, does not support it.
+    An action was not carried out because this host, or this channel's configuration, does not support it. Of several of one
+    kind that are about the same, one is told.
     """
     action: ActionKind
+    connection: Optional[int]
+    batch: Optional[int]
     why: str
 
 
@@ -201,7 +240,7 @@ class Happening_Started:
 
 @dataclass
 class Happening_Stop:
-    value: int
+    value: Stop
 
 
 @dataclass

@@ -80,8 +80,8 @@ elements; a longer one is refused.
 
 class Quality(Enum):
     """
-    How far a sample can be trusted. One to one with OPC UA status codes (OPC 10000-4, 7.39 and
-    OPC 10000-8, 6.3); each maps to Sparkplug's 192, 500 or 0 as well.
+    How far a sample can be trusted. Each maps to a status code of OPC UA (OPC 10000-4, 7.39 and OPC 10000-8, 6.3), which has
+    one of its own for each but `bad-stale`; and to Sparkplug's 192, 500 or 0.
     
     A sample whose quality is bad carries no value or the last known one, never a guess.
     """
@@ -119,7 +119,8 @@ class Error:
     """
     Why a request failed.
     """
-    code: int
+    quality: Quality
+    code: Optional[int]
     message: str
     trace: Optional[str]
 

@@ -29,3 +29,4 @@ mod words;
 pub use model::{Expected, ExpectedAnswer, Pieces, Script, ScriptCase, Section, Step};
 pub use parse::{MAX_SCRIPT, ScriptFaults, parse};
 pub(super) use run::run;
+pub(super) use steps::{REASONS, STOPS};

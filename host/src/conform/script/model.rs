@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use crate::bindings::actions::DeviceCondition;
 use crate::bindings::config::{ChannelConfig, Device, Group, Link, Tag};
-use crate::bindings::events::CloseReason;
+use crate::bindings::events::{CloseReason, Outlook, StopReason};
 use crate::bindings::types::{Quality, Value};
 use crate::conform::pattern::Pattern;
 use crate::conform::peer::Reply;
@@ -36,10 +36,8 @@ pub struct Section {
     pub devices: Vec<Device>,
     /// `tag`.
     pub tags: Vec<Tag>,
-    /// Tags that can be written only: they are in no group that was not written down.
-    pub write_only: Vec<u32>,
-    /// `group`: name, and the rest.
-    pub groups: Vec<(String, Group)>,
+    /// `group`.
+    pub groups: Vec<Group>,
     /// `needs`: capabilities without which it is skipped.
     pub needs: Vec<String>,
     /// `reply`: what the peer answers in the universal cases.
@@ -94,19 +92,30 @@ pub enum ExpectedAnswer {
     Bytes(Pattern),
     /// A command: JSON that says the same.
     Json(Json),
-    /// It failed, with this code and this in its sentence.
-    Error(Option<u32>, String),
+    /// It failed.
+    Error(ExpectedError),
+}
+
+/// An error, as far as a script says.
+#[derive(Clone, Debug, Default)]
+pub struct ExpectedError {
+    /// `-` for none; nothing where any will do.
+    pub code: Option<Option<u32>>,
+    /// Nothing where any will do.
+    pub quality: Option<Quality>,
+    /// What its sentence contains.
+    pub text: String,
 }
 
 /// One step. Names were looked up when it was read.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// `opens LINK`: the driver has opened a connection, which comes up, or cannot be made.
-    Opens(u32, Option<CloseReason>),
+    Opens(u32, Option<(CloseReason, Outlook)>),
     /// `up LINK`: a connection that was down is up again.
     Up(u32),
     /// `drop LINK`: its stream breaks.
-    Drop(u32, CloseReason),
+    Drop(u32, CloseReason, Outlook),
     /// `resets LINK`: the driver has dropped the stream; it is dialled anew.
     Resets(u32),
     /// `closes`: the driver has closed a connection.
@@ -139,8 +148,8 @@ pub enum Step {
     Advance(u64),
     /// `device NAME CONDITION`: what the driver says of it.
     Device(u32, DeviceCondition),
-    /// `stop`.
-    Stop,
+    /// `stop`, and why.
+    Stop(StopReason),
     /// `stopped`.
     Stopped,
     /// `restart`: the next incarnation, with what was saved; connections that are named are kept.
@@ -174,11 +183,6 @@ impl Section {
             links: either(&self.links, &file.links),
             devices: either(&self.devices, &file.devices),
             tags: either(&self.tags, &file.tags),
-            write_only: if self.tags.is_empty() {
-                file.write_only.clone()
-            } else {
-                self.write_only.clone()
-            },
             groups: if self.tags.is_empty() {
                 either(&self.groups, &file.groups)
             } else {
@@ -204,15 +208,15 @@ impl Section {
                 link: None,
             });
         }
-        let all = self.tags.iter().map(|tag| tag.id);
-        let polled: Vec<u32> = all.filter(|tag| !self.write_only.contains(tag)).collect();
+        let readable = self.tags.iter().filter(|tag| tag.readable);
+        let polled: Vec<u32> = readable.map(|tag| tag.id).collect();
         if self.groups.is_empty() && !polled.is_empty() {
-            let group = Group {
+            self.groups.push(Group {
                 id: 0,
+                name: "all".to_owned(),
                 period_ns: 1_000_000_000,
                 tags: polled,
-            };
-            self.groups.push(("all".to_owned(), group));
+            });
         }
         self
     }
@@ -220,13 +224,14 @@ impl Section {
     /// As the driver is given it.
     pub fn config(&self) -> ChannelConfig {
         ChannelConfig {
+            name: "conform".to_owned(),
             settings: self
                 .settings
                 .as_ref()
                 .map_or_else(|| "{}".to_owned(), Json::to_string),
             links: self.links.clone(),
             devices: self.devices.clone(),
-            groups: self.groups.iter().map(|(_, group)| group.clone()).collect(),
+            groups: self.groups.clone(),
             tags: self.tags.clone(),
         }
     }
@@ -246,9 +251,9 @@ impl Section {
 
     /// The id of a group.
     pub fn group(&self, name: &str) -> Result<u32, String> {
-        let found = self.groups.iter().find(|(known, _)| known == name);
+        let found = self.groups.iter().find(|group| group.name == name);
         found
-            .map(|(_, group)| group.id)
+            .map(|group| group.id)
             .ok_or_else(|| format!("there is no group {name}"))
     }
 

@@ -216,12 +216,9 @@ fn directive(
             .push(device(&mut words, id(section.devices.len()))?),
         "tag" => {
             let whole = section.or(file).complete();
-            let (tag, write_only) = tag(&mut words, id(section.tags.len()), &whole)?;
+            let tag = tag(&mut words, id(section.tags.len()), &whole)?;
             if section.tags.iter().any(|known| known.name == tag.name) {
                 return Err(format!("there is a tag {} before", tag.name));
-            }
-            if write_only {
-                section.write_only.push(tag.id);
             }
             section.tags.push(tag);
         }
@@ -234,14 +231,12 @@ fn directive(
                 tags.push(whole.tag(&tag)?);
             }
             let id = id(section.groups.len());
-            section.groups.push((
+            section.groups.push(Group {
+                id,
                 name,
-                Group {
-                    id,
-                    period_ns,
-                    tags,
-                },
-            ));
+                period_ns,
+                tags,
+            });
         }
         "needs" => section.needs.push(words.need("a capability")?),
         "reply" => {
@@ -293,8 +288,7 @@ fn device(words: &mut Words<'_>, id: u32) -> Result<Device, String> {
     })
 }
 
-/// A tag, and whether it can be written only.
-fn tag(words: &mut Words<'_>, id: u32, section: &Section) -> Result<(Tag, bool), String> {
+fn tag(words: &mut Words<'_>, id: u32, section: &Section) -> Result<Tag, String> {
     let name = words.need("the tag's name")?;
     let address = words.need("the tag's address")?;
     let data_type = words.need("the tag's type")?;
@@ -310,16 +304,16 @@ fn tag(words: &mut Words<'_>, id: u32, section: &Section) -> Result<(Tag, bool),
     } else {
         0
     };
-    let tag = Tag {
+    Ok(Tag {
         id,
         device,
         name,
         address,
         data_type,
+        readable: !write_only,
         writable,
         settings: words.table()?.unwrap_or(serde_json::json!({})).to_string(),
-    };
-    Ok((tag, write_only))
+    })
 }
 
 fn id(count: usize) -> u32 {
@@ -378,14 +372,11 @@ sample other - bad-timeout
             one.settings,
             Some(serde_json::json!({"unit_id": 1, "timeout_ms": 9}))
         );
-        assert_eq!(
-            (one.tags.len(), one.groups[0].1.period_ns),
-            (2, 100_000_000)
-        );
+        assert_eq!((one.tags.len(), one.groups[0].period_ns), (2, 100_000_000));
         assert_eq!(script.cases[0].steps.len(), 6);
         assert_eq!(script.cases[0].steps[0].0, 15);
         let two = script.cases[1].own.or(&script.plant).complete();
-        assert_eq!((two.tags.len(), two.groups[0].0.as_str()), (1, "all"));
+        assert_eq!((two.tags.len(), two.groups[0].name.as_str()), (1, "all"));
     }
 
     #[test]

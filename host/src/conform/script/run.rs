@@ -2,15 +2,17 @@
 
 use std::collections::VecDeque;
 
-use super::model::{Expected, ExpectedAnswer, Pieces, Script, ScriptCase, Section, Step};
+use super::model::{
+    Expected, ExpectedAnswer, ExpectedError, Pieces, Script, ScriptCase, Section, Step,
+};
 use super::words::same;
-use crate::bindings::events::{Happening, StartReason};
-use crate::bindings::types::{Sample, Value};
+use crate::bindings::events::{CloseReason, Happening, Outlook, StartReason};
+use crate::bindings::types::{Error, Sample, Value};
 use crate::conform::heard::{Answer, shown_quality, shown_value};
 use crate::conform::outcome::{CaseResult, NoPass};
 use crate::conform::pattern::{Captures, Mismatch, Pattern};
 use crate::conform::peer::{Reach, Silent};
-use crate::conform::stage::{Beginning, MILLISECOND, SECOND, Stage, beginning, spec};
+use crate::conform::stage::{Beginning, Kept, MILLISECOND, SECOND, Stage, beginning, spec};
 use crate::conform::universal::Bench;
 use crate::driver::Instance;
 
@@ -126,13 +128,13 @@ struct Play<'a> {
 impl Play<'_> {
     async fn step(&mut self, step: &Step) -> Result<(), NoPass> {
         match step {
-            Step::Opens(link, reason) => self.opens(*link, *reason).await?,
+            Step::Opens(link, fate) => self.opens(*link, *fate).await?,
             Step::Up(link) => {
                 for connection in self.stage.connections(*link) {
                     self.stage.bring_up(connection);
                 }
             }
-            Step::Drop(link, reason) => self.stage.lose_for_now(*link, *reason),
+            Step::Drop(link, reason, outlook) => self.stage.lose_for_now(*link, *reason, *outlook),
             Step::Resets(link) => {
                 self.wait(|stage| !stage.heard.resets.is_empty()).await;
                 match self.stage.heard.resets.pop_front() {
@@ -209,7 +211,7 @@ impl Play<'_> {
                     None => return Err(self.missing("a word on the device")),
                 }
             }
-            Step::Stop => self.stage.stop(2 * SECOND),
+            Step::Stop(reason) => self.stage.stop(2 * SECOND, *reason),
             Step::Stopped => {
                 let until = self.stage.now() + 2 * SECOND;
                 if !self
@@ -244,13 +246,13 @@ impl Play<'_> {
     async fn opens(
         &mut self,
         link: u32,
-        reason: Option<crate::bindings::events::CloseReason>,
+        fate: Option<(CloseReason, Outlook)>,
     ) -> Result<(), NoPass> {
         self.wait(|stage| !stage.heard.opens.is_empty()).await;
         match self.stage.heard.opens.pop_front() {
-            Some((connection, found)) if found == link => match reason {
+            Some((connection, found)) if found == link => match fate {
                 None => self.stage.bring_up(connection),
-                Some(reason) => self.stage.lose_for_now(link, reason),
+                Some((reason, outlook)) => self.stage.lose_for_now(link, reason, outlook),
             },
             Some((_, found)) => {
                 return Err(NoPass::failed(format!(
@@ -374,21 +376,16 @@ impl Play<'_> {
             return Err(self.missing("the answer"));
         };
         match (expected, &answer) {
-            (ExpectedAnswer::Error(code, text), answer) => match answer.error() {
-                Some(error)
-                    if code.is_none_or(|code| code == error.code)
-                        && error.message.contains(text) =>
-                {
-                    Ok(())
-                }
+            (ExpectedAnswer::Error(expected), answer) => match answer.error() {
+                Some(error) if is_expected(expected, error) => Ok(()),
                 Some(error) => Err(NoPass::failed(format!(
-                    "expected an error {} that says {text:?}\n   found error {}: {}",
-                    code.map(|code| code.to_string()).unwrap_or_default(),
-                    error.code,
-                    error.message
+                    "expected an error {}\n   found error {}",
+                    shown_expected(expected),
+                    shown_error(error)
                 ))),
                 None => Err(NoPass::failed(format!(
-                    "expected an error that says {text:?}; the answer is in order: {}",
+                    "expected an error {}; the answer is in order: {}",
+                    shown_expected(expected),
                     shown_answer(answer)
                 ))),
             },
@@ -465,7 +462,14 @@ impl Play<'_> {
             incarnation: self.life,
             reason: StartReason::RestartAfterFault,
             state: self.stage.heard.state.clone(),
-            kept: kept.iter().map(|link| (*link, *link)).collect(),
+            kept: kept
+                .iter()
+                .map(|link| Kept {
+                    connection: *link,
+                    link: *link,
+                    target: self.stage.target(*link),
+                })
+                .collect(),
             memory: Some(self.bench.memory),
             ..Beginning::default()
         };
@@ -579,9 +583,35 @@ fn differs(name: &str, expected: &Expected, sample: &Sample) -> String {
     )
 }
 
+fn is_expected(expected: &ExpectedError, error: &Error) -> bool {
+    expected.code.is_none_or(|code| code == error.code)
+        && expected
+            .quality
+            .is_none_or(|quality| quality == error.quality)
+        && error.message.contains(&expected.text)
+}
+
+fn shown_expected(expected: &ExpectedError) -> String {
+    let mut shown = expected.code.map(shown_code).unwrap_or_default();
+    if let Some(quality) = expected.quality {
+        shown += " ";
+        shown += shown_quality(quality);
+    }
+    format!("{shown} that says {:?}", expected.text)
+}
+
+fn shown_error(error: &Error) -> String {
+    let quality = shown_quality(error.quality);
+    format!("{} {quality}: {}", shown_code(error.code), error.message)
+}
+
+fn shown_code(code: Option<u32>) -> String {
+    code.map_or_else(|| "-".to_owned(), |code| code.to_string())
+}
+
 fn shown_answer(answer: &Answer) -> String {
     if let Some(error) = answer.error() {
-        return format!("error {}: {}", error.code, error.message);
+        return format!("error {}", shown_error(error));
     }
     match answer {
         Answer::Read(Ok(samples)) => {

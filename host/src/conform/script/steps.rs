@@ -1,14 +1,14 @@
 //! Reads one step.
 
-use super::model::{Expected, ExpectedAnswer, Pieces, Section, Step};
+use super::model::{Expected, ExpectedAnswer, ExpectedError, Pieces, Section, Step};
 use super::parse::time;
 use super::words::Words;
 use crate::bindings::actions::DeviceCondition;
-use crate::bindings::events::CloseReason;
+use crate::bindings::events::{CloseReason, Outlook, StopReason};
 use crate::bindings::types::Quality;
 use crate::conform::pattern::Pattern;
 
-const REASONS: [(&str, CloseReason); 7] = [
+pub(in crate::conform) const REASONS: [(&str, CloseReason); 9] = [
     ("by-peer", CloseReason::ByPeer),
     ("reset", CloseReason::Reset),
     ("refused", CloseReason::Refused),
@@ -16,6 +16,22 @@ const REASONS: [(&str, CloseReason); 7] = [
     ("unreachable", CloseReason::Unreachable),
     ("denied", CloseReason::Denied),
     ("heartbeat-lost", CloseReason::HeartbeatLost),
+    ("by-operator", CloseReason::ByOperator),
+    ("path-gone", CloseReason::PathGone),
+];
+
+/// What is not said is that it is redialled.
+const OUTLOOKS: [(&str, Outlook); 2] = [("given-up", Outlook::GivenUp), ("ended", Outlook::Ended)];
+
+/// Why a driver is to stop; what is not said is that it is stopped.
+pub(in crate::conform) const STOPS: [(&str, StopReason); 7] = [
+    ("stopped", StopReason::Stopped),
+    ("restarting", StopReason::Restarting),
+    ("reconfigured", StopReason::Reconfigured),
+    ("recycled", StopReason::Recycled),
+    ("swapped", StopReason::Swapped),
+    ("moved", StopReason::Moved),
+    ("host-stopping", StopReason::HostStopping),
 ];
 
 /// Every quality of the ABI.
@@ -45,15 +61,16 @@ pub(super) fn step(mut words: Words<'_>, section: &Section) -> Result<Step, Stri
     let word = words.need("a step")?;
     let step = match word.as_str() {
         "opens" => {
-            let (link, reason) = link_and_reason(&mut words, section)?;
-            Step::Opens(link, reason)
+            let (link, fate) = link_and_fate(&mut words, section)?;
+            Step::Opens(link, fate)
         }
-        "up" => Step::Up(link_and_reason(&mut words, section)?.0),
+        "up" => Step::Up(link_and_fate(&mut words, section)?.0),
         "drop" => {
-            let (link, reason) = link_and_reason(&mut words, section)?;
-            Step::Drop(link, reason.unwrap_or(CloseReason::ByPeer))
+            let (link, fate) = link_and_fate(&mut words, section)?;
+            let (reason, outlook) = fate.unwrap_or((CloseReason::ByPeer, Outlook::Redialling));
+            Step::Drop(link, reason, outlook)
         }
-        "resets" => Step::Resets(link_and_reason(&mut words, section)?.0),
+        "resets" => Step::Resets(link_and_fate(&mut words, section)?.0),
         "closes" => Step::Closes,
         "expect" | "send" | "send-bytewise" => {
             let (link, text) = link_and_bytes(words.rest(), section)?;
@@ -124,7 +141,10 @@ pub(super) fn step(mut words: Words<'_>, section: &Section) -> Result<Step, Stri
             };
             Step::Device(device, condition)
         }
-        "stop" => Step::Stop,
+        "stop" => match words.next()? {
+            None => Step::Stop(StopReason::Stopped),
+            Some(reason) => Step::Stop(one_of(&STOPS, &reason, "reason to stop")?),
+        },
         "stopped" => Step::Stopped,
         "restart" => {
             let mut kept = Vec::new();
@@ -149,11 +169,20 @@ pub(super) fn step(mut words: Words<'_>, section: &Section) -> Result<Step, Stri
     Ok(step)
 }
 
-/// `plc`, `plc, refused`, or nothing where there is one link only.
-fn link_and_reason(
+/// What a word stands for.
+fn one_of<T: Copy>(known: &[(&str, T)], word: &str, what: &str) -> Result<T, String> {
+    let found = known.iter().find(|(name, _)| *name == word);
+    found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        format!("{word} is no {what}; write one of {}", names.join(", "))
+    })
+}
+
+/// `plc`, `plc, refused`, `plc, refused, given-up`, or nothing where there is one link only.
+fn link_and_fate(
     words: &mut Words<'_>,
     section: &Section,
-) -> Result<(u32, Option<CloseReason>), String> {
+) -> Result<(u32, Option<(CloseReason, Outlook)>), String> {
     let name = words.next()?;
     let has_comma = name.as_deref().is_some_and(|name| name.ends_with(','));
     let link = section.link(name.as_deref().map(|name| name.trim_end_matches(',')))?;
@@ -161,11 +190,12 @@ fn link_and_reason(
         return Ok((link, None));
     }
     let reason = words.need("a reason")?;
-    let known = REASONS.iter().find(|(name, _)| *name == reason);
-    let names: Vec<&str> = REASONS.iter().map(|(name, _)| *name).collect();
-    let (_, reason) =
-        known.ok_or_else(|| format!("{reason} is no reason; write one of {}", names.join(", ")))?;
-    Ok((link, Some(*reason)))
+    let outlook = match reason.strip_suffix(',') {
+        None => Outlook::Redialling,
+        Some(_) => one_of(&OUTLOOKS, &words.need("given-up or ended")?, "outlook")?,
+    };
+    let reason = one_of(&REASONS, reason.trim_end_matches(','), "reason")?;
+    Ok((link, Some((reason, outlook))))
 }
 
 /// `plc: 0102`, or `0102` where there is one link only.
@@ -190,19 +220,7 @@ fn expected(words: &mut Words<'_>, tag: u32, section: &Section) -> Result<Expect
     } else {
         Some(words.value(data_type)?)
     };
-    let mut ahead = *words;
-    let mut quality = None;
-    if let Some(word) = ahead.next()? {
-        let name = word.trim_end_matches(',');
-        if let Some(known) = QUALITIES
-            .iter()
-            .find(|quality| crate::event::Quality::from(**quality).as_str() == name)
-        {
-            quality = Some(*known);
-            *words = ahead;
-        }
-    }
-    match (&value, quality) {
+    match (&value, quality(words)?) {
         (_, Some(quality)) => Ok(Expected { value, quality }),
         (Some(_), None) => Ok(Expected {
             value,
@@ -212,6 +230,21 @@ fn expected(words: &mut Words<'_>, tag: u32, section: &Section) -> Result<Expect
             Err("a sample without a value has a quality, as in `- bad-timeout`".to_owned())
         }
     }
+}
+
+/// A quality, if the next word is one.
+fn quality(words: &mut Words<'_>) -> Result<Option<Quality>, String> {
+    let mut ahead = *words;
+    let Some(word) = ahead.next()? else {
+        return Ok(None);
+    };
+    let name = word.trim_end_matches(',');
+    let mut known = QUALITIES.into_iter();
+    let found = known.find(|quality| crate::event::Quality::from(*quality).as_str() == name);
+    if found.is_some() {
+        *words = ahead;
+    }
+    Ok(found)
 }
 
 fn answer(mut words: Words<'_>, section: &Section) -> Result<ExpectedAnswer, String> {
@@ -232,17 +265,27 @@ fn answer(mut words: Words<'_>, section: &Section) -> Result<ExpectedAnswer, Str
             Ok(ExpectedAnswer::Values(values))
         }
         "error" => {
-            let mut ahead = words;
-            let code = ahead.next()?.and_then(|word| word.parse().ok());
-            if code.is_some() {
-                words = ahead;
-            }
+            let code = if words.skip("-") {
+                Some(None)
+            } else {
+                let mut ahead = words;
+                let code = ahead.next()?.and_then(|word| word.parse().ok());
+                if code.is_some() {
+                    words = ahead;
+                }
+                code.map(Some)
+            };
+            let quality = quality(&mut words)?;
             let text = words.next()?.unwrap_or_default();
             words.end()?;
-            Ok(ExpectedAnswer::Error(code, text))
+            Ok(ExpectedAnswer::Error(ExpectedError {
+                code,
+                quality,
+                text,
+            }))
         }
         other => Err(format!(
-            "{other} is no answer; write `answer ok`, `answer ok TAG VALUE`, `answer ok bytes 0102`, `answer ok json {{}}` or `answer error 2 \"text\"`"
+            "{other} is no answer; write `answer ok`, `answer ok TAG VALUE`, `answer ok bytes 0102`, `answer ok json {{}}` or `answer error 2 bad-timeout \"text\"`"
         )),
     }
 }

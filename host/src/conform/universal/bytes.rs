@@ -8,7 +8,7 @@ use super::session::{self, TIMEOUT, Truth, only_true, poll_all, wait_for};
 use super::silence::recovers;
 use crate::conform::outcome::{CaseResult, NoPass};
 use crate::conform::peer::{Babbler, Learned, Peer, Reaction, Shape};
-use crate::conform::stage::{Beginning, SECOND, Stage};
+use crate::conform::stage::{Beginning, Kept, SECOND, Stage};
 
 /// At how many places of an answer it is cut, where it is longer.
 const CUTS: usize = 48;
@@ -253,12 +253,16 @@ pub(super) async fn kept(bench: &Bench<'_>) -> CaseResult {
     let truth = session::truth(bench).await?;
     let answers = answers(bench).await?;
     let longest = answers.iter().map(Vec::len).max().unwrap_or(0);
-    let kept: Vec<(u32, u32)> = bench
+    let kept: Vec<Kept> = bench
         .plant
         .config
         .links
         .iter()
-        .map(|link| (link.id, link.id))
+        .map(|link| Kept {
+            connection: link.id,
+            link: link.id,
+            target: None,
+        })
         .collect();
     let mut places = 0;
     for cut in cuts(longest) {
@@ -284,7 +288,7 @@ pub(super) async fn kept(bench: &Bench<'_>) -> CaseResult {
         for answer in &answers {
             let rest = answer.get(cut..).unwrap_or_default();
             if !rest.is_empty() {
-                stage.receive(kept[0].0, rest);
+                stage.receive(kept[0].link, rest);
             }
         }
         poll_all(&mut stage)

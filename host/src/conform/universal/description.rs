@@ -61,11 +61,9 @@ pub(super) async fn schemas(bench: &Bench<'_>) -> CaseResult {
     for (name, text) in [
         ("settings-schema", &info.settings_schema),
         ("device-schema", &info.device_schema),
+        ("tag-schema", &info.tag_schema),
     ] {
-        match serde_json::from_str::<Json>(text) {
-            Err(error) => faults.push(format!("{name} is no JSON: {error}")),
-            Ok(schema) => check_schema(&schema, name, 0, &mut faults),
-        }
+        check_text(text, name, &mut faults);
     }
     for (what, text) in [
         ("name", &info.name),
@@ -111,11 +109,27 @@ pub(super) async fn schemas(bench: &Bench<'_>) -> CaseResult {
                 command.name
             ));
         }
+        for (name, text) in [
+            ("payload-schema", &command.payload_schema),
+            ("answer-schema", &command.answer_schema),
+        ] {
+            // One that is empty states no form.
+            if !text.is_empty() {
+                check_text(text, &format!("{name} of {}", command.name), &mut faults);
+            }
+        }
     }
     if faults.is_empty() {
         Ok(None)
     } else {
         Err(NoPass::failed(faults.join("\n")))
+    }
+}
+
+fn check_text(text: &str, name: &str, faults: &mut Vec<String>) {
+    match serde_json::from_str::<Json>(text) {
+        Err(error) => faults.push(format!("{name} is no JSON: {error}")),
+        Ok(schema) => check_schema(&schema, name, 0, faults),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::session::{self, TIMEOUT, poll_all};
 use super::{Bench, PATIENCE};
-use crate::bindings::events::{Happening, StartReason};
+use crate::bindings::events::{Happening, StartReason, Stop, StopReason};
 use crate::conform::outcome::{CaseResult, NoPass};
 use crate::conform::stage::{Beginning, SECOND, Stage};
 
@@ -42,7 +42,10 @@ pub(super) async fn stop_twice(bench: &Bench<'_>) -> CaseResult {
             stage.poll(group.id, Vec::new());
         }
         let until = stage.now() + 2 * SECOND;
-        stage.happen(Happening::Stop(until));
+        stage.happen(Happening::Stop(Stop {
+            deadline_ns: until,
+            reason: StopReason::Stopped,
+        }));
         session::stop(&mut stage).await?;
     }
     Ok(None)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Bench, PATIENCE};
+use crate::bindings::events::StopReason;
 use crate::bindings::types::Value;
 use crate::conform::heard::{Asked, is_good, shown_value};
 use crate::conform::outcome::NoPass;
@@ -137,7 +138,7 @@ pub(super) fn commands(bench: &Bench<'_>) -> Vec<(String, Vec<u8>)> {
 /// Has the driver stop, and waits for it.
 pub(super) async fn stop(stage: &mut Stage) -> Result<(), NoPass> {
     let within = 2 * SECOND;
-    stage.stop(within);
+    stage.stop(within, StopReason::Stopped);
     let latest = stage.now() + within;
     stage
         .until(latest, |stage| stage.heard.stopped_at.is_some())

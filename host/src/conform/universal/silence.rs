@@ -2,7 +2,7 @@
 
 use super::session::{self, TIMEOUT, Truth, nothing_good, poll_all, wait_for};
 use super::{Bench, PATIENCE};
-use crate::bindings::events::CloseReason;
+use crate::bindings::events::{CloseReason, Outlook};
 use crate::conform::outcome::{CaseResult, NoPass};
 use crate::conform::peer::{Peer, Reach, Silent};
 use crate::conform::stage::{SECOND, Stage};
@@ -99,7 +99,7 @@ pub(super) async fn drops(bench: &Bench<'_>) -> CaseResult {
 /// Every link goes down, and nobody dials anew.
 fn lose_all(stage: &mut Stage, reason: CloseReason) {
     for link in stage.config().links.clone() {
-        stage.lose_for_now(link.id, reason);
+        stage.lose_for_now(link.id, reason, Outlook::Redialling);
     }
 }
 

@@ -37,7 +37,11 @@ pub struct Error {
     pub message: String,
     /// What to do about it.
     pub remedy: String,
-    /// The protocol's own code, where the device refused.
+    /// What kind of failure it is, where the driver or the device said no: the quality that a sample would have, such as
+    /// `bad-timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<String>,
+    /// The protocol's own code, where the device refused and the protocol has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_code: Option<u32>,
     /// For the driver's author, where the driver refused.

@@ -1,6 +1,7 @@
 //! Commands, and the events that are kept away from their drivers.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 /// The commands of a channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +21,14 @@ pub struct Command {
     pub name: String,
     /// What it does, takes and answers, in the driver's words.
     pub help: String,
+    /// JSON Schema of the payload; absent where that is bytes of no stated form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload_schema: Option<Json>,
+    /// JSON Schema of the answer; absent where that is bytes of no stated form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_schema: Option<Json>,
+    /// Whether it may change anything at a device, or at how the driver goes on.
+    pub changes: bool,
 }
 
 /// A command that is under way.

@@ -93,8 +93,10 @@ pub enum Happened {
     },
     /// The driver raised or cleared an alarm.
     Alarm {
-        /// Its code.
+        /// Its code. With the device it says which alarm it is.
         code: String,
+        /// How bad it is: `info`, `warning`, `error` or `critical`.
+        severity: String,
         /// Raised, or cleared.
         active: bool,
         /// In the driver's words.
@@ -102,6 +104,9 @@ pub enum Happened {
         /// The device that it is about; absent where it is about none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         device: Option<String>,
+        /// When it came or went, in nanoseconds since 1970; absent where the device does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source_time_ns: Option<u64>,
     },
     /// The host noticed something that an operator should know.
     Warning {

@@ -9,7 +9,7 @@ use crate::network::Change;
 async fn a_reset_of_an_earlier_stream_leaves_the_next_one_alone() {
     let (listener, mut channel, first, peer) = connected().await;
     drop(peer);
-    assert_eq!(channel.closed().await, (CloseReason::ByPeer, true));
+    assert_eq!(channel.closed().await, (CloseReason::ByPeer, Redialling));
     let (mut peer, _) = listener.accept().await.unwrap();
     channel.opened().await;
     channel.connection.reset(first);
@@ -67,7 +67,7 @@ async fn a_path_that_is_back_while_the_driver_is_still_to_be_told_is_heeded() {
         new: ["192.0.2.1".parse().unwrap()].into(),
     });
     channel.opened().await;
-    assert_eq!(channel.closed().await, (CloseReason::ByPeer, true));
+    assert_eq!(channel.closed().await, (CloseReason::ByPeer, GivenUp));
     soon(listener.accept()).await.unwrap();
     channel.opened().await;
 }
@@ -102,7 +102,7 @@ async fn a_path_that_is_gone_before_the_driver_was_told_of_the_stream_ends_it() 
     gone("127.0.0.1");
     drop(place);
     channel.opened().await;
-    assert_eq!(channel.closed().await, (CloseReason::PathGone, true));
+    assert_eq!(channel.closed().await, (CloseReason::PathGone, Redialling));
     soon(listener.accept()).await.unwrap();
     channel.opened().await;
 }

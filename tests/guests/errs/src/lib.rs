@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 
 use bulkhead_sdk::abi::{
     Action, Capabilities, ChannelConfig, ConfigFault, DriverInfo, Error, Event, Happening, Instant,
-    PollDone,
+    PollDone, Quality,
 };
 use bulkhead_sdk::bindings::exports::bulkhead::channel::driver::Guest;
 use serde::Deserialize;
@@ -40,6 +40,7 @@ impl Guest for Errs {
             settings_schema: r#"{"type":"object","properties":{"after":{"type":"integer"}}}"#
                 .to_owned(),
             device_schema: "{}".to_owned(),
+            tag_schema: "{}".to_owned(),
             address_help: "anything".to_owned(),
             links: Vec::new(),
             commands: Vec::new(),
@@ -66,7 +67,8 @@ impl Guest for Errs {
                 Happening::Poll(poll) => {
                     let Some(left) = POLLS_LEFT.get().checked_sub(1) else {
                         return Err(Error {
-                            code: 17,
+                            quality: Quality::Bad,
+                            code: Some(17),
                             message: MESSAGE.take(),
                             trace: Some("in the cable\nin the cabinet".to_owned()),
                         });
@@ -77,7 +79,7 @@ impl Guest for Errs {
                         cycle: poll.cycle,
                         requests: 0,
                         failed: 0,
-                        round_trip_ns: 0,
+                        round_trip_ns: None,
                     }));
                 }
                 Happening::Stop(_) => actions.push(Action::Stopped),

@@ -12,7 +12,8 @@ use std::cell::RefCell;
 
 use bulkhead_sdk::abi::{
     Action, Alarm, Capabilities, ChannelConfig, ConfigFault, DriverInfo, Error, Event, Happening,
-    Instant, Level, Metric, PollDone, Publish, Quality, Sample, SetTimer, Value,
+    Instant, Level, Metric, MetricKind, PollDone, Publish, Quality, Sample, SetTimer, Severity,
+    Value,
 };
 use bulkhead_sdk::bindings::bulkhead::channel::log;
 use bulkhead_sdk::bindings::exports::bulkhead::channel::driver::Guest;
@@ -50,6 +51,7 @@ impl Guest for Floods {
             protocol: "none".to_owned(),
             settings_schema: r#"{"type":"object"}"#.to_owned(),
             device_schema: "{}".to_owned(),
+            tag_schema: "{}".to_owned(),
             address_help: "anything".to_owned(),
             links: Vec::new(),
             commands: Vec::new(),
@@ -84,14 +86,19 @@ impl Guest for Floods {
                         What::Alarms => actions.extend((0..count).map(|number| {
                             Action::Alarm(Alarm {
                                 code: format!("code\u{1b}[2J-{}", "x".repeat(50)),
+                                severity: Severity::Warning,
                                 active: number % 2 == 0,
                                 message: format!("alarm {number}\nERROR forged"),
                                 device: None,
+                                source_time_ns: None,
                             })
                         })),
                         What::Metrics => actions.extend((0..count).map(|number| {
                             Action::Metric(Metric {
                                 name: format!("metric-{number}"),
+                                kind: MetricKind::Gauge,
+                                unit: String::new(),
+                                device: None,
                                 value: f64::from(number),
                             })
                         })),
@@ -101,7 +108,7 @@ impl Guest for Floods {
                         cycle: poll.cycle,
                         requests: 0,
                         failed: 0,
-                        round_trip_ns: 0,
+                        round_trip_ns: None,
                     }));
                 }
                 Happening::Stop(_) => {

@@ -53,6 +53,7 @@ impl Guest for Lies {
             protocol: "none".to_owned(),
             settings_schema: r#"{"type":"object"}"#.to_owned(),
             device_schema: "{}".to_owned(),
+            tag_schema: "{}".to_owned(),
             address_help: "anything".to_owned(),
             links: vec![LinkWish {
                 name: "peer".to_owned(),
@@ -83,7 +84,8 @@ impl Guest for Lies {
     fn turn(_now: Instant, events: Vec<Event>) -> Result<Vec<Action>, Error> {
         STATE.with_borrow_mut(|state| {
             let state = state.as_mut().ok_or_else(|| Error {
-                code: 0,
+                quality: Quality::Bad,
+                code: None,
                 message: "a turn before any configuration".to_owned(),
                 trace: None,
             })?;
@@ -129,7 +131,7 @@ impl State {
                     cycle: poll.cycle,
                     requests: 0,
                     failed: 0,
-                    round_trip_ns: 0,
+                    round_trip_ns: None,
                 };
                 let mut actions = vec![
                     Action::Publish(Publish { id: None, samples }),

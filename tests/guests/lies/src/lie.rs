@@ -2,7 +2,7 @@
 
 use bulkhead_sdk::abi::{
     Action, Alarm, CommandDone, DeviceCondition, DeviceState, Open, PollDone, Progress, Publish,
-    Quality, ReadDone, Sample, Send, SetTimer, TagId, Value, WriteDone,
+    Quality, ReadDone, Sample, Send, SetTimer, Severity, TagId, Value, WriteDone,
 };
 use serde::Deserialize;
 
@@ -125,9 +125,11 @@ impl Lie {
             Lie::TooManyActions => (0..=65_536).map(Action::CancelTimer).collect(),
             Lie::AlarmOfUnknownDevice => vec![Action::Alarm(Alarm {
                 code: "door".to_owned(),
+                severity: Severity::Warning,
                 active: true,
                 message: "open".to_owned(),
                 device: Some(NOBODY),
+                source_time_ns: None,
             })],
             Lie::StoppedUnasked => vec![Action::Stopped],
             _ => Vec::new(),

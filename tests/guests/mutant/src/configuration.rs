@@ -39,6 +39,10 @@ pub(crate) fn describe(mutation: Option<Mutation>, calls: u32) -> DriverInfo {
             _ => schema.to_string(),
         },
         device_schema: r#"{"type":"object","additionalProperties":false}"#.to_owned(),
+        tag_schema: match mutation {
+            Some(Mutation::TagSchemaBroken) => r#"{"type":"thing"}"#.to_owned(),
+            _ => r#"{"type":"object","additionalProperties":false}"#.to_owned(),
+        },
         address_help: "A number, from 0 to 65535".to_owned(),
         links: vec![LinkWish {
             name: "line".to_owned(),
@@ -48,6 +52,12 @@ pub(crate) fn describe(mutation: Option<Mutation>, calls: u32) -> DriverInfo {
         commands: vec![CommandInfo {
             name: "ping".to_owned(),
             help: "Answers pong.".to_owned(),
+            payload_schema: String::new(),
+            answer_schema: match mutation {
+                Some(Mutation::CommandSchemaBroken) => "pong".to_owned(),
+                _ => String::new(),
+            },
+            changes: false,
         }],
         can: Capabilities::READ
             | Capabilities::WRITE

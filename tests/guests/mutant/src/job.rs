@@ -68,7 +68,7 @@ impl Job {
                 cycle,
                 requests: u32::try_from(self.tags.len()).unwrap_or(u32::MAX),
                 failed: self.failed,
-                round_trip_ns: 0,
+                round_trip_ns: None,
             }),
             Asks::Read(request) => {
                 if sorted {
@@ -107,7 +107,7 @@ impl Job {
                 cycle,
                 requests: 1,
                 failed: 1,
-                round_trip_ns: 0,
+                round_trip_ns: None,
             }),
             Asks::Read(request) => Action::ReadDone(ReadDone {
                 request,
@@ -132,7 +132,8 @@ pub(crate) fn sample(tag: TagId, value: Option<f64>, quality: Quality) -> Sample
 
 pub(crate) fn error(message: &str) -> Error {
     Error {
-        code: 0,
+        quality: Quality::Bad,
+        code: None,
         message: message.to_owned(),
         trace: None,
     }

@@ -159,7 +159,7 @@ impl State {
                     self.failed(Quality::BadNotConnected);
                 }
                 if self.broken(Mutation::NeverComesBack)
-                    && closed.retrying
+                    && closed.outlook != bulkhead_sdk::abi::Outlook::Ended
                     && closed.reason != bulkhead_sdk::abi::CloseReason::Refused
                 {
                     self.actions.push(Action::Close(self.connection));
@@ -195,7 +195,11 @@ impl State {
                 let answer = if is_known {
                     Ok(b"pong".to_vec())
                 } else {
-                    Err(error("there is no such command"))
+                    let mut error = error("there is no such command");
+                    if self.broken(Mutation::FailsWithGoodQuality) {
+                        error.quality = Quality::Good;
+                    }
+                    Err(error)
                 };
                 self.actions.push(Action::CommandDone(CommandDone {
                     request: command.request,

@@ -19,6 +19,8 @@ mutations! {
     // Descriptions and configurations.
     DescribeChanges = "describe-changes",
     SchemaBroken = "schema-broken",
+    TagSchemaBroken = "tag-schema-broken",
+    CommandSchemaBroken = "command-schema-broken",
     VersionIsAWord = "version-is-a-word",
     PanicsOnSettings = "panics-on-settings",
     TakesAnything = "takes-anything",
@@ -45,6 +47,7 @@ mutations! {
     ReadsNothingBack = "reads-nothing-back",
     TakesAnyCommand = "takes-any-command",
     WriteAlwaysFails = "write-always-fails",
+    FailsWithGoodQuality = "fails-with-good-quality",
     ReadsAreBad = "reads-are-bad",
     // Peers.
     PublishesBeforeReading = "publishes-before-reading",

@@ -24,6 +24,7 @@ impl Guest for Publishes {
             protocol: "none".to_owned(),
             settings_schema: "{}".to_owned(),
             device_schema: "{}".to_owned(),
+            tag_schema: "{}".to_owned(),
             address_help: "anything".to_owned(),
             links: Vec::new(),
             commands: Vec::new(),
@@ -59,7 +60,7 @@ impl Guest for Publishes {
                     cycle: poll.cycle,
                     requests: 0,
                     failed: 0,
-                    round_trip_ns: 0,
+                    round_trip_ns: None,
                 })),
                 Happening::Stop(_) => actions.push(Action::Stopped),
                 _ => {}

@@ -64,17 +64,33 @@ fn details(what: &Happening) -> Value {
             "connections": start
                 .connections
                 .iter()
-                .map(|kept| json!({ "id": kept.id, "link": kept.link, "window": kept.send_window }))
+                .map(|kept| {
+                    json!({
+                        "id": kept.id,
+                        "link": kept.link,
+                        "target": kept.target,
+                        "secured": kept.secured,
+                        "window": kept.send_window,
+                    })
+                })
                 .collect::<Vec<_>>(),
+            "features": start.features,
         }),
-        Happening::Stop(deadline) => json!({ "deadline": deadline }),
-        Happening::Opened(opened) => {
-            json!({ "connection": opened.connection, "link": opened.link, "peer": opened.peer, "window": opened.send_window })
-        }
+        Happening::Stop(stop) => json!({
+            "deadline": stop.deadline_ns,
+            "reason": name(&stop.reason),
+        }),
+        Happening::Opened(opened) => json!({
+            "connection": opened.connection,
+            "link": opened.link,
+            "secured": opened.secured,
+            "peer": opened.peer,
+            "window": opened.send_window,
+        }),
         Happening::Closed(closed) => json!({
             "connection": closed.connection,
             "reason": name(&closed.reason),
-            "retrying": closed.retrying,
+            "outlook": name(&closed.outlook),
         }),
         Happening::Accepted(accepted) => json!({
             "listener": accepted.listener,
@@ -112,6 +128,8 @@ fn details(what: &Happening) -> Value {
         Happening::Stored(id) => json!({ "id": id }),
         Happening::Declined(declined) => json!({
             "action": name(&declined.action),
+            "connection": declined.connection,
+            "batch": declined.batch,
             "why": declined.why,
         }),
     }
@@ -120,17 +138,29 @@ fn details(what: &Happening) -> Value {
 /// The configuration, without the settings of the channel and of its tags.
 pub(crate) fn configuration(config: &ChannelConfig) -> Value {
     json!({
+        "name": config.name,
         "links": config.links.iter().map(|link| json!([link.id, link.name, link.kind, link.listens])).collect::<Vec<_>>(),
         "devices": config
             .devices
             .iter()
             .map(|device| json!([device.id, device.name, device.address, device.settings, device.link]))
             .collect::<Vec<_>>(),
-        "groups": config.groups.iter().map(|group| json!([group.id, group.period_ns, group.tags])).collect::<Vec<_>>(),
+        "groups": config.groups.iter().map(|group| json!([group.id, group.period_ns, group.tags, group.name])).collect::<Vec<_>>(),
         "tags": config
             .tags
             .iter()
-            .map(|tag| json!([tag.id, tag.device, tag.name, tag.address, tag.data_type, tag.writable, tag.settings]))
+            .map(|tag| {
+                json!([
+                    tag.id,
+                    tag.device,
+                    tag.name,
+                    tag.address,
+                    tag.data_type,
+                    tag.writable,
+                    tag.settings,
+                    tag.readable
+                ])
+            })
             .collect::<Vec<_>>(),
     })
 }

@@ -88,6 +88,7 @@ impl Guest for Puppet {
             protocol: "none".to_owned(),
             settings_schema: r#"{"type":"object"}"#.to_owned(),
             device_schema: "{}".to_owned(),
+            tag_schema: "{}".to_owned(),
             address_help: "`journal`, `strings`, or anything else".to_owned(),
             links: vec![link("plc"), link("second")],
             can: Capabilities::READ | Capabilities::WRITE,
@@ -129,7 +130,8 @@ impl Guest for Puppet {
     fn turn(now: Instant, events: Vec<Event>) -> Result<Vec<Action>, Error> {
         STATE.with_borrow_mut(|state| {
             let state = state.as_mut().ok_or_else(|| Error {
-                code: 0,
+                quality: Quality::Bad,
+                code: None,
                 message: "a turn before any configuration".to_owned(),
                 trace: None,
             })?;

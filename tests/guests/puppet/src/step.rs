@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use bulkhead_sdk::abi::{
     Action, Alarm, CommandDone, ConnectionId, DeviceCondition, DeviceState, Error, GroupId,
-    Happening, HealthDone, LinkId, Metric, Open, Pause, PollDone, Probe, Progress, Publish,
-    Quality, ReadDone, RequestId, Sample, Send, SetTimer, TagId, TimerId, Value, WriteDone,
+    Happening, HealthDone, LinkId, Metric, MetricKind, Open, Pause, PollDone, Probe, Progress,
+    Publish, Quality, ReadDone, RequestId, Sample, Send, SetTimer, Severity, TagId, TimerId, Value,
+    WriteDone,
 };
 use bulkhead_sdk::bindings::bulkhead::channel::log;
 use serde::Deserialize;
@@ -108,7 +109,9 @@ pub(crate) enum Step {
     ReadDone(ReadAnswer),
     WriteDone(WriteAnswer),
     WriteFailed {
-        code: u32,
+        #[serde(default = "bad")]
+        quality: Grade,
+        code: Option<u32>,
         message: String,
         /// Says the message so often, and in the trace too.
         times: Option<usize>,
@@ -121,15 +124,24 @@ pub(crate) enum Step {
         up: bool,
         why: String,
     },
+    /// One was answered, in a nanosecond.
     Probe(ConnectionId),
     Metric(String),
+    MetricOf {
+        name: String,
+        device: u32,
+    },
     Alarm {
         code: String,
+        #[serde(default)]
+        severity: Grave,
         /// Raises or clears so many codes, each with its number behind it, instead of the one.
         count: Option<usize>,
         #[serde(default)]
         active: bool,
         device: Option<u32>,
+        /// The device's own time.
+        source_ns: Option<u64>,
     },
     /// Writes a line to the log, so often.
     Log {
@@ -213,7 +225,34 @@ pub(crate) enum Grade {
     #[default]
     Good,
     Uncertain,
+    Bad,
+    BadNotConnected,
     BadTimeout,
+}
+
+fn bad() -> Grade {
+    Grade::Bad
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Grave {
+    Info,
+    #[default]
+    Warning,
+    Error,
+    Critical,
+}
+
+impl From<Grave> for Severity {
+    fn from(grave: Grave) -> Self {
+        match grave {
+            Grave::Info => Severity::Info,
+            Grave::Warning => Severity::Warning,
+            Grave::Error => Severity::Error,
+            Grave::Critical => Severity::Critical,
+        }
+    }
 }
 
 impl From<Grade> for Quality {
@@ -221,6 +260,8 @@ impl From<Grade> for Quality {
         match grade {
             Grade::Good => Quality::Good,
             Grade::Uncertain => Quality::Uncertain,
+            Grade::Bad => Quality::Bad,
+            Grade::BadNotConnected => Quality::BadNotConnected,
             Grade::BadTimeout => Quality::BadTimeout,
         }
     }
@@ -290,7 +331,7 @@ impl Step {
                 cycle: answer.cycle.unwrap_or(cue.cycle),
                 requests: 1,
                 failed: 0,
-                round_trip_ns: 0,
+                round_trip_ns: None,
             }),
             Step::ReadDone(answer) => {
                 let sample = |tag: &TagId| Sample {
@@ -315,12 +356,14 @@ impl Step {
                 answer: Ok(answer.value.as_ref().map(Value::from)),
             }),
             Step::WriteFailed {
+                quality,
                 code,
                 message,
                 times,
             } => Action::WriteDone(WriteDone {
                 request: cue.request,
                 answer: Err(Error {
+                    quality: (*quality).into(),
                     code: *code,
                     message: message.repeat(times.unwrap_or(1)),
                     trace: times.map(|times| message.repeat(times)),
@@ -350,24 +393,26 @@ impl Step {
             }),
             Step::Probe(connection) => Action::Probe(Probe {
                 connection: *connection,
-                round_trip_ns: 1,
+                round_trip_ns: Some(1),
             }),
-            Step::Metric(name) => Action::Metric(Metric {
-                name: name.clone(),
-                value: 1.0,
-            }),
+            Step::Metric(name) => metric(name, None),
+            Step::MetricOf { name, device } => metric(name, Some(*device)),
             Step::Alarm {
                 code,
+                severity,
                 count,
                 active,
                 device,
+                source_ns,
             } => {
                 let alarm = |code: String| {
                     Action::Alarm(Alarm {
                         code,
+                        severity: (*severity).into(),
                         active: *active,
                         message: "as told".to_owned(),
                         device: *device,
+                        source_time_ns: *source_ns,
                     })
                 };
                 match count {
@@ -407,7 +452,8 @@ impl Step {
 /// The error that ends the turn.
 pub(crate) fn broken(message: &str) -> Error {
     Error {
-        code: 0,
+        quality: Quality::Bad,
+        code: None,
         message: message.to_owned(),
         trace: None,
     }
@@ -421,6 +467,16 @@ fn spin() -> ! {
     loop {
         std::hint::black_box(std::time::Instant::now());
     }
+}
+
+fn metric(name: &str, device: Option<u32>) -> Action {
+    Action::Metric(Metric {
+        name: name.to_owned(),
+        kind: MetricKind::Gauge,
+        unit: String::new(),
+        device,
+        value: 1.0,
+    })
 }
 
 fn send(connection: ConnectionId, peer: Option<String>, bytes: Vec<u8>) -> Action {

@@ -15,8 +15,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bulkhead_sdk::{
-    Capabilities, Command, Config, Context, Driver, Error, Faults, Info, NoSettings, Poll,
-    PollReport,
+    Capabilities, Command, CommandInfo, Config, Context, Driver, Error, Faults, Info, NoSettings,
+    Poll, PollReport,
 };
 use serde::Deserialize;
 
@@ -61,8 +61,8 @@ impl Driver for Sessions {
         }
     }
 
-    fn commands() -> &'static [(&'static str, &'static str)] {
-        &[
+    fn commands() -> Vec<CommandInfo> {
+        [
             ("open", "Opens a session. Answers {\"session\": number}."),
             (
                 "count",
@@ -77,6 +77,8 @@ impl Driver for Sessions {
             ("counts", "Tells what became of the others."),
             ("trap", "Ends the driver."),
         ]
+        .map(|(name, help)| CommandInfo::new(name, help))
+        .into()
     }
 
     fn configure(_config: Config<Self>, context: Context) -> Result<Self, Faults> {

@@ -16,6 +16,7 @@ impl Guest for Silent {
             protocol: "none".to_owned(),
             settings_schema: "{}".to_owned(),
             device_schema: "{}".to_owned(),
+            tag_schema: "{}".to_owned(),
             address_help: "anything".to_owned(),
             links: Vec::new(),
             commands: Vec::new(),

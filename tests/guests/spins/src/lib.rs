@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 use bulkhead_sdk::{
     Capabilities, Config, Context, Driver, Error, Faults, Group, Info, NoSettings, Poll,
-    PollReport, Quality, Sample, Start, Value,
+    PollReport, Quality, Sample, Start, Stop, Value,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -105,7 +105,7 @@ impl Driver for Spins {
         Ok(PollReport::default())
     }
 
-    async fn stop(&self) {
+    async fn stop(&self, _stop: Stop) {
         self.reach(When::Stop);
     }
 }
