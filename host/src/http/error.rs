@@ -110,14 +110,20 @@ impl From<RequestError> for ApiError {
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "give a value of the tag's own type and within its range",
             ),
-            RequestError::Failed { quality, .. } => (
-                match quality {
-                    Quality::BadTimeout => StatusCode::GATEWAY_TIMEOUT,
-                    Quality::BadNotConnected => StatusCode::SERVICE_UNAVAILABLE,
-                    _ => StatusCode::BAD_GATEWAY,
-                },
-                "see what the device or its driver says; the tag's address may be wrong",
-            ),
+            RequestError::Failed { quality, .. } => match quality {
+                Quality::BadTimeout => (
+                    StatusCode::GATEWAY_TIMEOUT,
+                    "see whether the device is on and its address right; it may have done it all the same",
+                ),
+                Quality::BadNotConnected => (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "see to the device and its link, then ask again",
+                ),
+                _ => (
+                    StatusCode::BAD_GATEWAY,
+                    "see what the device or its driver says; the tag's address may be wrong",
+                ),
+            },
             RequestError::DeviceLocked { .. } => (StatusCode::CONFLICT, OWN),
             RequestError::LinkDown { .. } => (
                 StatusCode::SERVICE_UNAVAILABLE,

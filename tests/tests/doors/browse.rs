@@ -91,7 +91,7 @@ fn a_unit_is_asked_for_the_tables_that_it_has() -> Result<()> {
     peer.set_faults(&["silence"])?;
     let path = "/api/v1/channels/line/commands/browse";
     let away = host.post(path, &json!({ "payload": { "device": "two" } }))?;
-    assert_eq!(refused(&away).0, 502, "{away:?}");
+    assert_eq!(refused(&away).0, 504, "{away:?}");
     // A driver that does not offer it is not asked.
     let path = "/api/v1/channels/silent/commands/browse";
     assert_eq!(refused(&host.post(path, &json!({}))?).0, 501);

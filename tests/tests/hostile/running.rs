@@ -388,7 +388,7 @@ fn lists_that_multiply_on_the_host() -> Result<()> {
                 (i32.store8 (i32.add (i32.const 2048) (local.get $at)) (i32.const 8)) ;; publish
                 (i32.store offset=24 (i32.add (i32.const 2048) (local.get $at)) (i32.const 524288))
                 (i32.store offset=28 (i32.add (i32.const 2048) (local.get $at)) (i32.const 10000))
-                (br_if $next (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 48))) (i32.const 48000)))))
+                (br_if $next (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 56))) (i32.const 56000)))))
         (start $fill)";
     let turn = list(2048, 1000);
     let core = Core {
