@@ -350,6 +350,10 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
             out.push(9);
             put_all(out, all, |out, value| put_f64(out, *value));
         }
+        Value::Texts(all) => {
+            out.push(10);
+            put_all(out, all, |out, text| put_bytes(out, text.as_bytes()));
+        }
     }
 }
 
@@ -372,6 +376,7 @@ fn read_value(reader: &mut Reader<'_>) -> Result<Value, Malformed> {
         7 => Value::Ints(reader.list(1, Reader::i64)?),
         8 => Value::Uints(reader.list(1, Reader::u64)?),
         9 => Value::Floats(reader.list(8, Reader::f64)?),
+        10 => Value::Texts(reader.list(1, Reader::text)?),
         _ => return Err(reader.malformed("a value that this version does not know")),
     })
 }
@@ -393,6 +398,7 @@ pub(super) mod tests {
             Value::Ints(vec![-1, 1]),
             Value::Uints(vec![1 << 40]),
             Value::Floats(vec![f64::INFINITY, 1.5]),
+            Value::Texts(vec!["ä".into(), String::new(), "b".into()]),
         ];
         let mut all = vec![
             Happening::Started(Start {

@@ -111,6 +111,7 @@ fn short(value: &Value) -> String {
         Value::Ints(all) => list(all, i64::to_string),
         Value::Uints(all) => list(all, u64::to_string),
         Value::Floats(all) => list(all, |v| number(*v)),
+        Value::Texts(all) => list(all, |v| format!("\"{}\"", plain(v))),
     }
 }
 

@@ -64,7 +64,9 @@ pub enum BadValue {
         value: f64,
     },
     /// It is too long.
-    #[error("the value for tag {tag} is longer than 64 KiB or 65,536 elements")]
+    #[error(
+        "the value for tag {tag} is longer than 64 KiB (the texts of an array together) or 65,536 elements"
+    )]
     TooLong {
         /// The tag.
         tag: String,
@@ -108,9 +110,11 @@ pub fn to_device(tag: &Tag, value: Value) -> Result<Value, BadValue> {
         Value::Ints(all) => elements(tag, scalar, all.iter().map(|v| Number::Int(i128::from(*v)))),
         Value::Uints(all) => elements(tag, scalar, all.iter().map(|v| Number::Int(i128::from(*v)))),
         Value::Floats(all) => elements(tag, scalar, all.iter().map(|v| Number::Float(*v))),
-        other @ (Value::Boolean(_) | Value::Text(_) | Value::Bytes(_) | Value::Booleans(_)) => {
-            Ok(other)
-        }
+        other @ (Value::Boolean(_)
+        | Value::Text(_)
+        | Value::Bytes(_)
+        | Value::Booleans(_)
+        | Value::Texts(_)) => Ok(other),
     }
 }
 
@@ -229,9 +233,11 @@ fn kind_of(value: &Value) -> &'static str {
         Value::Int(_) | Value::Uint(_) | Value::Float(_) => "a number",
         Value::Text(_) => "text",
         Value::Bytes(_) => "bytes",
-        Value::Booleans(_) | Value::Ints(_) | Value::Uints(_) | Value::Floats(_) => {
-            "an array (or one of another length)"
-        }
+        Value::Booleans(_)
+        | Value::Ints(_)
+        | Value::Uints(_)
+        | Value::Floats(_)
+        | Value::Texts(_) => "an array (or one of another length)",
     }
 }
 

@@ -148,6 +148,10 @@ impl Rows {
             Value::Text(text) if text.contains('\0') => {
                 Cow::Owned(Value::Text(without_nul(text).into()))
             }
+            Value::Texts(all) if all.iter().any(|text| text.contains('\0')) => {
+                let all = all.iter().map(|text| without_nul(text).into());
+                Cow::Owned(Value::Texts(all.collect()))
+            }
             other => Cow::Borrowed(other),
         };
         let at = self.bytes.len();
@@ -177,7 +181,8 @@ fn double(value: &Value) -> Option<f64> {
         | Value::Booleans(_)
         | Value::Ints(_)
         | Value::Uints(_)
-        | Value::Floats(_) => None,
+        | Value::Floats(_)
+        | Value::Texts(_) => None,
     }
 }
 
