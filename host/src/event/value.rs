@@ -279,5 +279,26 @@ mod tests {
         check("int16[2]", Value::Ints([1, 2].into()), true);
         check("int16[2]", Value::Ints([1].into()), false);
         check("int16", Value::Ints([1].into()), false);
+        let texts = |all: &[&str]| Value::Texts(all.iter().map(|text| (*text).into()).collect());
+        check("string[2]", texts(&["a", "b"]), true);
+        check("string[2]", texts(&["a"]), false);
+        check("string[1]", Value::Text("a".into()), false);
+        check("string", texts(&["a"]), false);
+        check("bytes[1]", texts(&["a"]), false);
+        check("int16[1]", texts(&["1"]), false);
+    }
+
+    #[test]
+    fn texts_of_an_array_are_bounded_together_and_a_great_many_weigh_something() {
+        let texts = |count: usize, bytes: usize| {
+            Value::Texts(vec!["x".repeat(bytes).into_boxed_str(); count].into())
+        };
+        assert!(texts(1, Value::MAX_BYTES).is_within_bounds());
+        assert!(texts(Value::MAX_ELEMENTS, 1).is_within_bounds());
+        assert!(!texts(1, Value::MAX_BYTES + 1).is_within_bounds());
+        assert!(!texts(2, Value::MAX_BYTES / 2 + 1).is_within_bounds());
+        assert!(!texts(Value::MAX_ELEMENTS + 1, 0).is_within_bounds());
+        assert!(texts(1_000, 0).heap_bytes() >= 1_000 * size_of::<Box<str>>());
+        assert!(texts(2, 1_000).heap_bytes() >= 2_000);
     }
 }

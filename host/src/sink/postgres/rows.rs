@@ -347,6 +347,11 @@ mod tests {
         check(Value::Text("a\0".into()), None, Some("\"a\u{2400}\""));
         check(Value::Bytes([0, 255, 16].into()), None, Some("\"AP8Q\""));
         check(Value::Ints([1, 2].into()), None, Some("[1,2]"));
+        check(
+            Value::Texts(["a\0".into(), "b".into()].into()),
+            None,
+            Some("[\"a\u{2400}\",\"b\"]"),
+        );
     }
 
     #[test]
