@@ -533,6 +533,33 @@ mod tests {
         assert_eq!(read_layout(&write_layout(&layout())).unwrap(), *layout());
     }
 
+    /// What an earlier version has left in an outbox is read by this one: a kind of value keeps its number, and its bytes.
+    #[test]
+    fn values_are_read_as_they_were_written_before() {
+        let check = |bytes: &[u8], value: Value| {
+            let mut reader = Reader {
+                rest: bytes,
+                instances: HashMap::new(),
+            };
+            assert_eq!(reader.value(), Ok(value));
+            assert_eq!(reader.rest, [0_u8; 0]);
+        };
+        check(&[0], Value::Boolean(false));
+        check(&[1], Value::Boolean(true));
+        check(&[2, 1], Value::Int(-1));
+        check(&[3, 128, 1], Value::Uint(128));
+        check(&[4, 0, 0, 0, 0, 0, 0, 248, 63], Value::Float(1.5));
+        check(&[5, 2, b'a', b'b'], Value::Text("ab".into()));
+        check(&[6, 1, 255], Value::Bytes([255].into()));
+        check(&[7, 2, 1, 0], Value::Booleans([true, false].into()));
+        check(&[8, 1, 1], Value::Ints([-1].into()));
+        check(&[9, 1, 1], Value::Uints([1].into()));
+        let floats = [10, 1, 0, 0, 0, 0, 0, 0, 248, 63];
+        check(&floats, Value::Floats([1.5].into()));
+        let texts = [11, 2, 1, b'a', 0];
+        check(&texts, Value::Texts(["a".into(), "".into()].into()));
+    }
+
     #[test]
     fn damaged_bytes_are_refused_or_read_and_never_more() {
         let whole = chunk(&[batch(true), batch(false)]);

@@ -521,6 +521,25 @@ pub(super) mod tests {
         }
     }
 
+    /// A bundle of an earlier version is read by this one: a kind of value keeps its number, and its bytes.
+    #[test]
+    fn values_are_read_as_they_were_written_before() {
+        let read = |bytes: &[u8]| read_value(&mut Reader::new(bytes)).unwrap();
+        assert!(matches!(read(&[0, 1]), Value::Boolean(true)));
+        assert!(matches!(read(&[1, 1]), Value::Int(-1)));
+        assert!(matches!(read(&[2, 5]), Value::Uint(5)));
+        assert!(matches!(read(&[4, 1, b'a']), Value::Text(text) if text == "a"));
+        assert!(matches!(read(&[5, 1, 255]), Value::Bytes(all) if all == [255]));
+        assert!(matches!(read(&[6, 2, 1, 0]), Value::Booleans(all) if all == [true, false]));
+        assert!(matches!(read(&[7, 1, 1]), Value::Ints(all) if all == [-1]));
+        assert!(matches!(read(&[8, 1, 5]), Value::Uints(all) if all == [5]));
+        assert!(matches!(read(&[9, 0]), Value::Floats(all) if all.is_empty()));
+        assert!(matches!(read(&[10, 2, 1, b'a', 0]), Value::Texts(all) if all == ["a", ""]));
+        assert!(read_value(&mut Reader::new(&[11, 0])).is_err());
+        // A length that the bytes do not justify.
+        assert!(read_value(&mut Reader::new(&[10, 9, 1, b'a', 0])).is_err());
+    }
+
     #[test]
     fn the_tables_are_whole_and_in_the_order_of_the_wit() {
         for (place, reason) in START_REASONS.into_iter().enumerate() {
