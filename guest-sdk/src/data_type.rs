@@ -127,6 +127,7 @@ impl DataType {
             Value::Ints(items) => count(items.len()) && items.iter().all(int),
             Value::Uints(items) => count(items.len()) && items.iter().all(uint),
             Value::Floats(items) => count(items.len()) && float,
+            Value::Texts(items) => count(items.len()) && self.scalar == Scalar::String,
         }
     }
 }
@@ -237,5 +238,11 @@ mod tests {
         check("uint8[1]", Value::Uints(vec![1]), true);
         check("float32[1]", Value::Floats(vec![1.0]), true);
         check("float32[1]", Value::Uints(vec![1]), false);
+        let texts = |all: &[&str]| Value::Texts(all.iter().map(ToString::to_string).collect());
+        check("string[2]", texts(&["a", ""]), true);
+        check("string[2]", texts(&["a"]), false);
+        check("string[2]", Value::Text("ab".to_owned()), false);
+        check("string", texts(&["a"]), false);
+        check("bytes[1]", texts(&["a"]), false);
     }
 }

@@ -137,7 +137,7 @@ pub const SEND_BYTES: usize = 1 << 20;
 pub const SEND_WINDOW: u32 = 256 << 10;
 /// Bytes of saved state.
 pub const STATE_BYTES: usize = 1 << 20;
-/// Bytes of a text or byte value.
+/// Bytes of a text or byte value, and of all texts of an array together.
 pub const VALUE_BYTES: usize = 64 * KIB;
 /// Elements of an array value.
 pub const VALUE_ELEMENTS: usize = 65_536;
@@ -392,6 +392,11 @@ pub fn table() -> Vec<Limit> {
         fixed(
             "an array value",
             format!("{} elements", count(VALUE_ELEMENTS as u64)),
+            "`refused`",
+        ),
+        fixed(
+            "the texts of an array value together",
+            size(VALUE_BYTES as u64),
             "`refused`",
         ),
         fixed(

@@ -145,5 +145,6 @@ mod tests {
         assert_eq!(write(&Value::Float(f64::NAN)), None);
         assert_eq!(write(&Value::Text("a\r\nSET b 1".to_owned())), None);
         assert_eq!(write(&Value::Bytes(vec![1])), None);
+        assert_eq!(write(&Value::Texts(vec!["open".to_owned()])), None);
     }
 }

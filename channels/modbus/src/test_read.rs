@@ -174,6 +174,7 @@ fn json_of(value: &Value) -> Json {
         Value::Ints(all) => json!(all),
         Value::Uints(all) => json!(all),
         Value::Floats(all) => all.iter().copied().map(float).collect(),
+        Value::Texts(all) => json!(all),
     }
 }
 

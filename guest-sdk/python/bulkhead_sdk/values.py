@@ -1,4 +1,4 @@
-"""The types of tags, and values as plain Python: `bool`, `int`, `float`, `str`, `bytes`, or a list of the first three."""
+"""The types of tags, and values as plain Python: `bool`, `int`, `float`, `str`, `bytes`, or a list of those but `bytes`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Union
 
 from .abi import Quality, types
 
-Value = Union[bool, int, float, str, bytes, list[bool], list[int], list[float]]
+Value = Union[bool, int, float, str, bytes, list[bool], list[int], list[float], list[str]]
 """The value of a tag."""
 
 _BITS = {f"{sign}int{bits}": (sign == "", bits) for sign in ("", "u") for bits in (8, 16, 32, 64)}
@@ -54,7 +54,7 @@ class DataType:
         if self.length is None:
             return self._accepts_one(value)
         is_list = isinstance(value, (list, tuple)) and len(value) == self.length
-        return is_list and self.scalar not in ("string", "bytes") and all(map(self._accepts_one, value))
+        return is_list and self.scalar != "bytes" and all(map(self._accepts_one, value))
 
     def _accepts_one(self, value: Any) -> bool:
         if self.scalar == "bool":
@@ -83,7 +83,7 @@ class DataType:
         if self.scalar == "bool":
             return types.Value_Boolean, types.Value_Booleans, bool
         if self.scalar == "string":
-            return types.Value_Text, None, str
+            return types.Value_Text, types.Value_Texts, str
         if self.scalar == "bytes":
             return types.Value_Bytes, None, bytes
         if self.scalar in ("float32", "float64"):

@@ -24,6 +24,7 @@ from bulkhead_sdk.settings import parse, schema
         ("int16[2]", [1, -2], types.Value_Ints([1, -2])),
         ("bool[1]", [False], types.Value_Booleans([False])),
         ("float64[2]", [1, 2.5], types.Value_Floats([1.0, 2.5])),
+        ("string[2]", ["é", ""], types.Value_Texts(["é", ""])),
     ],
 )
 def test_values_go_to_the_host_in_the_type_of_their_tag(name: str, value: object, expected: object) -> None:
@@ -46,7 +47,11 @@ def test_values_go_to_the_host_in_the_type_of_their_tag(name: str, value: object
         ("int16[2]", [1]),
         ("int16[2]", [1, 40_000]),
         ("int16", [1]),
-        ("string[2]", ["a", "b"]),
+        ("string[2]", ["a"]),
+        ("string[2]", ["a", 1]),
+        ("string[2]", "ab"),
+        ("string", ["a"]),
+        ("bytes[1]", [b"a"]),
     ],
 )
 def test_what_is_no_value_of_a_type_is_refused(name: str, value: object) -> None:

@@ -17,6 +17,7 @@ impl From<types::Value> for Value {
             types::Value::Ints(v) => Value::Ints(v.into()),
             types::Value::Uints(v) => Value::Uints(v.into()),
             types::Value::Floats(v) => Value::Floats(v.into()),
+            types::Value::Texts(v) => Value::Texts(v.into_iter().map(Into::into).collect()),
         }
     }
 }
@@ -35,6 +36,7 @@ impl From<Value> for types::Value {
             Value::Ints(v) => types::Value::Ints(v.into()),
             Value::Uints(v) => types::Value::Uints(v.into()),
             Value::Floats(v) => types::Value::Floats(v.into()),
+            Value::Texts(v) => types::Value::Texts(v.into_iter().map(Into::into).collect()),
         }
     }
 }

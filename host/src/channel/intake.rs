@@ -10,7 +10,7 @@ use super::pending::{MAX_PENDING, Owed};
 use super::shared::raise;
 use crate::bindings::events::{self, Event, Happening};
 use crate::bus::Happened;
-use crate::event::{MonotonicNs, Quality, WallNs};
+use crate::event::{MonotonicNs, Quality, WallNs, bytes_of_texts};
 use crate::exit::{During, Exit, ExitKind};
 use crate::ids::{ConnectionId, DeviceId, GroupId, LinkId, RequestId};
 use crate::lifecycle::{Input, State};
@@ -581,6 +581,7 @@ fn carried(what: &Happening) -> usize {
             Value::Ints(all) => size_of_val(all.as_slice()),
             Value::Uints(all) => size_of_val(all.as_slice()),
             Value::Floats(all) => size_of_val(all.as_slice()),
+            Value::Texts(all) => bytes_of_texts(all),
             Value::Boolean(_) | Value::Int(_) | Value::Uint(_) | Value::Float(_) => 0,
         },
         Happening::Command(command) => command.payload.len(),

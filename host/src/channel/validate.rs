@@ -12,7 +12,7 @@ use super::timers::{MAX_TIMERS, Timers};
 use crate::bindings::actions::Action;
 use crate::bindings::types;
 use crate::config;
-use crate::event::{Quality, Value};
+use crate::event::{Quality, Value, are_within_bounds, bytes_of_texts};
 use crate::ids::{ConnectionId, GroupId, LinkId, RequestId, TagId, TimerId};
 use crate::limits::{ACTIONS, ALARM_CODE_BYTES, ALARMS, NOTICES, RATE_SECONDS, SEND_BYTES};
 use crate::store::MAX_STATE_BYTES;
@@ -421,6 +421,7 @@ fn weight(sample: &types::Sample) -> u64 {
         Some(Abi::Ints(all)) => all.len() * 8,
         Some(Abi::Uints(all)) => all.len() * 8,
         Some(Abi::Floats(all)) => all.len() * 8,
+        Some(Abi::Texts(all)) => bytes_of_texts(all),
     };
     1 + (bytes / 64) as u64
 }
@@ -456,6 +457,7 @@ fn admits(rule: &Rule, value: &types::Value) -> bool {
         Abi::Ints(all) => rule.holds_numbers(all.len()),
         Abi::Uints(all) => rule.holds_numbers(all.len()),
         Abi::Floats(all) => rule.holds_numbers(all.len()),
+        Abi::Texts(all) => rule.holds_texts(all.len()) && are_within_bounds(all),
     }
 }
 

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::mailbox::{Ask, Request, RequestError, Stayed};
-use crate::event::{MonotonicNs, Value};
+use crate::event::{MonotonicNs, Value, bytes_of_texts};
 use crate::ids::{LinkId, RequestId};
 
 /// The most bytes that the waiting requests of a channel may carry.
@@ -305,6 +305,7 @@ fn carried(ask: &Ask) -> usize {
             Value::Ints(all) => size_of_val(&**all),
             Value::Uints(all) => size_of_val(&**all),
             Value::Floats(all) => size_of_val(&**all),
+            Value::Texts(all) => bytes_of_texts(all),
             Value::Boolean(_) | Value::Int(_) | Value::Uint(_) | Value::Float(_) => 0,
         },
         Ask::Command { payload, .. } => payload.len(),

@@ -15,6 +15,8 @@ pub(super) fn parse(data_type: &str, text: &str) -> Result<Json, String> {
     let wrong = |why: String| format!("`{text}` is no {data_type}: {why}");
     match elements {
         None => one(scalar, text).map_err(wrong),
+        // A text may hold commas and blanks, so nothing less than JSON keeps several apart.
+        Some(_) if scalar == Scalar::String => texts(text).map_err(wrong),
         Some(_) => {
             let inner = text.trim();
             let inner = inner
@@ -54,6 +56,13 @@ fn one(scalar: Scalar, text: &str) -> Result<Json, String> {
         | Scalar::Uint32
         | Scalar::Int64
         | Scalar::Uint64 => integer(text),
+    }
+}
+
+fn texts(text: &str) -> Result<Json, String> {
+    match serde_json::from_str::<Vec<String>>(text) {
+        Ok(all) => Ok(all.into()),
+        Err(_) => Err(r#"write a JSON array of strings such as ["a", "b"]"#.into()),
     }
 }
 
@@ -140,6 +149,7 @@ mod tests {
         check("bytes", "AP8Q", "\"AP8Q\"");
         check("int16[3]", "[1, 2,3]", "[1,2,3]");
         check("bool[2]", "on,off", "[true,false]");
+        check("string[2]", r#" ["a, b", "\n"]"#, r#"["a, b","\n"]"#);
         check("something-new", "21.5", "21.5");
     }
 
@@ -154,6 +164,9 @@ mod tests {
         check("int16", "0x", "a number");
         check("int16", "+-7", "a number");
         check("int16[2]", "1,", "a number");
+        for wrong in ["a, b", "[a, b]", r#"["a", 1]"#, r#""a""#, r#"["a"] x"#] {
+            check("string[2]", wrong, "JSON array of strings");
+        }
         check("bytes", "0xabc", "two hexadecimal digits");
         check("bytes", "!", "base64");
         check("bytes", "0xäa", "two hexadecimal digits");

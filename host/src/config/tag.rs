@@ -342,15 +342,14 @@ fn data_type(section: &Section<'_>) -> DataType {
     };
     let parsed = DataType::parse(written);
     if let Some(DataType {
-        scalar: scalar @ (Scalar::String | Scalar::Bytes),
+        scalar: Scalar::Bytes,
         elements: Some(_),
     }) = parsed
     {
-        let scalar = scalar.as_str();
         section.fault_at(
             "type",
             format!(
-                "{} is an array of {scalar}, which no value holds; make each element a tag of type {scalar}",
+                "{} is an array of bytes, which no value holds; make each element a tag of type bytes",
                 quoted(written)
             ),
         );

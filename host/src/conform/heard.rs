@@ -206,6 +206,7 @@ pub(super) fn shown_value(value: Option<&Value>) -> String {
         Some(Value::Ints(values)) => all(values),
         Some(Value::Uints(values)) => all(values),
         Some(Value::Floats(values)) => all(values),
+        Some(Value::Texts(values)) => format!("{values:?}"),
     }
 }
 

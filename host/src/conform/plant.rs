@@ -113,7 +113,8 @@ impl Plant {
         Some(match (data_type.scalar, count) {
             (Scalar::Bool, None) => Value::Boolean(true),
             (Scalar::Bool, Some(count)) => Value::Booleans(vec![true; count]),
-            (Scalar::String, _) => Value::Text("a".to_owned()),
+            (Scalar::String, None) => Value::Text("a".to_owned()),
+            (Scalar::String, Some(count)) => Value::Texts(vec!["a".to_owned(); count]),
             (Scalar::Bytes, _) => Value::Bytes(vec![1]),
             (Scalar::Float32 | Scalar::Float64, None) => Value::Float(1.0),
             (Scalar::Float32 | Scalar::Float64, Some(count)) => Value::Floats(vec![1.0; count]),

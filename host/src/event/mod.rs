@@ -21,3 +21,4 @@ pub use sample::Sample;
 pub use severity::Severity;
 pub use time::{MonotonicNs, WallNs};
 pub use value::{DataType, Scalar, Value};
+pub(crate) use value::{are_within_bounds, bytes_of_texts};

@@ -25,10 +25,12 @@ pub enum Value {
     Uints(Box<[u64]>),
     /// An array of floating-point numbers.
     Floats(Box<[f64]>),
+    /// An array of texts, which are together at most [`Value::MAX_BYTES`].
+    Texts(Box<[Box<str>]>),
 }
 
 impl Value {
-    /// The longest text or byte string.
+    /// The longest text or byte string, and the longest that all texts of an array are together.
     pub const MAX_BYTES: usize = crate::limits::VALUE_BYTES;
     /// The longest array.
     pub const MAX_ELEMENTS: usize = crate::limits::VALUE_ELEMENTS;
@@ -43,6 +45,7 @@ impl Value {
             Value::Ints(all) => size_of_val(&**all),
             Value::Uints(all) => size_of_val(&**all),
             Value::Floats(all) => size_of_val(&**all),
+            Value::Texts(all) => bytes_of_texts(all),
         }
     }
 
@@ -56,8 +59,22 @@ impl Value {
             Value::Ints(all) => all.len() <= Self::MAX_ELEMENTS,
             Value::Uints(all) => all.len() <= Self::MAX_ELEMENTS,
             Value::Floats(all) => all.len() <= Self::MAX_ELEMENTS,
+            Value::Texts(all) => are_within_bounds(all),
         }
     }
+}
+
+/// What texts of an array take, in bytes: their own, and for each what keeps it apart from the others, or a great many short ones
+/// would count for next to nothing.
+pub(crate) fn bytes_of_texts<T: AsRef<str>>(all: &[T]) -> usize {
+    const APART: usize = 32;
+    all.iter().map(|text| APART + text.as_ref().len()).sum()
+}
+
+/// Whether texts of an array keep to their bounds.
+pub(crate) fn are_within_bounds<T: AsRef<str>>(all: &[T]) -> bool {
+    let bytes: usize = all.iter().map(|text| text.as_ref().len()).sum();
+    all.len() <= Value::MAX_ELEMENTS && bytes <= Value::MAX_BYTES
 }
 
 /// The type of one element.
@@ -194,6 +211,9 @@ impl DataType {
             (Value::Ints(all), Some(n)) => numeric && all.len() == n as usize,
             (Value::Uints(all), Some(n)) => numeric && all.len() == n as usize,
             (Value::Floats(all), Some(n)) => numeric && all.len() == n as usize,
+            (Value::Texts(all), Some(n)) => {
+                self.scalar == Scalar::String && all.len() == n as usize
+            }
             _ => false,
         }
     }
@@ -259,5 +279,26 @@ mod tests {
         check("int16[2]", Value::Ints([1, 2].into()), true);
         check("int16[2]", Value::Ints([1].into()), false);
         check("int16", Value::Ints([1].into()), false);
+        let texts = |all: &[&str]| Value::Texts(all.iter().map(|text| (*text).into()).collect());
+        check("string[2]", texts(&["a", "b"]), true);
+        check("string[2]", texts(&["a"]), false);
+        check("string[1]", Value::Text("a".into()), false);
+        check("string", texts(&["a"]), false);
+        check("bytes[1]", texts(&["a"]), false);
+        check("int16[1]", texts(&["1"]), false);
+    }
+
+    #[test]
+    fn texts_of_an_array_are_bounded_together_and_a_great_many_weigh_something() {
+        let texts = |count: usize, bytes: usize| {
+            Value::Texts(vec!["x".repeat(bytes).into_boxed_str(); count].into())
+        };
+        assert!(texts(1, Value::MAX_BYTES).is_within_bounds());
+        assert!(texts(Value::MAX_ELEMENTS, 1).is_within_bounds());
+        assert!(!texts(1, Value::MAX_BYTES + 1).is_within_bounds());
+        assert!(!texts(2, Value::MAX_BYTES / 2 + 1).is_within_bounds());
+        assert!(!texts(Value::MAX_ELEMENTS + 1, 0).is_within_bounds());
+        assert!(texts(1_000, 0).heap_bytes() >= 1_000 * size_of::<Box<str>>());
+        assert!(texts(2, 1_000).heap_bytes() >= 2_000);
     }
 }

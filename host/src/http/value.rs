@@ -81,6 +81,13 @@ fn array(scalar: Scalar, all: &[Json]) -> Result<Value, String> {
             .map(Value::Booleans)
             .ok_or_else(|| "the array holds other things than true and false".into());
     }
+    if scalar == Scalar::String {
+        let all: Option<Box<[Box<str>]>> =
+            all.iter().map(|one| one.as_str().map(Into::into)).collect();
+        return all
+            .map(Value::Texts)
+            .ok_or_else(|| "the array holds other things than strings".into());
+    }
     if let Some(all) = all.iter().map(Json::as_i64).collect() {
         return Ok(Value::Ints(all));
     }
@@ -162,7 +169,16 @@ mod tests {
             "[1.5,\"Infinity\"]",
             Ok(Value::Floats([1.5, f64::INFINITY].into())),
         );
+        check(
+            "string[2]",
+            r#"["NaN",""]"#,
+            Ok(Value::Texts(["NaN".into(), "".into()].into())),
+        );
+        check("string[1]", "[]", Ok(Value::Texts([].into())));
         check("int16[2]", "[1,true]", Err("other things than numbers"));
+        check("int16[1]", r#"["a"]"#, Err("other things than numbers"));
+        check("string[2]", r#"["a",1]"#, Err("other things than strings"));
+        check("string[1]", "[null]", Err("other things than strings"));
         check("bool[2]", "[1,true]", Err("other things than true"));
     }
 }

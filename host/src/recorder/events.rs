@@ -350,6 +350,10 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
             out.push(9);
             put_all(out, all, |out, value| put_f64(out, *value));
         }
+        Value::Texts(all) => {
+            out.push(10);
+            put_all(out, all, |out, text| put_bytes(out, text.as_bytes()));
+        }
     }
 }
 
@@ -372,6 +376,7 @@ fn read_value(reader: &mut Reader<'_>) -> Result<Value, Malformed> {
         7 => Value::Ints(reader.list(1, Reader::i64)?),
         8 => Value::Uints(reader.list(1, Reader::u64)?),
         9 => Value::Floats(reader.list(8, Reader::f64)?),
+        10 => Value::Texts(reader.list(1, Reader::text)?),
         _ => return Err(reader.malformed("a value that this version does not know")),
     })
 }
@@ -393,6 +398,7 @@ pub(super) mod tests {
             Value::Ints(vec![-1, 1]),
             Value::Uints(vec![1 << 40]),
             Value::Floats(vec![f64::INFINITY, 1.5]),
+            Value::Texts(vec!["ä".into(), String::new(), "b".into()]),
         ];
         let mut all = vec![
             Happening::Started(Start {
@@ -513,6 +519,25 @@ pub(super) mod tests {
                 }
             }
         }
+    }
+
+    /// A bundle of an earlier version is read by this one: a kind of value keeps its number, and its bytes.
+    #[test]
+    fn values_are_read_as_they_were_written_before() {
+        let read = |bytes: &[u8]| read_value(&mut Reader::new(bytes)).unwrap();
+        assert!(matches!(read(&[0, 1]), Value::Boolean(true)));
+        assert!(matches!(read(&[1, 1]), Value::Int(-1)));
+        assert!(matches!(read(&[2, 5]), Value::Uint(5)));
+        assert!(matches!(read(&[4, 1, b'a']), Value::Text(text) if text == "a"));
+        assert!(matches!(read(&[5, 1, 255]), Value::Bytes(all) if all == [255]));
+        assert!(matches!(read(&[6, 2, 1, 0]), Value::Booleans(all) if all == [true, false]));
+        assert!(matches!(read(&[7, 1, 1]), Value::Ints(all) if all == [-1]));
+        assert!(matches!(read(&[8, 1, 5]), Value::Uints(all) if all == [5]));
+        assert!(matches!(read(&[9, 0]), Value::Floats(all) if all.is_empty()));
+        assert!(matches!(read(&[10, 2, 1, b'a', 0]), Value::Texts(all) if all == ["a", ""]));
+        assert!(read_value(&mut Reader::new(&[11, 0])).is_err());
+        // A length that the bytes do not justify.
+        assert!(read_value(&mut Reader::new(&[10, 9, 1, b'a', 0])).is_err());
     }
 
     #[test]

@@ -151,6 +151,7 @@ impl Serialize for JsonValue<'_> {
                 }
                 list.end()
             }
+            Value::Texts(all) => all.serialize(to),
         }
     }
 }
@@ -220,6 +221,10 @@ mod tests {
         check(
             Value::Floats([1.5, f64::NEG_INFINITY].into()),
             r#"[1.5,"-Infinity"]"#,
+        );
+        check(
+            Value::Texts(["a\"\n".into(), "".into()].into()),
+            r#"["a\"\n",""]"#,
         );
     }
 

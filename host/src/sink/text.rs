@@ -111,6 +111,7 @@ fn short(value: &Value) -> String {
         Value::Ints(all) => list(all, i64::to_string),
         Value::Uints(all) => list(all, u64::to_string),
         Value::Floats(all) => list(all, |v| number(*v)),
+        Value::Texts(all) => list(all, |v| format!("\"{}\"", plain(v))),
     }
 }
 
@@ -191,5 +192,11 @@ mod tests {
         );
         assert!(short(&Value::Ints(vec![1; 1000].into())).len() < 100);
         assert_eq!(short(&Value::Bytes([0xde, 0xad].into())), "0xdead");
+        assert_eq!(
+            short(&Value::Texts(["a, b".into(), "\x1b[2J".into()].into())),
+            "[\"a, b\", \"\\u{1b}[2J\"]"
+        );
+        let many = vec!["x".repeat(1_000).into_boxed_str(); 1_000];
+        assert!(short(&Value::Texts(many.into())).chars().count() < 400);
     }
 }

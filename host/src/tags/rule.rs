@@ -143,6 +143,12 @@ impl Rule {
         self.kind == Kind::Boolean && self.is_array_of(count)
     }
 
+    /// Whether the tag holds arrays of so many texts.
+    #[inline]
+    pub fn holds_texts(&self, count: usize) -> bool {
+        self.kind == Kind::Text && self.is_array_of(count)
+    }
+
     /// Whether the tag holds arrays of so many numbers, of whatever type.
     #[inline]
     pub fn holds_numbers(&self, count: usize) -> bool {
@@ -197,7 +203,11 @@ impl Rule {
             Value::Ints(all) => all.iter().all(|v| self.fits_int(*v)),
             Value::Uints(all) => all.iter().all(|v| self.fits_uint(*v)),
             Value::Floats(all) => all.iter().all(|v| whole(*v)),
-            Value::Boolean(_) | Value::Booleans(_) | Value::Text(_) | Value::Bytes(_) => true,
+            Value::Boolean(_)
+            | Value::Booleans(_)
+            | Value::Text(_)
+            | Value::Bytes(_)
+            | Value::Texts(_) => true,
         }
     }
 
@@ -242,9 +252,11 @@ impl Rule {
             Value::Ints(all) => Value::Floats(all.iter().map(|v| scaled(*v as f64)).collect()),
             Value::Uints(all) => Value::Floats(all.iter().map(|v| scaled(*v as f64)).collect()),
             Value::Floats(all) => Value::Floats(all.iter().map(|v| scaled(*v)).collect()),
-            other @ (Value::Boolean(_) | Value::Text(_) | Value::Bytes(_) | Value::Booleans(_)) => {
-                other
-            }
+            other @ (Value::Boolean(_)
+            | Value::Text(_)
+            | Value::Bytes(_)
+            | Value::Booleans(_)
+            | Value::Texts(_)) => other,
         }
     }
 }
@@ -280,9 +292,11 @@ fn taken(part: Part, value: Value) -> Value {
         Value::Ints(all) => many(all.iter().map(|v| v.cast_unsigned()).collect()),
         Value::Uints(all) => many(all.to_vec()),
         Value::Floats(all) => many(all.iter().map(|v| bits(*v)).collect()),
-        other @ (Value::Boolean(_) | Value::Text(_) | Value::Bytes(_) | Value::Booleans(_)) => {
-            other
-        }
+        other @ (Value::Boolean(_)
+        | Value::Text(_)
+        | Value::Bytes(_)
+        | Value::Booleans(_)
+        | Value::Texts(_)) => other,
     }
 }
 
@@ -299,9 +313,11 @@ fn clamped(clamp: Bounds, value: Value) -> Value {
         Value::Ints(all) => Value::Floats(all.iter().map(|v| end(*v as f64)).collect()),
         Value::Uints(all) => Value::Floats(all.iter().map(|v| end(*v as f64)).collect()),
         Value::Floats(all) => Value::Floats(all.iter().map(|v| end(*v)).collect()),
-        other @ (Value::Boolean(_) | Value::Text(_) | Value::Bytes(_) | Value::Booleans(_)) => {
-            other
-        }
+        other @ (Value::Boolean(_)
+        | Value::Text(_)
+        | Value::Bytes(_)
+        | Value::Booleans(_)
+        | Value::Texts(_)) => other,
     }
 }
 
@@ -314,9 +330,11 @@ fn numbers(value: &Value) -> Box<dyn Iterator<Item = f64> + '_> {
         Value::Ints(all) => Box::new(all.iter().map(|v| *v as f64)),
         Value::Uints(all) => Box::new(all.iter().map(|v| *v as f64)),
         Value::Floats(all) => Box::new(all.iter().copied()),
-        Value::Boolean(_) | Value::Text(_) | Value::Bytes(_) | Value::Booleans(_) => {
-            Box::new(std::iter::empty())
-        }
+        Value::Boolean(_)
+        | Value::Text(_)
+        | Value::Bytes(_)
+        | Value::Booleans(_)
+        | Value::Texts(_) => Box::new(std::iter::empty()),
     }
 }
 
@@ -392,6 +410,7 @@ mod tests {
             "string",
             "bytes",
             "bool[2]",
+            "string[2]",
             "int16[2]",
             "float64[3]",
         ];
@@ -406,6 +425,8 @@ mod tests {
             Value::Ints([1, 2].into()),
             Value::Uints([1, 2, 3].into()),
             Value::Floats([1.0, 2.0, 3.0].into()),
+            Value::Texts(["a".into(), "b".into()].into()),
+            Value::Texts(["a".into()].into()),
         ];
         for kind in all {
             let tag = tag(kind, 1.0, 0.0);
@@ -420,6 +441,7 @@ mod tests {
                     Value::Ints(all) => rule.holds_numbers(all.len()),
                     Value::Uints(all) => rule.holds_numbers(all.len()),
                     Value::Floats(all) => rule.holds_numbers(all.len()),
+                    Value::Texts(all) => rule.holds_texts(all.len()),
                 };
                 assert_eq!(held, tag.data_type.admits(value), "{kind} {value:?}");
             }

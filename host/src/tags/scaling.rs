@@ -17,7 +17,7 @@ pub enum BadValue {
         /// Its type.
         expected: String,
         /// What was given.
-        found: &'static str,
+        found: String,
     },
     /// It does not fit.
     #[error("{value} does not fit tag {tag}, whose type {expected} holds {low} to {high}{scaled}")]
@@ -64,7 +64,9 @@ pub enum BadValue {
         value: f64,
     },
     /// It is too long.
-    #[error("the value for tag {tag} is longer than 64 KiB or 65,536 elements")]
+    #[error(
+        "the value for tag {tag} is longer than 64 KiB (the texts of an array together) or 65,536 elements"
+    )]
     TooLong {
         /// The tag.
         tag: String,
@@ -108,9 +110,11 @@ pub fn to_device(tag: &Tag, value: Value) -> Result<Value, BadValue> {
         Value::Ints(all) => elements(tag, scalar, all.iter().map(|v| Number::Int(i128::from(*v)))),
         Value::Uints(all) => elements(tag, scalar, all.iter().map(|v| Number::Int(i128::from(*v)))),
         Value::Floats(all) => elements(tag, scalar, all.iter().map(|v| Number::Float(*v))),
-        other @ (Value::Boolean(_) | Value::Text(_) | Value::Bytes(_) | Value::Booleans(_)) => {
-            Ok(other)
-        }
+        other @ (Value::Boolean(_)
+        | Value::Text(_)
+        | Value::Bytes(_)
+        | Value::Booleans(_)
+        | Value::Texts(_)) => Ok(other),
     }
 }
 
@@ -223,16 +227,19 @@ fn out_of_range(tag: &Tag, value: f64, raw_low: f64, raw_high: f64) -> BadValue 
     }
 }
 
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Boolean(_) => "a truth value",
-        Value::Int(_) | Value::Uint(_) | Value::Float(_) => "a number",
-        Value::Text(_) => "text",
-        Value::Bytes(_) => "bytes",
-        Value::Booleans(_) | Value::Ints(_) | Value::Uints(_) | Value::Floats(_) => {
-            "an array (or one of another length)"
-        }
-    }
+fn kind_of(value: &Value) -> String {
+    let (what, length) = match value {
+        Value::Boolean(_) => return "a truth value".into(),
+        Value::Int(_) | Value::Uint(_) | Value::Float(_) => return "a number".into(),
+        Value::Text(_) => return "text".into(),
+        Value::Bytes(_) => return "bytes".into(),
+        Value::Booleans(all) => ("truth values", all.len()),
+        Value::Ints(all) => ("numbers", all.len()),
+        Value::Uints(all) => ("numbers", all.len()),
+        Value::Floats(all) => ("numbers", all.len()),
+        Value::Texts(all) => ("texts", all.len()),
+    };
+    format!("an array of {what}, of length {length},")
 }
 
 #[cfg(test)]
@@ -326,7 +333,46 @@ pub(in crate::tags) mod tests {
             1.0,
             0.0,
             Value::Ints([1].into()),
-            Err("int16[2]"),
+            Err("is of type int16[2]; an array of numbers, of length 1, was given"),
+        );
+        let texts = |all: &[&str]| Value::Texts(all.iter().map(|text| (*text).into()).collect());
+        check(
+            "string[2]",
+            1.0,
+            0.0,
+            texts(&["a", ""]),
+            Ok(texts(&["a", ""])),
+        );
+        check(
+            "string[2]",
+            1.0,
+            0.0,
+            texts(&["a", "b", "c"]),
+            Err("is of type string[2]; an array of texts, of length 3, was given"),
+        );
+        check(
+            "string[2]",
+            1.0,
+            0.0,
+            Value::Booleans([true, false].into()),
+            Err("is of type string[2]; an array of truth values, of length 2, was given"),
+        );
+        check(
+            "string",
+            1.0,
+            0.0,
+            texts(&["a"]),
+            Err("is of type string; an array of texts"),
+        );
+        let half = "x".repeat(Value::MAX_BYTES / 2);
+        let whole = texts(&[&half, &half]);
+        check("string[2]", 1.0, 0.0, whole.clone(), Ok(whole));
+        check(
+            "string[3]",
+            1.0,
+            0.0,
+            texts(&[&half, &half, "x"]),
+            Err("64 KiB"),
         );
         check(
             "string",

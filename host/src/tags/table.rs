@@ -566,7 +566,8 @@ fn as_number(value: &Value) -> Option<f64> {
         | Value::Booleans(_)
         | Value::Ints(_)
         | Value::Uints(_)
-        | Value::Floats(_) => None,
+        | Value::Floats(_)
+        | Value::Texts(_) => None,
     }
 }
 

@@ -3,7 +3,7 @@
 //! - `channels`, `tags`: what is shown, what may be asked for, and each refusal with its code.
 //! - `guard`: who is let in at all. `stream`: samples and events as they come. `resume`: readers of it that come back.
 //! - `browse`: what a tag can be made of. `pages`: lists that come in pieces.
-//! - `tags_files`: tags in files of their own, out and in. `reload`: another configuration; `obstacles`: what it may meet.
+//! - `tags_files`: tags in files of their own, out and in. `texts`: arrays of strings. `reload`: another configuration; `obstacles`: what it may meet.
 //! - `command_line`: what people and scripts get. `sinks`: what is left on the disk.
 
 mod browse;
@@ -18,6 +18,7 @@ mod sinks;
 mod stream;
 mod tags;
 mod tags_files;
+mod texts;
 
 use anyhow::{Context as _, Result};
 use bulkhead_tests::{Bulkhead, Ended, Reply};

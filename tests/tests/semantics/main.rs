@@ -23,4 +23,5 @@ mod stage;
 mod state;
 mod stopping;
 mod streams;
+mod texts;
 mod words;

@@ -69,12 +69,17 @@ class Value_Floats:
     value: List[float]
 
 
-Value = Union[Value_Boolean, Value_Int, Value_Uint, Value_Float, Value_Text, Value_Bytes, Value_Booleans, Value_Ints, Value_Uints, Value_Floats]
+@dataclass
+class Value_Texts:
+    value: List[str]
+
+
+Value = Union[Value_Boolean, Value_Int, Value_Uint, Value_Float, Value_Text, Value_Bytes, Value_Booleans, Value_Ints, Value_Uints, Value_Floats, Value_Texts]
 """
 The value of a tag.
 
-Text is UTF-8. A text or byte string is at most 64 KiB long, an array has at most 65,536
-elements; a longer one is refused.
+Text is UTF-8. A text or byte string is at most 64 KiB long, and so are all texts of an array
+together; an array has at most 65,536 elements. A longer one is refused.
 """
 
 

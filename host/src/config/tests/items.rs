@@ -113,12 +113,6 @@ fn tags() {
             7:8: channel a, tag t: `int16[0]` is no type; use one of bool, int8, uint8, int16, uint16, int32, uint32, int64, uint64, float32, float64, string, bytes, or one with a number of elements such as `int16[8]`"#]],
     );
     check(
-        &tag("").replace("int16", "string[2]"),
-        expect![[
-            r#"7:8: channel a, tag t: `string[2]` is an array of string, which no value holds; make each element a tag of type string"#
-        ]],
-    );
-    check(
         &tag("").replace("int16", "bytes[2]"),
         expect![[
             r#"7:8: channel a, tag t: `bytes[2]` is an array of bytes, which no value holds; make each element a tag of type bytes"#

@@ -67,7 +67,7 @@ fn keys() -> impl Strategy<Value = String> {
             keys.replace("interval = \"0", "interval = \"1").replace("max_silence = \"", "max_silence = \"1m ")
         });
     let other = (
-        prop::sample::select(vec!["bool", "string", "bytes", "float32[7]"]),
+        prop::sample::select(vec!["bool", "string", "bytes", "float32[7]", "string[2]"]),
         "[1-9][0-9]{0,4}",
     )
         .prop_map(|(kind, address)| {

@@ -200,6 +200,11 @@ fn array(all: &[Json], scalar: Scalar) -> Option<Value> {
             .map(Json::as_f64)
             .collect::<Option<_>>()
             .map(Value::Floats),
+        Scalar::String => all
+            .iter()
+            .map(|json| json.as_str().map(str::to_owned))
+            .collect::<Option<_>>()
+            .map(Value::Texts),
         scalar => {
             let (least, _) = scalar.integer_range()?;
             if least < 0 {
@@ -243,6 +248,7 @@ pub(super) fn same(expected: &Value, found: &Value) -> bool {
         (Value::Text(a), Value::Text(b)) => a == b,
         (Value::Bytes(a), Value::Bytes(b)) => a == b,
         (Value::Booleans(a), Value::Booleans(b)) => a == b,
+        (Value::Texts(a), Value::Texts(b)) => a == b,
         (a, b) => match (numbers(a), numbers(b)) {
             (Some((many, floats, whole)), Some((also_many, other_floats, other_whole))) => {
                 let exactly =
@@ -300,12 +306,18 @@ mod tests {
             matches!(value("0.1", "float32"), Ok(Value::Float(float)) if float == f64::from(0.1_f32))
         );
         assert!(matches!(value("[1, -2] good", "int8[2]"), Ok(Value::Ints(all)) if all == [1, -2]));
+        assert!(
+            matches!(value("[\"a b\", \"\"] good", "string[2]"), Ok(Value::Texts(all)) if all == ["a b", ""])
+        );
         assert!(matches!(value("\"hex:01ff\"", "bytes"), Ok(Value::Bytes(all)) if all == [1, 255]));
         for (text, kind) in [
             ("42", "bool"),
             ("1.5", "int16"),
             ("[1]", "int8[2]"),
             ("\"x\"", "bytes"),
+            ("[\"x\"]", "string[2]"),
+            ("[\"x\", 1]", "string[2]"),
+            ("[\"x\", \"y\"]", "bytes[2]"),
             ("good", "int16"),
         ] {
             assert!(value(text, kind).is_err(), "{text} {kind}");
@@ -324,5 +336,9 @@ mod tests {
                 && !same(&Value::Ints(vec![1]), &Value::Int(1))
         );
         assert!(same(&Value::Float(f64::NAN), &Value::Float(f64::NAN)));
+        let texts = |all: &[&str]| Value::Texts(all.iter().map(ToString::to_string).collect());
+        assert!(same(&texts(&["a", "b"]), &texts(&["a", "b"])));
+        assert!(!same(&texts(&["a", "b"]), &texts(&["b", "a"])));
+        assert!(!same(&texts(&["a"]), &Value::Text("a".to_owned())));
     }
 }

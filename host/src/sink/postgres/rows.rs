@@ -148,6 +148,10 @@ impl Rows {
             Value::Text(text) if text.contains('\0') => {
                 Cow::Owned(Value::Text(without_nul(text).into()))
             }
+            Value::Texts(all) if all.iter().any(|text| text.contains('\0')) => {
+                let all = all.iter().map(|text| without_nul(text).into());
+                Cow::Owned(Value::Texts(all.collect()))
+            }
             other => Cow::Borrowed(other),
         };
         let at = self.bytes.len();
@@ -177,7 +181,8 @@ fn double(value: &Value) -> Option<f64> {
         | Value::Booleans(_)
         | Value::Ints(_)
         | Value::Uints(_)
-        | Value::Floats(_) => None,
+        | Value::Floats(_)
+        | Value::Texts(_) => None,
     }
 }
 
@@ -342,6 +347,11 @@ mod tests {
         check(Value::Text("a\0".into()), None, Some("\"a\u{2400}\""));
         check(Value::Bytes([0, 255, 16].into()), None, Some("\"AP8Q\""));
         check(Value::Ints([1, 2].into()), None, Some("[1,2]"));
+        check(
+            Value::Texts(["a\0".into(), "b".into()].into()),
+            None,
+            Some("[\"a\u{2400}\",\"b\"]"),
+        );
     }
 
     #[test]

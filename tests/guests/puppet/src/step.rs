@@ -202,6 +202,9 @@ pub(crate) enum Worth {
     Ints(Vec<i64>),
     /// An array of so many numbers.
     FloatsOf(usize),
+    Texts(Vec<String>),
+    /// An array of texts of so many bytes each.
+    TextsOf(Vec<usize>),
 }
 
 impl From<&Worth> for Value {
@@ -215,6 +218,10 @@ impl From<&Worth> for Value {
             Worth::TextOf(bytes) => Value::Text("x".repeat(*bytes)),
             Worth::Ints(values) => Value::Ints(values.clone()),
             Worth::FloatsOf(count) => Value::Floats(vec![0.0; *count]),
+            Worth::Texts(values) => Value::Texts(values.clone()),
+            Worth::TextsOf(lengths) => {
+                Value::Texts(lengths.iter().map(|bytes| "x".repeat(*bytes)).collect())
+            }
         }
     }
 }
