@@ -158,7 +158,12 @@ pub(super) fn value(json: &serde_json::Value) -> String {
         }
         Value::String(text) => plain(text),
         Value::Array(all) => {
-            let mut shown: Vec<String> = all.iter().take(SHOWN).map(value).collect();
+            let element = |one: &Value| match one {
+                // Quoted, so that it shows where each begins and ends.
+                Value::String(text) => plain(&format!("{text:?}")),
+                other => value(other),
+            };
+            let mut shown: Vec<String> = all.iter().take(SHOWN).map(element).collect();
             if all.len() > SHOWN {
                 shown.push(format!("… {} in all", all.len()));
             }

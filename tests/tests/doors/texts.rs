@@ -56,7 +56,7 @@ fn an_array_of_texts_is_written_and_shown() -> Result<()> {
     assert_eq!(page["entries"][0]["value"], json!(["a, b", "c"]), "{page}");
     let shown = host.client(&["tag", "show", "a/names"])?;
     let shown = shown.out.join("\n");
-    assert!(shown.contains(r#"[left, "l", ]"#), "{shown}");
+    assert!(shown.contains(r#"["left, \"l\"", ""]"#), "{shown}");
     Ok(())
 }
 
