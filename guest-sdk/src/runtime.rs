@@ -272,7 +272,7 @@ impl<D: Driver> Runtime<D> {
     /// Tells whoever waits for what was not carried out; the log, where nobody does.
     fn declined(&self, declined: &abi::Declined) {
         let shared = &self.shared;
-        if !shared.not_durable(declined) && !shared.connections.declined(declined) {
+        if !shared.not_durable(declined) && !shared.connections.declined(shared, declined) {
             let sentence = format!("the host declined {:?}: {}", declined.action, declined.why);
             shared.log(Level::Warn, &sentence);
         }

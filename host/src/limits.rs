@@ -149,8 +149,10 @@ pub const LOG_LINES: u64 = 100;
 pub const LOG_BURST: u64 = 200;
 /// Bytes of one log line, or of one text for operators: an error, an alarm, a reason.
 pub const TEXT_BYTES: usize = 4 * KIB;
-/// Codes of alarms in one incarnation.
+/// Alarms, pairs of code and device, in one incarnation.
 pub const ALARMS: usize = 64;
+/// Batches with an id of which the driver is still to be told.
+pub const BATCHES: usize = 1_024;
 /// Bytes of an alarm's code.
 pub const ALARM_CODE_BYTES: usize = 64;
 /// Functions in a backtrace.
@@ -370,6 +372,11 @@ pub fn table() -> Vec<Limit> {
         fixed(
             "alarms (pairs of code and device) in one life",
             count(ALARMS as u64),
+            "`refused`",
+        ),
+        fixed(
+            "batches with an id of which the driver is still to be told",
+            count(BATCHES as u64),
             "`refused`",
         ),
         fixed(

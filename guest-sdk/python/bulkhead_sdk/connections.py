@@ -60,7 +60,8 @@ class Life:
         if self.ended is None:
             self.input.clear()
             self.datagrams.clear()
-            self.end(CloseReason.REQUESTED)
+            # A device that called in is not called back.
+            self.end(CloseReason.REQUESTED, Outlook.REDIALLING if self.id < _FIRST_ACCEPTED else Outlook.ENDED)
             shared.push(actions.Action_Reset(self.id))
 
     def tell_resume(self, shared: Shared) -> None:
@@ -217,6 +218,9 @@ class Connections:
     def opened(self, shared: Shared, opened: events.Opened) -> None:
         entry = self._table.get(opened.connection)
         if entry is not None:
+            # Asked of a stream that is gone: it must not be taken for this one.
+            stale = actions.Action_StartTls(opened.connection)
+            shared.actions = [one for one in shared.actions if one != stale]
             life = Life(opened.connection, opened.peer, opened.secured, opened.send_window, False)
             entry.begin_life(shared, life)
 
@@ -264,12 +268,17 @@ class Connections:
         listener.changed.wake()
         return True
 
-    def declined(self, declined: events.Declined) -> bool:
+    def declined(self, shared: Shared, declined: events.Declined) -> bool:
         """Whether somebody waits to hear what the host did not do."""
         entry = self._table.get(declined.connection) if declined.connection is not None else None
-        if entry is None or entry.life is None or declined.action is not events.ActionKind.START_TLS:
+        if entry is None or declined.action is not events.ActionKind.START_TLS:
+            return False
+        if entry.life is None or entry.life.ended is None or entry.down is not None:
+            # It is down by now, or another came up.
             return False
         entry.life = entry.life.revived()
+        # What it was paused for is gone.
+        entry.life.tell_pause(shared)
         entry.tls_declined = declined.why
         entry.changed.wake()
         return True

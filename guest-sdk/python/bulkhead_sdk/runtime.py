@@ -237,7 +237,7 @@ class Runtime:
             shared.unstored[declined.batch] = declined.why
             shared.stored.wake()
             return
-        if shared.connections.declined(declined):
+        if shared.connections.declined(shared, declined):
             return
         name = declined.action.name.lower().replace("_", "-")
         self._shared.log(Level.WARN, f"the host declined {name}: {declined.why}")

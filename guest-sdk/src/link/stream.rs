@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::table::FIRST_ACCEPTED;
 use crate::abi::{Action, CloseReason, ConnectionId, Pause, Probe, Send};
 use crate::error::{Closed, LinkError};
 use crate::lock::{Priority, RequestLock};
@@ -168,7 +169,12 @@ impl Life {
         if !self.has_ended() {
             self.input.borrow_mut().clear();
             self.datagrams.borrow_mut().clear();
-            self.end(Closed::redialling(CloseReason::Requested));
+            // A device that called in is not called back.
+            let closed = match self.id < FIRST_ACCEPTED {
+                true => Closed::redialling(CloseReason::Requested),
+                false => Closed::ended(CloseReason::Requested),
+            };
+            self.end(closed);
             shared.push(Action::Reset(self.id));
         }
     }
@@ -205,7 +211,7 @@ impl Life {
     }
 
     /// Tells the host to pause or to resume, where that has changed.
-    fn tell_pause(&self, shared: &Shared) {
+    pub(super) fn tell_pause(&self, shared: &Shared) {
         if self.has_ended() {
             return;
         }

@@ -74,12 +74,19 @@ impl Entry {
         }
     }
 
-    /// It goes on in plain.
-    fn tls_declined(&self, why: String) {
-        let life = self.life.borrow().as_ref().map(|life| life.revived());
-        self.life.replace(life);
+    /// It goes on in plain, unless it is down by now, or another came up. Whether somebody waits to hear that.
+    fn tls_declined(&self, shared: &Shared, why: String) -> bool {
+        let life = self.life.borrow().clone();
+        let Some(ended) = life.filter(|life| life.has_ended() && self.down.get().is_none()) else {
+            return false;
+        };
+        let life = ended.revived();
+        // What it was paused for is gone.
+        life.tell_pause(shared);
+        self.life.replace(Some(life));
         self.tls_declined.replace(Some(why));
         self.changed.wake();
+        true
     }
 
     fn begin_life(&self, shared: &Shared, life: Rc<Life>) {
@@ -241,6 +248,10 @@ impl Connections {
 
     pub(crate) fn opened(&self, shared: &Shared, opened: abi::Opened) {
         if let Some(entry) = self.entry(opened.connection) {
+            // Asked of a stream that is gone: it must not be taken for this one.
+            let stale =
+                |one: &Action| matches!(one, Action::StartTls(id) if *id == opened.connection);
+            shared.actions.borrow_mut().retain(|one| !stale(one));
             let life = Life::new(Up {
                 id: opened.connection,
                 peer: opened.peer,
@@ -319,15 +330,10 @@ impl Connections {
     }
 
     /// Whether somebody waits to hear what the host did not do.
-    pub(crate) fn declined(&self, declined: &abi::Declined) -> bool {
-        let Some(entry) = declined.connection.and_then(|id| self.entry(id)) else {
-            return false;
-        };
-        let asked = declined.action == ActionKind::StartTls;
-        if asked {
-            entry.tls_declined(declined.why.clone());
-        }
-        asked
+    pub(crate) fn declined(&self, shared: &Shared, declined: &abi::Declined) -> bool {
+        let entry = declined.connection.and_then(|id| self.entry(id));
+        declined.action == ActionKind::StartTls
+            && entry.is_some_and(|entry| entry.tls_declined(shared, declined.why.clone()))
     }
 
     fn entry(&self, id: ConnectionId) -> Option<Rc<Entry>> {
@@ -340,4 +346,4 @@ impl Connections {
 }
 
 /// Ids from here up are the host's, for connections that a listening link accepted.
-const FIRST_ACCEPTED: ConnectionId = 1 << 31;
+pub(super) const FIRST_ACCEPTED: ConnectionId = 1 << 31;

@@ -473,6 +473,7 @@ impl<'a> Incarnation<'a> {
             health: &self.health,
             timers: &self.timers,
             alarms: &self.alarms,
+            declined: self.declined.len(),
             samples_per_second: self.shared.config().limits.samples_per_second,
             samples_left: self.samples.left(now),
             notices_left: self.notices.left(now),

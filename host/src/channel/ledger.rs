@@ -194,6 +194,8 @@ impl Ledger {
             health: &self.health,
             timers: &self.timers,
             alarms: &self.alarms,
+            // It declines nothing.
+            declined: 0,
             samples_per_second: self.samples_per_second,
             samples_left: self.samples.left(now),
             notices_left: self.notices.left(now),

@@ -14,7 +14,9 @@ use crate::bindings::types;
 use crate::config;
 use crate::event::{Quality, Value, are_within_bounds, bytes_of_texts};
 use crate::ids::{ConnectionId, GroupId, LinkId, RequestId, TagId, TimerId};
-use crate::limits::{ACTIONS, ALARM_CODE_BYTES, ALARMS, NOTICES, RATE_SECONDS, SEND_BYTES};
+use crate::limits::{
+    ACTIONS, ALARM_CODE_BYTES, ALARMS, BATCHES, NOTICES, RATE_SECONDS, SEND_BYTES,
+};
 use crate::store::MAX_STATE_BYTES;
 use crate::tags::Rule;
 
@@ -42,6 +44,8 @@ pub(super) struct Context<'a> {
     pub(super) health: &'a HealthChecks,
     pub(super) timers: &'a Timers,
     pub(super) alarms: &'a Alarms,
+    /// How much of what was not carried out the driver is still to be told.
+    pub(super) declined: usize,
     /// The rate limit, and what may still be published under it.
     pub(super) samples_per_second: u32,
     pub(super) samples_left: u64,
@@ -59,6 +63,8 @@ struct Progress<'a> {
     polled: HashSet<u32>,
     timers: HashSet<u32>,
     alarms: HashSet<(&'a str, Option<u32>)>,
+    /// Those with an id.
+    batches: usize,
     samples: u64,
     notices: u64,
     stopped: bool,
@@ -136,7 +142,17 @@ fn check<'a>(
             progress.stopped |= matches!(action, Action::Stopped);
             Ok(())
         }
-        Action::Publish(publish) => check_samples(&publish.samples, context, progress),
+        Action::Publish(publish) => {
+            progress.batches += usize::from(publish.id.is_some());
+            if publish.id.is_some() {
+                bound(
+                    context.declined + progress.batches,
+                    BATCHES,
+                    "batches with an id of which the driver is still to be told",
+                )?;
+            }
+            check_samples(&publish.samples, context, progress)
+        }
         Action::PollDone(done) => {
             if !context
                 .polls

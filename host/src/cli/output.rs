@@ -158,9 +158,10 @@ pub(super) fn value(json: &serde_json::Value) -> String {
         }
         Value::String(text) => plain(text),
         Value::Array(all) => {
+            // Quoted, so that it shows where each begins and ends. Among numbers a text is one that JSON does not have.
+            let texts = all.iter().all(Value::is_string);
             let element = |one: &Value| match one {
-                // Quoted, so that it shows where each begins and ends.
-                Value::String(text) => plain(&format!("{text:?}")),
+                Value::String(text) if texts => plain(&format!("{text:?}")),
                 other => value(other),
             };
             let mut shown: Vec<String> = all.iter().take(SHOWN).map(element).collect();

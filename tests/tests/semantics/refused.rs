@@ -181,6 +181,8 @@ async fn of_a_list_with_a_malformed_action_nothing_is_applied() {
     }
 
     // Those with many actions: the one that is refused is in the midst of them.
+    let mut told = stage.level(-1);
+    told["publish"]["id"] = json!(1);
     for (steps, says) in [
         (
             vec![repeat(20_000, json!({ "cancel-timer": 1 }))],
@@ -189,6 +191,10 @@ async fn of_a_list_with_a_malformed_action_nothing_is_applied() {
         (
             vec![repeat(10_001, stage.level(-1))],
             "(publish) publishes more samples than limits.samples_per_second = 1000",
+        ),
+        (
+            vec![repeat(1_025, told)],
+            "1025 batches with an id of which the driver is still to be told, of at most 1024",
         ),
     ] {
         number += 1;

@@ -61,8 +61,9 @@ class Start:
 
 class StopReason(Enum):
     """
-    Why an incarnation is to end, as far as that is known when it is asked. Connections over links with `on_restart = "keep"`
-    stay up for the next one, where one follows.
+    Why an incarnation is to end, as far as that is known when it is asked. What is said of connections holds where it ends in
+    order; where nothing is said, those over links with `on_restart = "keep"` stay up for the next one. `started.connections`
+    lists what did.
     """
     STOPPED = 0
     RESTARTING = 1
