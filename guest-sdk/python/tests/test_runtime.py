@@ -32,6 +32,7 @@ from bulkhead_sdk import (
     select,
 )
 from bulkhead_sdk.abi import CloseReason, Instant, StopReason, actions, config, events
+from bulkhead_sdk.connections import MAX_READ
 from bulkhead_sdk.executor import MAX_STEPS, Duty, Executor, Kind, Wakers, pending
 from bulkhead_sdk.runtime import Runtime
 from bulkhead_sdk.testing import FakeHost, Refused, Setup
@@ -395,6 +396,25 @@ def test_tls_begins_once_and_a_stream_without_it_goes_on() -> None:
     assert (host.take_sent("plc"), begun(host)) == (b"secured", 0)
     host = FakeHost(Shy, setup().without_start_tls())
     assert host.take_sent("plc") == b"TLS was not begun: the operator does not allow it"
+
+
+def test_a_stream_that_goes_on_without_tls_is_not_paused_for_what_is_gone() -> None:
+    class Flooded(Echo):
+        commands = (CommandInfo("secure", "Begins TLS."),)
+
+        async def command(self, command: Any) -> bytes:
+            assert self.connection is not None
+            with pytest.raises(TlsDeclined):
+                await self.connection.start_tls()
+            return await self.connection.stream().read_some(10)
+
+    host = FakeHost(Flooded, setup().without_start_tls())
+    host.receive("plc", b"x" * (MAX_READ + 1))
+    request = host.begin_command("secure")
+    pauses = [one.value.on for one in host.history if isinstance(one, actions.Action_Pause)]
+    assert pauses == [True, False]
+    host.receive("plc", b"fresh")
+    assert host.finish(request) == b"fresh"
 
 
 def test_what_is_declined_wakes_whoever_waits_for_it() -> None:
