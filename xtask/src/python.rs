@@ -142,6 +142,7 @@ fn component(componentize: &Path, project: &Project) -> Result<bool> {
         newest(&project.folder.join(&project.module))?,
         newest(&root.join(SDK))?,
         newest(&root.join("wit"))?,
+        newest(&root.join("componentize/src"))?,
     ];
     let made = fs::metadata(&to).and_then(|file| file.modified()).ok();
     if made.is_some_and(|made| sources.iter().all(|source| *source < made)) {
@@ -159,8 +160,8 @@ fn component(componentize: &Path, project: &Project) -> Result<bool> {
         .args(["--python-path", SDK, "--output"])
         .arg(&new);
     process::run(&mut make)?;
-    let mut component = fs::read(&new).with_context(|| format!("cannot read {}", new.display()))?;
-    sign(&mut component, &version(root)?);
+    let component = fs::read(&new).with_context(|| format!("cannot read {}", new.display()))?;
+    let component = bulkhead_componentize::finish(&component, &version(root)?)?;
     fs::write(&new, component).with_context(|| format!("cannot write {}", new.display()))?;
     fs::rename(&new, &to).with_context(|| format!("cannot replace {}", to.display()))?;
     Ok(true)
@@ -175,28 +176,6 @@ fn version(root: &Path) -> Result<String> {
     Ok(version
         .context("requirements.txt pins componentize-py")?
         .to_owned())
-}
-
-/// Adds to a component, as `bulkhead build` does, that it is written in Python: componentize-py names only what its interpreter is written in.
-///
-/// A `producers` section (<https://github.com/WebAssembly/tool-conventions/blob/main/ProducersSection.md>) at the end of the file.
-fn sign(component: &mut Vec<u8>, tool_version: &str) {
-    let text = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
-    let field = |name: &str, value: &str, version: &str| {
-        [text(name), vec![1], text(value), text(version)].concat()
-    };
-    let body = [
-        text("producers"),
-        vec![2],
-        field("language", "Python", ""),
-        field("processed-by", "componentize-py", tool_version),
-    ]
-    .concat();
-    // Each length here is one byte in LEB128, which holds up to 127.
-    debug_assert!(body.len() < 128, "a version of more than 60 characters");
-    component.push(0);
-    component.push(body.len() as u8);
-    component.extend(body);
 }
 
 /// When the newest file of a folder changed; what Python caches is none.

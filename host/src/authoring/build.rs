@@ -72,28 +72,6 @@ pub fn build(
     built
 }
 
-/// Adds to a component that it is written in Python: componentize-py names only what its interpreter is written in.
-///
-/// A `producers` section (<https://github.com/WebAssembly/tool-conventions/blob/main/ProducersSection.md>) at the end of the file.
-fn sign(component: &mut Vec<u8>, tool_version: &str) {
-    let text = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
-    let field = |name: &str, value: &str, version: &str| {
-        [text(name), vec![1], text(value), text(version)].concat()
-    };
-    let body = [
-        text("producers"),
-        vec![2],
-        field("language", "Python", ""),
-        field("processed-by", "componentize-py", tool_version),
-    ]
-    .concat();
-    // Each length here is one byte in LEB128, which holds up to 127.
-    debug_assert!(body.len() < 128, "a version of more than 60 characters");
-    component.push(0);
-    component.push(body.len() as u8);
-    component.extend(body);
-}
-
 /// Puts a component where it belongs: whole, or not at all.
 fn place(made: &Path, path: &Path) -> Result<Built, Error> {
     let unwritten = |source| Error::File {
@@ -219,8 +197,8 @@ impl Builder<'_> {
             .args(["--python-path", ".", "--python-path", "vendor"])
             .args(["--output", SCRATCH]);
         self.run(&mut make)?;
-        let mut component = fs::read(&made).map_err(|_| Error::NoComponent)?;
-        sign(&mut component, &version);
+        let component = fs::read(&made).map_err(|_| Error::NoComponent)?;
+        let component = bulkhead_componentize::finish(&component, &version)?;
         fs::write(&made, component).map_err(|source| Error::File {
             path: made.clone(),
             doing: "written",
@@ -413,11 +391,10 @@ mod tests {
 
     #[test]
     fn a_component_in_python_says_so() {
-        let mut component = b"\0asm\x0d\0\x01\0".to_vec();
-        sign(&mut component, "0.25.0");
-        let found = crate::driver::Producers::of(&component);
+        let finished = bulkhead_componentize::finish(b"\0asm\x0d\0\x01\0", "0.26.0").unwrap();
+        let found = crate::driver::Producers::of(&finished);
         assert_eq!(found.languages, ["Python"]);
-        assert_eq!(found.tools, ["componentize-py 0.25.0"]);
+        assert_eq!(found.tools, ["componentize-py 0.26.0"]);
     }
 
     #[test]

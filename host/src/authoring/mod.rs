@@ -112,6 +112,9 @@ pub enum Error {
         "the build made no component; Cargo.toml needs crate-type = [\"cdylib\", \"rlib\"] under [lib], and the crate an `export!`"
     )]
     NoComponent,
+    /// What componentize-py has made is no driver yet, and cannot become one.
+    #[error(transparent)]
+    Unfinished(#[from] bulkhead_componentize::Error),
 }
 
 impl Error {
@@ -129,7 +132,11 @@ impl Error {
     pub const fn is_fault(&self) -> bool {
         matches!(
             self,
-            Self::Failed { .. } | Self::NoComponent | Self::MissingKey { .. } | Self::BadKey { .. }
+            Self::Failed { .. }
+                | Self::NoComponent
+                | Self::Unfinished(_)
+                | Self::MissingKey { .. }
+                | Self::BadKey { .. }
         )
     }
 }
