@@ -1,7 +1,8 @@
 //! `bench containment`: what a driver that misbehaves costs the others.
 //!
 //! - A neighbour takes a turn each millisecond, first in quiet, then beside each culprit, several times in turn: the p99 of its answers
-//!   beside its quiet p99 in the same run.
+//!   beside its quiet p99 in the same run. A poll that traps three times is kept away from its driver; the first culprit traps by a timer
+//!   of its own, for ever. The others have each such event lifted at once, as nobody would: so has, for comparison, one that traps in polls.
 //! - A turn that never ends: how long after its deadline it is stopped.
 //! - Five hundred channels that trap each 20 ms, by a timer of their own: the p99 of the HTTP API, beside that of as many channels that do not.
 
@@ -33,30 +34,60 @@ const DEADLINE: Duration = Duration::from_millis(100);
 const TRAPPING: usize = 500;
 const QUESTIONS: usize = 400;
 
-/// One way to misbehave, in each poll, for as long as it runs.
-const CULPRITS: [(&str, &str, &str); 6] = [
-    ("traps", "traps", r#"{ when = "poll" }"#),
-    ("loops until its deadline", "spins", r#"{ when = "poll" }"#),
-    (
-        "takes memory until refused",
-        "hoards",
-        r#"{ piece_mib = 8, at_once = true }"#,
-    ),
-    (
-        "floods with samples",
-        "floods",
-        r#"{ what = "samples", count = 100 }"#,
-    ),
-    (
-        "floods with actions",
-        "floods",
-        r#"{ what = "actions", count = 16000 }"#,
-    ),
-    (
-        "floods the log",
-        "floods",
-        r#"{ what = "logs", count = 20000 }"#,
-    ),
+/// A way to misbehave, for as long as it runs.
+struct Culprit {
+    does: &'static str,
+    guest: &'static str,
+    settings: &'static str,
+    /// What is aimed at for its neighbour.
+    aim: &'static str,
+}
+
+const AIM: &str = "at most 2";
+
+const CULPRITS: [Culprit; 7] = [
+    Culprit {
+        does: "traps",
+        guest: "traps",
+        settings: r#"{ when = "timer" }"#,
+        aim: AIM,
+    },
+    Culprit {
+        does: "traps, and again at once by hand",
+        guest: "traps",
+        settings: r#"{ when = "poll" }"#,
+        aim: "none",
+    },
+    Culprit {
+        does: "loops until its deadline",
+        guest: "spins",
+        settings: r#"{ when = "poll" }"#,
+        aim: AIM,
+    },
+    Culprit {
+        does: "takes memory until refused",
+        guest: "hoards",
+        settings: r#"{ piece_mib = 8, at_once = true }"#,
+        aim: AIM,
+    },
+    Culprit {
+        does: "floods with samples",
+        guest: "floods",
+        settings: r#"{ what = "samples", count = 100 }"#,
+        aim: AIM,
+    },
+    Culprit {
+        does: "floods with actions",
+        guest: "floods",
+        settings: r#"{ what = "actions", count = 16000 }"#,
+        aim: AIM,
+    },
+    Culprit {
+        does: "floods the log",
+        guest: "floods",
+        settings: r#"{ what = "logs", count = 20000 }"#,
+        aim: AIM,
+    },
 ];
 
 struct Figures {
@@ -69,9 +100,10 @@ struct Figures {
 }
 
 struct Neighbour {
-    culprit: &'static str,
+    culprit: &'static Culprit,
     quiet_us: f64,
     beside_us: f64,
+    restarts_per_second: f64,
 }
 
 /// Measures and prints.
@@ -139,6 +171,7 @@ fn print_neighbours(neighbours: &[Neighbour], json: bool) {
         culprit,
         quiet_us,
         beside_us,
+        restarts_per_second,
     } in neighbours
     {
         if json {
@@ -146,31 +179,35 @@ fn print_neighbours(neighbours: &[Neighbour], json: bool) {
                 "{}",
                 serde_json::json!({
                     "bench": "containment",
-                    "culprit": culprit,
+                    "culprit": culprit.does,
                     "neighbour_p99_us": beside_us.round(),
                     "neighbour_quiet_p99_us": quiet_us.round(),
+                    "restarts_per_second": restarts_per_second.round(),
                 })
             );
             continue;
         }
         line(
-            &format!("  {culprit}"),
+            &format!("  {}", culprit.does),
             *beside_us,
             "us",
             Some((*quiet_us, "quiet")),
-            "at most 2",
+            culprit.aim,
         );
+        if *restarts_per_second >= 1.0 {
+            println!("    {restarts_per_second:.0} restarts a second meanwhile");
+        }
     }
 }
 
 async fn neighbours(only: Option<&str>) -> Result<Vec<Neighbour>> {
     let mut neighbours = Vec::new();
-    for (culprit, guest, settings) in CULPRITS {
-        if only.is_some_and(|only| !culprit.contains(only)) {
+    for culprit in &CULPRITS {
+        if only.is_some_and(|only| !culprit.does.contains(only)) {
             continue;
         }
-        eprintln!("bench: beside a driver that {culprit}");
-        neighbours.push(beside(culprit, guest, settings).await?);
+        eprintln!("bench: beside a driver that {}", culprit.does);
+        neighbours.push(beside(culprit).await?);
     }
     Ok(neighbours)
 }
@@ -207,24 +244,28 @@ fn channel(id: &str, guest: &Path, settings: &str, more: &str) -> String {
 const NEIGHBOUR: &str =
     "tag = [{ name = \"t\", address = \"hold(0)\", type = \"float64\", access = \"rw\" }]";
 
-async fn beside(culprit: &'static str, guest: &str, settings: &str) -> Result<Neighbour> {
+async fn beside(culprit: &'static Culprit) -> Result<Neighbour> {
     let signal = driver("signal")?;
-    let guest = driver(&format!("guests/{guest}"))?;
+    let guest = driver(&format!("guests/{}", culprit.guest))?;
     let toml = format!(
         "[[channel]]\nid = \"neighbour\"\ndriver = \"{}\"\n{NEIGHBOUR}\n{}",
         signal.display(),
-        channel("culprit", &guest, settings, "enabled = false"),
+        channel("culprit", &guest, culprit.settings, "enabled = false"),
     );
     let host = BenchHost::start(&toml).await?;
     let of = |name: &str| host.host.channel(name).context("it is configured");
     let (neighbour, culprit_channel) = (of("neighbour")?, of("culprit")?);
     let (mut quiet, mut beside) = (Vec::new(), Vec::new());
+    let (mut restarts, mut seconds) = (0, 0.0);
     for _ in 0..ROUNDS {
         quiet.extend(answers(&neighbour).await?);
         culprit_channel.start().await?;
         let mut lifting = JoinSet::new();
         lifting.spawn(lift_all(culprit_channel.clone()));
+        let (before, began) = (culprit_channel.status().incarnation, Instant::now());
         beside.extend(answers(&neighbour).await?);
+        seconds += began.elapsed().as_secs_f64();
+        restarts += culprit_channel.status().incarnation - before;
         lifting.shutdown().await;
         // It may have used up its restarts.
         if culprit_channel.status().state != State::Broken {
@@ -239,6 +280,7 @@ async fn beside(culprit: &'static str, guest: &str, settings: &str) -> Result<Ne
         culprit,
         quiet_us: quantile(&mut quiet, 0.99),
         beside_us: quantile(&mut beside, 0.99),
+        restarts_per_second: restarts as f64 / seconds,
     })
 }
 
