@@ -438,6 +438,14 @@ fn a_baseline_is_blessed_and_then_held() -> Result<()> {
                 .contains("poll: expected 7 fuel, found"),
         "{changed:?}"
     );
+    // What this machine refuses is no fault of the driver's.
+    std::fs::remove_file(&path)?;
+    std::os::unix::fs::symlink("/nowhere/baseline.toml", &path)?;
+    let unwritable = conform(&scripts, &["--bless"])?;
+    ensure!(
+        unwritable.code() == Some(3) && unwritable.err.join("\n").contains("baseline.toml"),
+        "{unwritable:?}"
+    );
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! The walk of somebody who writes a first driver, as `docs/FIRST_DRIVER.md` tells it: from `bulkhead new` to samples on the terminal.
 //!
-//! The commands are taken from that page, so it cannot tell another story. What this test does not do as a new user would: the
-//! libraries are those that cargo has fetched before, and `.venv` is the one of the tests, so that no registry needs to be there.
+//! The commands are taken from that page, and every line that it shows of what they print has to come: it cannot tell another story.
+//! Numbers may differ, for times and sizes do. What this test does not do as a new user would: the libraries are those that cargo has
+//! fetched before, and `.venv` is the one of the tests, so that no registry needs to be there.
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -9,21 +10,83 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bulkhead_tests::{Ended, Folder, Lines, Running, paths};
 
 /// How long a compiler may take, on a machine that does much else.
 const COMPILER: Duration = Duration::from_secs(1200);
 
-/// The commands of the page that stand in blocks which begin with this one.
-fn commands(first: &str) -> Result<Vec<String>> {
+/// A command of the page.
+struct Step {
+    typed: String,
+    /// What the page shows of what it prints.
+    shown: Vec<String>,
+}
+
+/// The commands of the page's block that begins with this one. Within a block `...` stands for lines that are left out, and a line
+/// with `#` says how long it took.
+fn steps(first: &str) -> Result<Vec<Step>> {
     let page = std::fs::read_to_string(paths::root().join("docs/FIRST_DRIVER.md"))?;
     let block = page
         .split("```")
         .find(|block| block.lines().nth(1) == Some(&format!("$ {first}")))
         .with_context(|| format!("no block of the page begins with `$ {first}`"))?;
-    let typed = block.lines().filter_map(|line| line.strip_prefix("$ "));
-    Ok(typed.map(str::to_owned).collect())
+    let mut steps: Vec<Step> = Vec::new();
+    for line in block.lines().skip(1) {
+        if let Some(typed) = line.strip_prefix("$ ") {
+            steps.push(Step {
+                typed: typed.to_owned(),
+                shown: Vec::new(),
+            });
+        } else if !line.is_empty() && line != "..." && !line.starts_with("# ") {
+            let step = steps.last_mut().context("a block begins with a command")?;
+            step.shown.push(line.to_owned());
+        }
+    }
+    Ok(steps)
+}
+
+/// A line without colours, with `0` in the place of each number and each digest, and one space in the place of many.
+fn normal(line: &str) -> String {
+    let mut parts = line.split("\u{1b}[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain.push_str(
+            part.split_once(|end: char| end.is_ascii_alphabetic())
+                .map_or("", |(_, text)| text),
+        );
+    }
+    let line = plain.as_str();
+    let words = line.split_whitespace().map(|word| {
+        if word.len() >= 12 && word.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return "0".to_owned();
+        }
+        let mut short = String::new();
+        for letter in word.chars() {
+            let of_a_number = short.ends_with('0') && (letter.is_ascii_digit() || letter == '.');
+            if !of_a_number {
+                short.push(if letter.is_ascii_digit() { '0' } else { letter });
+            }
+        }
+        short
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+impl Step {
+    /// Every line that the page shows has come.
+    fn is_told_by(&self, said: &[String]) -> Result<()> {
+        for shown in &self.shown {
+            let wanted = normal(shown);
+            ensure!(
+                said.iter().any(|line| normal(line).contains(&wanted)),
+                "after `{}` the page shows {shown:?}, and this came:\n{}",
+                self.typed,
+                said.join("\n")
+            );
+        }
+        Ok(())
+    }
 }
 
 /// Somebody at a terminal.
@@ -83,14 +146,56 @@ impl User {
             let config = config.replace("127.0.0.1:5025", &address);
             std::fs::write(path, config + "\n[http]\nlisten = \"127.0.0.1:0\"\n")?;
             self.sensor = Some(running);
-            return Ok(Vec::new());
+            return Ok(vec![format!("listening on {address}")]);
         }
         let ended = Running::start(&mut self.command(typed)?)?.wait_at_most(COMPILER)?;
         done(typed, &ended)?;
         Ok([ended.out, ended.err].concat())
     }
 
-    /// Types `bulkhead run`, waits until samples have come, and ends it.
+    /// Types `bulkhead run` at a terminal, and waits for all that the page shows.
+    fn watches(&self, step: &Step) -> Result<()> {
+        // `script` gives a command a terminal of its own.
+        let typed = self.command(&step.typed)?;
+        let words = typed.get_args().map(std::ffi::OsStr::to_string_lossy);
+        let line = format!(
+            "{} {}",
+            typed.get_program().display(),
+            words.collect::<Vec<_>>().join(" ")
+        );
+        let mut script = self.command("script")?;
+        script.args([
+            "--quiet",
+            "--return",
+            "--flush",
+            "--command",
+            &line,
+            "/dev/null",
+        ]);
+        let running =
+            Running::start(&mut script).context("install it with `apt-get install bsdutils`")?;
+        let mut from = 0;
+        for shown in &step.shown {
+            let wanted = normal(shown);
+            let mut seen = from;
+            running
+                .out()
+                .wait_for(from, |line| {
+                    seen += 1;
+                    normal(line).contains(&wanted).then_some(())
+                })
+                .with_context(|| format!("the page shows {shown:?}"))?;
+            // Samples of one poll come in order; what tells of the start comes between them.
+            if shown.contains("sensor-1/") {
+                from = seen;
+            }
+        }
+        // It hands the signal on; where it is killed itself, the host would stay.
+        running.terminate()?;
+        Ok(())
+    }
+
+    /// Types `bulkhead run` where a program reads it, waits until samples have come, and ends it.
     fn runs(&self, typed: &str) -> Result<()> {
         let running = Running::start(&mut self.command(typed)?)?;
         let out: &Lines = running.out();
@@ -101,10 +206,6 @@ impl User {
                     .then(|| sample["value"].clone())
             }
         };
-        // The channel needs its first start's compilation, which may take as long as a test waits at once.
-        running
-            .err()
-            .wait_for(0, |line| line.starts_with("compiled ").then_some(()))?;
         let degrees = out.wait_for(0, sample("temperature"))?;
         let degrees = degrees.as_f64().context("degrees are a number")?;
         ensure!((19.9..23.1).contains(&degrees), "{degrees}");
@@ -146,11 +247,18 @@ static TERMINAL: Mutex<()> = Mutex::new(());
 fn a_first_driver_in_rust() -> Result<()> {
     let _terminal = TERMINAL.lock().unwrap_or_else(PoisonError::into_inner);
     let mut user = User::new()?;
-    let commands = commands("bulkhead new furnace --lang rust")?;
-    ensure!(commands.len() == 8, "{commands:?}");
-    for typed in &commands[..7] {
-        let said = user.types(typed)?;
-        match typed.as_str() {
+    let steps = steps("bulkhead new furnace --lang rust")?;
+    let [walk @ .., last] = &steps[..] else {
+        bail!("the page has no commands");
+    };
+    ensure!(
+        steps.len() == 8 && steps.iter().map(|step| step.shown.len()).sum::<usize>() > 35,
+        "the page shows less than it did"
+    );
+    for step in walk {
+        let said = user.types(&step.typed)?;
+        step.is_told_by(&said)?;
+        match step.typed.as_ref() {
             "cargo test" => {
                 let passed = said
                     .iter()
@@ -178,17 +286,24 @@ fn a_first_driver_in_rust() -> Result<()> {
             _ => {}
         }
     }
-    user.runs(&commands[7])
+    user.watches(last)?;
+    user.runs(&last.typed)
 }
 
 #[test]
 fn a_first_driver_in_python() -> Result<()> {
     let _terminal = TERMINAL.lock().unwrap_or_else(PoisonError::into_inner);
     let mut user = User::new()?;
-    let commands = commands("bulkhead new oven --lang python")?;
-    ensure!(commands.len() == 8, "{commands:?}");
-    for typed in &commands[..7] {
-        if typed == "bulkhead build" {
+    let steps = steps("bulkhead new oven --lang python")?;
+    let [walk @ .., last] = &steps[..] else {
+        bail!("the page has no commands");
+    };
+    ensure!(
+        steps.len() == 8 && steps.iter().map(|step| step.shown.len()).sum::<usize>() > 20,
+        "the page shows less than it did"
+    );
+    for step in walk {
+        if step.typed == "bulkhead build" {
             let venv = paths::python()?;
             let venv = venv
                 .parent()
@@ -196,9 +311,10 @@ fn a_first_driver_in_python() -> Result<()> {
                 .context("a virtual environment")?;
             symlink(venv, user.at.join(".venv"))?;
         }
-        let said = user.types(typed)?;
+        let said = user.types(&step.typed)?;
+        step.is_told_by(&said)?;
         let all = said.join("\n");
-        match typed.as_str() {
+        match step.typed.as_ref() {
             "bulkhead build" => ensure!(
                 all.contains("componentize oven"),
                 "it says what it runs: {all}"
@@ -217,7 +333,8 @@ fn a_first_driver_in_python() -> Result<()> {
             _ => {}
         }
     }
-    user.runs(&commands[7])
+    user.watches(last)?;
+    user.runs(&last.typed)
 }
 
 #[test]

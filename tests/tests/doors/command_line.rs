@@ -344,3 +344,37 @@ fn on_a_terminal_progress_and_samples_are_for_people() -> Result<()> {
     running.terminate()?;
     Ok(())
 }
+
+#[test]
+fn a_shell_completes_commands_and_options() -> Result<()> {
+    let folder = Folder::new()?;
+    let made = folder.run(&["completions", "bash"])?;
+    assert_eq!(made.code(), Some(0), "{made:?}");
+    let script = folder.path().join("completions.bash");
+    std::fs::write(&script, made.out.join("\n"))?;
+    // As bash does it when somebody presses the tab key behind the last word.
+    let completed = |words: &[&str]| -> Result<Vec<String>> {
+        let asked = format!(
+            "source {}; COMP_WORDS=({}); COMP_CWORD={}; _bulkhead bulkhead '{}' '{}'; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            script.display(),
+            words.join(" "),
+            words.len() - 1,
+            words[words.len() - 1],
+            words[words.len() - 2],
+        );
+        let ended = Running::start(Command::new("bash").args(["-c", &asked]))?.wait()?;
+        assert_eq!((ended.code(), ended.err.len()), (Some(0), 0), "{ended:?}");
+        Ok(ended.out)
+    };
+    assert_eq!(completed(&["bulkhead", "conf"])?, ["conform"]);
+    assert_eq!(completed(&["bulkhead", "channel", "rese"])?, ["reset"]);
+    assert_eq!(
+        completed(&["bulkhead", "conform", "--exp"])?,
+        ["--expectations"]
+    );
+    assert_eq!(
+        completed(&["bulkhead", "conform", "--format", ""])?,
+        ["human", "json", "junit"]
+    );
+    Ok(())
+}

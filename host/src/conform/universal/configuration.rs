@@ -3,9 +3,9 @@
 //! Bad ones are made from the plant's own, by rule from the driver's schema and by chance from the seed. Those that the schema rules
 //! out must be refused; of the others it is only demanded that the driver lives, and that its faults say where and what.
 
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
-use super::description::settings_schema;
+use super::description::parsed;
 use super::{Bench, session};
 use crate::bindings::config::{ChannelConfig, ConfigFault};
 use crate::conform::outcome::{CaseResult, NoPass};
@@ -224,34 +224,12 @@ fn edits(bench: &Bench<'_>) -> Vec<Edit> {
     raw("settings that are a number", "7".to_owned(), true);
     raw("settings of 10,000 brackets", "[".repeat(10_000), true);
     raw("settings that are empty", String::new(), false);
-    let schema = settings_schema(bench);
-    let closed = schema.get("additionalProperties") == Some(&Json::Bool(false));
-    edits.push(set(
-        "conform_no_such_setting",
-        json!(1),
-        "a setting that there is not",
-        closed,
-    ));
-    edits.push(set(
-        "conform_no_such_setting",
-        json!("x".repeat(1 << 20)),
-        "a setting of 1 MiB",
-        closed,
-    ));
-    let none = Map::new();
-    for (name, property) in schema
-        .get("properties")
-        .and_then(Json::as_object)
-        .unwrap_or(&none)
-    {
-        for (value, what) in wrong_values(property) {
-            edits.push(set(
-                name,
-                value.clone(),
-                &format!("{name} = {value} ({what})"),
-                true,
-            ));
-        }
+    let plant = &bench.plant.config;
+    let of_devices = (!plant.devices.is_empty()).then_some((&bench.info.device_schema, Of::Device));
+    let of_tags = (!plant.tags.is_empty()).then_some((&bench.info.tag_schema, Of::Tag));
+    let settings = Some((&bench.info.settings_schema, Of::Channel));
+    for (schema, of) in [settings, of_devices, of_tags].into_iter().flatten() {
+        edits.extend(by_schema(&parsed(schema), of));
     }
     for wish in bench.info.links.iter().filter(|wish| wish.required) {
         let name = wish.name.clone();
@@ -267,16 +245,71 @@ fn edits(bench: &Bench<'_>) -> Vec<Edit> {
     edits
 }
 
+/// Whose settings.
+#[derive(Clone, Copy)]
+enum Of {
+    Channel,
+    /// The first device.
+    Device,
+    /// The first tag.
+    Tag,
+}
+
+impl Of {
+    fn settings(self, config: &mut ChannelConfig) -> Option<&mut String> {
+        match self {
+            Self::Channel => Some(&mut config.settings),
+            Self::Device => Some(&mut config.devices.first_mut()?.settings),
+            Self::Tag => Some(&mut config.tags.first_mut()?.settings),
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Channel => "settings",
+            Self::Device => "settings of device 0",
+            Self::Tag => "settings of tag 0",
+        }
+    }
+}
+
+/// What this schema rules out.
+fn by_schema(schema: &Json, of: Of) -> Vec<Edit> {
+    let closed = schema.get("additionalProperties") == Some(&Json::Bool(false));
+    let unknown = "conform_no_such_setting";
+    let mut edits = vec![
+        set(of, unknown, json!(1), "a setting that there is not", closed),
+        set(
+            of,
+            unknown,
+            json!("x".repeat(1 << 20)),
+            "a setting of 1 MiB",
+            closed,
+        ),
+    ];
+    let properties = schema.get("properties").and_then(Json::as_object);
+    for (name, property) in properties.into_iter().flatten() {
+        for (value, what) in wrong_values(property) {
+            let what = format!("{name} = {value} ({what})");
+            edits.push(set(of, name, value, &what, true));
+        }
+    }
+    edits
+}
+
 /// Sets one of the settings; where they are no table any more nothing is changed.
-fn set(name: &str, value: Json, what: &str, must: bool) -> Edit {
+fn set(of: Of, name: &str, value: Json, what: &str, must: bool) -> Edit {
     let key = name.to_owned();
     Edit {
-        what: what.to_owned(),
-        place: format!("settings.{name}"),
+        what: format!("{}: {what}", of.name()),
+        place: format!("{}.{name}", of.name()),
         make: Box::new(move |config| {
-            if let Ok(Json::Object(mut settings)) = serde_json::from_str(&config.settings) {
+            let Some(text) = of.settings(config) else {
+                return;
+            };
+            if let Ok(Json::Object(mut settings)) = serde_json::from_str(text) {
                 settings.insert(key.clone(), value.clone());
-                config.settings = Json::Object(settings).to_string();
+                *text = Json::Object(settings).to_string();
             }
         }),
         must,

@@ -249,9 +249,9 @@ pub(super) async fn imports(bench: &Bench<'_>) -> CaseResult {
     )))
 }
 
-/// Used by the cases of configuration too: the parsed schema of the settings.
-pub(super) fn settings_schema(bench: &Bench<'_>) -> Json {
-    serde_json::from_str(&bench.info.settings_schema).unwrap_or(Json::Bool(true))
+/// Used by the cases of configuration too: a schema, parsed. One that is no JSON rules nothing out; `schemas` complains of it.
+pub(super) fn parsed(schema: &str) -> Json {
+    serde_json::from_str(schema).unwrap_or(Json::Bool(true))
 }
 
 /// A sanity check that the session itself can be had, for whoever only measures.
