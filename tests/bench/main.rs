@@ -4,6 +4,7 @@
 //! fails here because it was slow.
 
 mod bare;
+mod conform;
 mod containment;
 mod density;
 mod host;
@@ -85,6 +86,8 @@ enum Bench {
     },
     /// One driver in each language: size, compile time, a reading, memory
     Languages,
+    /// How long `bulkhead conform` takes for each driver
+    Conform,
     /// For `punctuality`: keeps a core busy
     #[command(hide = true)]
     Spin,
@@ -115,6 +118,7 @@ fn main() -> ExitCode {
             Bench::Tags,
             Bench::Outbox,
             Bench::Languages,
+            Bench::Conform,
             Bench::Ladder { tags_per_s: None },
         ]
         .into_iter()
@@ -145,6 +149,7 @@ fn run(bench: Bench, json: bool) -> anyhow::Result<()> {
         Bench::Recovery { gib } => recovery::run(json, gib),
         Bench::Fill { path, gib } => recovery::fill(&path, gib),
         Bench::Languages => languages::run(json),
+        Bench::Conform => conform::run(json),
         Bench::Spin => {
             punctuality::spin();
             Ok(())
