@@ -34,30 +34,30 @@ const SOURCE_TIME: u8 = 0x20;
 const VALUE: u8 = 0x40;
 const QUALITY: u8 = 0x1f;
 
-/// Appends an entry; `layout` is the number of its batch's layout.
-pub(super) fn write_entry(out: &mut Vec<u8>, entry: &Item, layout: u64) {
-    match entry {
-        Item::Batch(batch) => {
-            out.push(0);
-            write_batch(out, batch, layout);
-        }
-        Item::Gap(gap) => {
-            out.push(1);
-            varint(out, gap.messages);
-            varint(out, gap.samples);
-            out.push(gap.reason as u8);
-            out.extend_from_slice(&gap.at.0.to_le_bytes());
-        }
-    }
+/// Appends the head of a batch's entry; `layout` is the number of its layout. [`write_batch`] is to follow.
+pub(super) fn write_batch_head(out: &mut Vec<u8>, layout: u64) {
+    out.push(0);
+    varint(out, layout);
 }
 
-fn write_batch(out: &mut Vec<u8>, batch: &Batch, layout: u64) {
-    for number in [
-        layout,
-        batch.instance.incarnation,
-        batch.epoch,
-        batch.sequence,
-    ] {
+/// Appends the head of a gap's entry. [`write_gap`] is to follow.
+pub(super) fn write_gap_head(out: &mut Vec<u8>) {
+    out.push(1);
+}
+
+/// Appends a gap, behind its head.
+pub(super) fn write_gap(out: &mut Vec<u8>, gap: &Gap) {
+    varint(out, gap.messages);
+    varint(out, gap.samples);
+    out.push(gap.reason as u8);
+    out.extend_from_slice(&gap.at.0.to_le_bytes());
+}
+
+/// Appends a batch, behind its head.
+pub(super) fn write_batch(out: &mut Vec<u8>, batch: &Batch) {
+    // Most values take three bytes or fewer, behind four others.
+    out.reserve(32 + 8 * batch.samples.len());
+    for number in [batch.instance.incarnation, batch.epoch, batch.sequence] {
         varint(out, number);
     }
     out.extend_from_slice(&batch.server_time.0.to_le_bytes());
@@ -510,7 +510,16 @@ mod tests {
         let mut bytes = Vec::new();
         varint(&mut bytes, entries.len() as u64);
         for entry in entries {
-            write_entry(&mut bytes, entry, 5);
+            match entry {
+                Item::Batch(batch) => {
+                    write_batch_head(&mut bytes, 5);
+                    write_batch(&mut bytes, batch);
+                }
+                Item::Gap(gap) => {
+                    write_gap_head(&mut bytes);
+                    write_gap(&mut bytes, gap);
+                }
+            }
         }
         bytes
     }

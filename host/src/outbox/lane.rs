@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use super::group::Group;
 use super::queue::{Acknowledged, Before, Bounds, Change, Chunk, Queue, QueueReader, marks_of};
 use super::{Counts, Mark, OutboxError};
 use crate::bus::{Message, Received, Subscription};
@@ -21,8 +22,8 @@ use crate::config::Overflow;
 use crate::event::{Batch, Gap, GapReason, Item, WallNs};
 use crate::store;
 
-/// What one commit may hold, in bytes of memory; beyond it the bus waits in its queue.
-const GROUP_BYTES: usize = 4 * 1024 * 1024;
+/// What one commit may hold, in bytes as they go to the disk; beyond it the bus waits in its queue.
+const GROUP_BYTES: usize = 1024 * 1024;
 /// How long a lane waits that cannot write.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often it says that it cannot.
@@ -99,8 +100,7 @@ pub struct Lane {
     clock: Clock,
     stop: CancellationToken,
     queue: Option<Queue>,
-    waiting: Vec<Item>,
-    waiting_bytes: usize,
+    waiting: Group,
     /// When the queue's clock was looked at last.
     looked: Instant,
     reminded: Option<Instant>,
@@ -234,8 +234,7 @@ impl Outbox {
             clock,
             stop,
             queue: None,
-            waiting: Vec::new(),
-            waiting_bytes: 0,
+            waiting: Group::default(),
             looked: Instant::now(),
             reminded: None,
             was_set_aside: false,
@@ -416,7 +415,7 @@ impl Lane {
         self.open();
         let mut stopping = false;
         while !stopping {
-            let room = self.waiting_bytes < GROUP_BYTES;
+            let room = self.waiting.size() < GROUP_BYTES;
             let retry = if self.reminded.is_some() { RETRY } else { LOOK };
             let shared = self.shared.clone();
             tokio::select! {
@@ -430,7 +429,7 @@ impl Lane {
             }
             // Company: whatever comes within the interval shares the commit, acknowledgements too.
             self.gather();
-            let is_enough = self.waiting_bytes >= GROUP_BYTES / 2;
+            let is_enough = self.waiting.size() >= GROUP_BYTES / 2;
             if !stopping && !is_enough && !self.plan.commit.is_zero() {
                 let stop = self.stop.clone();
                 tokio::select! {
@@ -448,13 +447,13 @@ impl Lane {
         // The channels have stopped: what is on the bus is the last.
         loop {
             self.gather();
-            let before = self.waiting.len();
+            let was_empty = self.waiting.is_empty();
             self.commit();
-            if before == 0 || !self.waiting.is_empty() {
+            if was_empty || !self.waiting.is_empty() {
                 break;
             }
         }
-        let lost = self.waiting.iter().map(Item::samples).sum();
+        let lost = self.waiting.samples();
         self.shared.lost.store(lost, Ordering::Relaxed);
         self.shared.ended.cancel();
         // What the sink still delivers would come again if nobody noted it.
@@ -468,7 +467,7 @@ impl Lane {
     }
 
     fn gather(&mut self) {
-        while self.waiting_bytes < GROUP_BYTES {
+        while self.waiting.size() < GROUP_BYTES {
             // Without `unconstrained` tokio may say that there is nothing, only to let others run.
             let next = tokio::task::unconstrained(self.subscription.next()).now_or_never();
             match next.flatten() {
@@ -492,8 +491,7 @@ impl Lane {
                 at: self.clock.wall(),
             }),
         };
-        self.waiting_bytes += item.bytes();
-        self.waiting.push(item);
+        self.waiting.push(&item);
     }
 
     /// Commits what waits, if it may, and what was acknowledged.
@@ -512,8 +510,8 @@ impl Lane {
             return;
         };
         let blocked = self.plan.bounds.overflow == Overflow::Block && queue.is_full();
-        let entries: &[Item] = if blocked && purges.is_empty() {
-            &[]
+        let entries = if blocked && purges.is_empty() {
+            <&Group>::default()
         } else {
             &self.waiting
         };
@@ -538,7 +536,6 @@ impl Lane {
                 let accepted = !entries.is_empty();
                 if accepted {
                     self.waiting.clear();
-                    self.waiting_bytes = 0;
                 }
                 self.looked = now;
                 let is_full = queue.is_full();
@@ -657,7 +654,7 @@ impl Lane {
 
     fn complain(&mut self, reason: &str) {
         if self.reminded.is_none_or(|at| at.elapsed() >= REMIND) {
-            let waiting: u64 = self.waiting.iter().map(Item::samples).sum();
+            let waiting: u64 = self.waiting.samples();
             tracing::error!(
                 sink = self.plan.name,
                 reason,

@@ -14,7 +14,7 @@
 //!   stands in the file.
 //! - What cannot be accepted (a full disk, an outbox that blocks) waits in memory, as far as the sink's queue goes, and is then missed,
 //!   counted and announced as a gap; it was never accepted.
-//! - `codec`: batches as bytes. `seal`: checksums. `queue`: the file, its bounds and its invariants. `lane`: the thread. `counts`: what is counted.
+//! - `codec`: batches as bytes. `group`: what waits to be committed, as bytes already. `seal`: checksums. `queue`: the file, its bounds and its invariants. `lane`: the thread. `counts`: what is counted.
 //!
 //! What can go wrong: the disk. A commit that fails is tried again each second, with all that waits; the sink goes on with what is on
 //! the disk already. A file that is damaged as a whole is set aside, and a new one begun.
@@ -22,6 +22,7 @@
 mod codec;
 mod counts;
 mod error;
+mod group;
 mod lane;
 mod queue;
 mod seal;

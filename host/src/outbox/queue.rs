@@ -28,6 +28,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Tab
 
 use super::codec;
 use super::counts::Counts;
+use super::group::{Group, Of};
 use super::seal::{Kind, seal, unseal};
 use super::{Mark, OutboxError};
 use crate::config::Overflow;
@@ -89,7 +90,7 @@ pub(super) struct Before {
 #[derive(Debug, Default)]
 pub(super) struct Change<'c> {
     /// To be accepted, in this order.
-    pub(super) entries: &'c [Item],
+    pub(super) entries: &'c Group,
     /// To be removed, since it has arrived.
     pub(super) acknowledged: Acknowledged,
     /// Chunks up to this number are with the sink at the moment: they are not dropped.
@@ -268,63 +269,51 @@ impl Queue {
 
             let full = counts.bytes >= self.bounds.bytes;
             let refused = full && self.bounds.overflow == Overflow::DropNewest;
-            let gap = refused.then(|| missing(change.entries, GapReason::Bytes, change.now));
-            let gap = gap.filter(|gap| gap.messages > 0).map(Item::Gap);
-            let entries = match (&gap, refused) {
-                (Some(gap), _) => {
-                    if let Item::Gap(gap) = gap {
-                        counts.dropped[GapReason::Bytes as usize] += gap.samples;
-                    }
-                    // A gap that follows a gap is one with it.
-                    std::slice::from_ref(gap)
-                }
-                (None, true) => &[],
-                (None, false) => change.entries,
+            let missing = refused.then(|| change.entries.missing(GapReason::Bytes, change.now));
+            let missing: Option<Group> = missing.map(|gap| {
+                counts.dropped[GapReason::Bytes as usize] += gap.samples;
+                let gap = (gap.messages > 0).then_some(Item::Gap(gap));
+                gap.iter().collect()
+            });
+            let entries = missing.as_ref().unwrap_or(change.entries);
+            // A gap that follows a gap is one with it.
+            let merged = match entries.only_gap() {
+                Some(gap) => merge_into_last(&mut chunks, &mut counts, gap, change)?,
+                None => false,
             };
-            let merged = match entries {
-                [Item::Gap(gap)] => merge_into_last(&mut chunks, &mut counts, gap, change)?,
-                _ => false,
-            };
-            let mut rest = if merged { &[][..] } else { entries };
-            while !rest.is_empty() {
-                let mut body = Vec::new();
+            let mut rest = entries.iter().filter(|_| !merged).peekable();
+            while rest.peek().is_some() {
+                let mut body = Vec::with_capacity(CHUNK_BYTES);
                 let (mut taken, mut samples) = (0, 0);
-                for entry in rest {
+                while let Some(entry) = rest.peek() {
                     if body.len() >= CHUNK_BYTES {
                         break;
                     }
-                    let layout = match entry {
-                        Item::Batch(batch) => {
-                            self.layout(&batch.layout, &mut layouts, &mut counts, &mut new_layouts)?
-                        }
-                        Item::Gap(_) => 0,
-                    };
                     let before = body.len();
-                    codec::write_entry(&mut body, entry, layout);
+                    match entry.of {
+                        Of::Batch { layout, .. } => {
+                            let number =
+                                self.layout(layout, &mut layouts, &mut counts, &mut new_layouts)?;
+                            codec::write_batch_head(&mut body, number);
+                        }
+                        Of::Gap(_) => codec::write_gap_head(&mut body),
+                    }
+                    body.extend_from_slice(entry.bytes);
                     if body.len() > CHUNK_BYTES && taken > 0 {
                         body.truncate(before);
                         break;
                     }
                     taken += 1;
-                    samples += entry.samples();
+                    samples += entry.samples;
+                    rest.next();
                 }
-                let (these, others) = rest.split_at(taken);
-                rest = others;
                 counts.next += 1;
-                let number = counts.next;
-                let when = counts.clock;
-                insert(
-                    &mut chunks,
-                    &mut counts,
-                    (number, when),
-                    &body,
-                    taken,
-                    samples,
-                )?;
-                counts.accepted += these.iter().map(Item::samples).sum::<u64>();
+                let place = (counts.next, counts.clock);
+                insert(&mut chunks, &mut counts, place, &body, taken, samples)?;
+                counts.accepted += samples;
             }
             if !merged {
-                for (channel, (epoch, sequence)) in marks_of(entries.iter()) {
+                for (channel, (epoch, sequence)) in entries.marks() {
                     let (_, acknowledged) = mark(&marks, &channel)?;
                     let new = (epoch, sequence, acknowledged.0, acknowledged.1);
                     marks.insert(&*channel, new)?;
@@ -525,7 +514,8 @@ fn insert_gap(
     gap: Gap,
 ) -> Result<(), OutboxError> {
     let mut body = Vec::new();
-    codec::write_entry(&mut body, &Item::Gap(gap), 0);
+    codec::write_gap_head(&mut body);
+    codec::write_gap(&mut body, &gap);
     insert(chunks, counts, place, &body, 1, 0)
 }
 
@@ -670,29 +660,6 @@ fn gap_of(number: u64, sealed: &[u8]) -> Option<Gap> {
         [Item::Gap(gap)] => Some(*gap),
         _ => None,
     }
-}
-
-/// What entries amount to where none of them is accepted.
-fn missing(entries: &[Item], reason: GapReason, at: WallNs) -> Gap {
-    let mut gap = Gap {
-        messages: 0,
-        samples: 0,
-        reason,
-        at,
-    };
-    for entry in entries {
-        match entry {
-            Item::Batch(batch) => {
-                gap.messages += 1;
-                gap.samples += batch.samples.len() as u64;
-            }
-            Item::Gap(other) => {
-                gap.messages += other.messages;
-                gap.samples += other.samples;
-            }
-        }
-    }
-    gap
 }
 
 type EpochAndSequence = (u64, u64);

@@ -45,7 +45,7 @@ fn run(disk: &Disk, bounds: Bounds) -> Promised {
         }
         promised.under_way = named(&entries);
         let change = Change {
-            entries: &entries,
+            entries: &entries.iter().collect(),
             acknowledged: acknowledged.clone(),
             elapsed: Duration::from_millis(5),
             ..Change::default()
@@ -122,7 +122,7 @@ fn check(disk: &Disk, bounds: Bounds, promised: &Promised, what: &str) {
     let layout = layout("d");
     let entries = [batch(&layout, 1, 5)];
     let change = Change {
-        entries: &entries,
+        entries: &entries.iter().collect(),
         ..Change::default()
     };
     queue.change(&change).unwrap();
@@ -179,7 +179,7 @@ fn a_full_disk_takes_nothing_and_goes_on_when_there_is_room() {
         }
         let entries = [batch(&layout, sequence, 5_000)];
         let change = Change {
-            entries: &entries,
+            entries: &entries.iter().collect(),
             ..Change::default()
         };
         let done = catch_unwind(AssertUnwindSafe(|| queue.change(&change)));

@@ -97,7 +97,7 @@ fn a_damaged_chunk_becomes_a_gap_and_harms_nothing_else() {
     for number in 0..3 {
         let entries = [batch(&layout, 1 + 7 * number, 7)];
         let change = Change {
-            entries: &entries,
+            entries: &entries.iter().collect(),
             ..Change::default()
         };
         queue.change(&change).unwrap();
@@ -133,7 +133,7 @@ fn every_kind_of_batch_comes_back_as_it_was() {
         sequence += samples;
     }
     let change = Change {
-        entries: &entries,
+        entries: &entries.iter().collect(),
         ..Change::default()
     };
     queue.change(&change).unwrap();
@@ -160,7 +160,7 @@ fn a_file_that_was_begun_anew_counts_on_and_loses_nothing_to_what_was_said_of_th
     for number in 0..5 {
         let entries = [batch(&layout, 1 + number, 1)];
         let change = Change {
-            entries: &entries,
+            entries: &entries.iter().collect(),
             ..Change::default()
         };
         old.change(&change).unwrap();
@@ -188,7 +188,7 @@ fn a_file_that_was_begun_anew_counts_on_and_loses_nothing_to_what_was_said_of_th
     for number in 5..8 {
         let entries = [batch(&layout, 1 + number, 1)];
         let change = Change {
-            entries: &entries,
+            entries: &entries.iter().collect(),
             acknowledged: super::queue::Acknowledged {
                 until: newest,
                 ..Default::default()

@@ -92,7 +92,7 @@ fn check(seed: u64, overflow: Overflow) -> [u64; GapReason::ALL.len()] {
         let before = contents(&queue);
         let in_flight = handed_out.as_ref().map_or(0, |(until, _)| *until);
         let change = Change {
-            entries: &entries,
+            entries: &entries.iter().collect(),
             acknowledged: acknowledged.clone(),
             in_flight,
             purge,
