@@ -4,12 +4,15 @@
 //!
 //! # Memory is given back
 //!
-//! A driver runs for months, and componentize-py 0.25 forgets two kinds of memory:
+//! A driver runs for months, and componentize-py 0.25 forgets three kinds of memory, of which the first two are mended:
 //!
 //! - **Bytes that leave**: each `list<u8>` that Python hands out is copied, and the copy is never freed, some 30 bytes for a short
 //!   question. All other lists are noted with the call, and freed after it.
 //! - **Empty lists**, both ways: memory of no length is asked for and has a place still, 16 bytes, but is not freed, *since* it has no
 //!   length. A turn without actions is such a list; so is what a poll is to skip.
+//!
+//! - **Empty texts that come in**: 16 bytes for each, for the same reason. They come with a configuration, and where somebody writes an
+//!   empty text; it is left so, since the interpreter owns a text from the moment it gets it.
 //!
 //! A channel that asks ten questions in a second would be out of memory within two days. The place is a small module of the component
 //! that is generated from the WIT, not the interpreter; [`finish`] adds what is marked here:
@@ -45,6 +48,9 @@ use wasmparser::{
 /// The versions of componentize-py that forget memory.
 const FORGETFUL: [&str; 2] = ["0.25.0", "0.25.1"];
 
+/// Components within components, at most: componentize-py nests once.
+const MAX_DEPTH: usize = 8;
+
 /// A module and a component begin with a magic number and a version.
 const HEADER: usize = 8;
 
@@ -74,12 +80,12 @@ pub enum Error {
     /// It is no component, or damaged.
     #[error("what componentize-py has made cannot be read: {0}")]
     Unreadable(#[from] BinaryReaderError),
-    /// The code that hands bytes out has another form than that version writes.
+    /// Its code that hands lists over has another form than that version writes.
     #[error(
-        "componentize-py {version} has made a component of an unknown form, whose memory may grow; install the version that requirements.txt of `bulkhead new` names"
+        "componentize-py {version} has made a component of an unknown form, whose memory would grow; install the version that requirements.txt of `bulkhead new` names, and report it where that is the one"
     )]
     UnknownForm {
-        /// Which componentize-py says it was.
+        /// Which componentize-py it was.
         version: String,
     },
 }
@@ -90,10 +96,13 @@ pub enum Error {
 ///
 /// See [`Error`].
 pub fn finish(component: &[u8], tool_version: &str) -> Result<Vec<u8>, Error> {
-    let mut finished = if FORGETFUL.contains(&tool_version) {
-        let (mended, places) = mend_component(component)?;
+    let mut finished = if is_known(tool_version) {
+        let unknown = || Error::UnknownForm {
+            version: tool_version.to_owned(),
+        };
+        let (mended, places) = mend_component(component, 0)?.ok_or_else(unknown)?;
         if places == 0 {
-            return Err(unknown(tool_version));
+            return Err(unknown());
         }
         mended
     } else {
@@ -103,10 +112,10 @@ pub fn finish(component: &[u8], tool_version: &str) -> Result<Vec<u8>, Error> {
     Ok(finished)
 }
 
-fn unknown(version: &str) -> Error {
-    Error::UnknownForm {
-        version: version.to_owned(),
-    }
+/// Whether it is known of this version of componentize-py what a component of it forgets.
+#[must_use]
+pub fn is_known(tool_version: &str) -> bool {
+    FORGETFUL.contains(&tool_version)
 }
 
 /// Adds to a component that it is written in Python: componentize-py names only what its interpreter is written in.
@@ -172,22 +181,31 @@ fn at(offset: u64) -> usize {
     offset as usize
 }
 
-/// A component with every module in it mended, at any depth, and at how many places.
-fn mend_component(component: &[u8]) -> Result<(Vec<u8>, usize), Error> {
+/// What was made anew, and at how many places it was mended; `None` where something in it has an unknown form.
+type Mended = Result<Option<(Vec<u8>, usize)>, BinaryReaderError>;
+
+/// A component with every module in it mended.
+fn mend_component(component: &[u8], depth: usize) -> Mended {
+    if depth > MAX_DEPTH {
+        return Ok(None);
+    }
     let sections = sections(component)?;
     let mut mended = component[..HEADER].to_vec();
     let mut places = 0;
     for (id, range) in sections {
         let content = &component[range];
-        let (content, here) = match id {
+        let new = match id {
             CORE_MODULE => mend_module(content)?,
-            COMPONENT => mend_component(content)?,
-            _ => (content.to_vec(), 0),
+            COMPONENT => mend_component(content, depth + 1)?,
+            _ => Some((content.to_vec(), 0)),
+        };
+        let Some((content, here)) = new else {
+            return Ok(None);
         };
         put_section(&mut mended, id, &content);
         places += here;
     }
-    Ok((mended, places))
+    Ok(Some((mended, places)))
 }
 
 /// The two functions of the interpreter that matter, by their numbers in a module that calls them.
@@ -197,7 +215,7 @@ struct Calls {
 }
 
 /// A module that hands lists out, mended; any other as it is.
-fn mend_module(module: &[u8]) -> Result<(Vec<u8>, usize), Error> {
+fn mend_module(module: &[u8]) -> Mended {
     let sections = sections(module)?;
     let content = |wanted| {
         let mut all = sections.iter();
@@ -205,21 +223,23 @@ fn mend_module(module: &[u8]) -> Result<(Vec<u8>, usize), Error> {
             .map(|(_, range)| &module[range.clone()])
     };
     let (Some(imports), Some(code)) = (content(IMPORTS), content(CODE)) else {
-        return Ok((module.to_vec(), 0));
+        return Ok(Some((module.to_vec(), 0)));
     };
     let Some(calls) = calls(imports)? else {
-        return Ok((module.to_vec(), 0));
+        return Ok(Some((module.to_vec(), 0)));
     };
-    let (code, places) = mend_code(code, &calls)?;
+    let Some((code, places)) = mend_code(code, &calls)? else {
+        return Ok(None);
+    };
     let mut mended = module[..HEADER].to_vec();
     for (id, range) in sections {
         let content = if id == CODE { &code } else { &module[range] };
         put_section(&mut mended, id, content);
     }
-    Ok((mended, places))
+    Ok(Some((mended, places)))
 }
 
-fn calls(imports: &[u8]) -> Result<Option<Calls>, Error> {
+fn calls(imports: &[u8]) -> Result<Option<Calls>, BinaryReaderError> {
     let (mut pop_list, mut dealloc) = (None, None);
     let mut number = 0;
     for import in ImportSectionReader::new(BinaryReader::new(imports, 0))?.into_imports() {
@@ -239,8 +259,8 @@ fn calls(imports: &[u8]) -> Result<Option<Calls>, Error> {
         .map(|(pop_list, dealloc)| Calls { pop_list, dealloc }))
 }
 
-/// A code section with every place at which a list is handed out mended, and how many there are.
-fn mend_code(code: &[u8], calls: &Calls) -> Result<(Vec<u8>, usize), Error> {
+/// A code section with every place mended at which a list is handed over.
+fn mend_code(code: &[u8], calls: &Calls) -> Mended {
     let mut reader = BinaryReader::new(code, 0);
     let count = reader.read_var_u32()?;
     let mut mended = leb(count as usize);
@@ -248,7 +268,9 @@ fn mend_code(code: &[u8], calls: &Calls) -> Result<(Vec<u8>, usize), Error> {
     for _ in 0..count {
         let length = reader.read_var_u32()? as usize;
         let body = reader.read_bytes(length)?;
-        let additions = additions(body, calls)?;
+        let Some(additions) = additions(body, calls)? else {
+            return Ok(None);
+        };
         let mut new: Vec<u8> = Vec::with_capacity(length);
         let mut copied = 0;
         for (before, what) in &additions {
@@ -261,11 +283,14 @@ fn mend_code(code: &[u8], calls: &Calls) -> Result<(Vec<u8>, usize), Error> {
         mended.extend(new);
         places += additions.len();
     }
-    Ok((mended, places))
+    Ok(Some((mended, places)))
 }
 
-/// What is to be put into a function, each before the byte at this place, in order.
-fn additions(body: &[u8], calls: &Calls) -> Result<Vec<(usize, Vec<u8>)>, Error> {
+/// What is to be put into a function, each before the byte at this place.
+type Additions = Vec<(usize, Vec<u8>)>;
+
+/// In order. `None` where a call has no form that is known.
+fn additions(body: &[u8], calls: &Calls) -> Result<Option<Additions>, BinaryReaderError> {
     let function = FunctionBody::new(BinaryReader::new(body, 0));
     let mut operators = Vec::new();
     for operator in function.get_operators_reader()?.into_iter_with_offsets() {
@@ -278,18 +303,38 @@ fn additions(body: &[u8], calls: &Calls) -> Result<Vec<(usize, Vec<u8>)>, Error>
             continue;
         };
         if function_index == calls.pop_list {
-            let addition = free_bytes(&operators, place, calls.dealloc);
-            additions.push(addition.ok_or_else(|| unknown("0.25"))?);
+            let Some(addition) = free_bytes(&operators, place, calls.dealloc) else {
+                return Ok(None);
+            };
+            additions.push(addition);
         }
-        if function_index == calls.dealloc {
-            additions.extend(free_whatever_its_size(&operators, place));
+        if function_index == calls.dealloc && !frees_arguments(&operators[..place]) {
+            let Some(addition) = free_whatever_its_size(&operators, place) else {
+                return Ok(None);
+            };
+            additions.push(addition);
         }
     }
     additions.sort_by_key(|(before, _)| *before);
-    Ok(additions)
+    Ok(Some(additions))
 }
 
-/// Where a list is freed, unless it has no size: without that condition. Nothing, where there is none.
+/// Whether these end with what frees the place where a call's arguments stood, whose size is a constant.
+fn frees_arguments(before: &[(Operator<'_>, usize)]) -> bool {
+    matches!(
+        before,
+        [
+            ..,
+            (Operator::LocalGet { .. }, _),
+            (Operator::LocalGet { .. }, _),
+            (Operator::I32Const { .. }, _),
+            (Operator::I32Const { .. }, _),
+            (Operator::I32Const { value: 0 }, _),
+        ]
+    )
+}
+
+/// Where a list is freed, unless it has no size: without that condition.
 fn free_whatever_its_size(
     operators: &[(Operator<'_>, usize)],
     place: usize,

@@ -10,6 +10,8 @@ const HANDS_OUT: &str = r#"(component
     (import "env" "wit_dylib_dealloc_bytes" (func $dealloc (param i32 i32 i32 i32 i32)))
     (import "env" "wit_dylib_pop_list" (func $pop_list (param i32 i32 i32) (result i32)))
     (import "env" "wit_dylib_pop_iter" (func $pop_iter (param i32 i32)))
+    (func (export "arguments") (param $call i32) (param $at i32)
+      local.get $call local.get $at i32.const 16 i32.const 8 i32.const 0 call $dealloc)
     (func (export "turn") (param $frame i32) (param $call i32)
       (local $outer-length i32) (local $outer i32) (local $length i32) (local $list i32)
       local.get $call i32.const 3 local.get $frame i32.const 8 i32.add call $pop_list
@@ -103,10 +105,31 @@ fn whatever_is_handed_out_is_freed_after_the_call() {
 
 #[test]
 fn an_unknown_form_is_refused_and_an_unknown_version_left_alone() {
-    let other = HANDS_OUT.replacen("i32.eqz\n", "i32.eqz i32.eqz i32.eqz\n", 1);
-    let other = wat::parse_str(other).unwrap();
-    let error = finish(&other, "0.25.1").unwrap_err().to_string();
-    assert!(error.contains("unknown form"), "{error}");
+    for (known, other) in [
+        ("i32.eqz\n", "i32.eqz i32.eqz i32.eqz\n"),
+        (
+            "local.get $length\n            if",
+            "local.get $list\n            if",
+        ),
+        (
+            "i32.const 16 i32.const 8 i32.const 0",
+            "i32.const 16 i32.const 8 i32.const 1",
+        ),
+    ] {
+        assert!(HANDS_OUT.contains(known), "{known}");
+        let made = wat::parse_str(HANDS_OUT.replacen(known, other, 1)).unwrap();
+        let error = finish(&made, "0.25.1").unwrap_err().to_string();
+        assert!(
+            error.contains("unknown form") && error.contains("0.25.1"),
+            "{error}"
+        );
+    }
+    let deep = (0..20).fold(wat::parse_str("(component)").unwrap(), |inner, _| {
+        let mut outer = inner[..HEADER].to_vec();
+        put_section(&mut outer, COMPONENT, &inner);
+        outer
+    });
+    finish(&deep, "0.25.0").unwrap_err();
     let nothing = wat::parse_str("(component)").unwrap();
     let error = finish(&nothing, "0.25.1").unwrap_err().to_string();
     assert!(error.contains("unknown form"), "{error}");

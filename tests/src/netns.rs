@@ -75,6 +75,16 @@ pub fn again_apart(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// A command without any network, to be followed by the program.
+///
+/// # Errors
+///
+/// Where there can be no namespace.
+pub fn unplugged() -> Result<Command> {
+    privileged()?;
+    Ok(unshared())
+}
+
 /// Whether this process runs in a network of its own.
 #[must_use]
 pub fn is_apart() -> bool {

@@ -6,11 +6,10 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Result, ensure};
 use bulkhead::conform::{Baseline, CASES, Fuzzer, Report, Script, Suite, Verdict, parse};
-use bulkhead_tests::{Bulkhead, Folder, LineDevice, Running, guests, paths, run};
+use bulkhead_tests::{Bulkhead, Folder, LineDevice, Running, guests, netns, paths, run};
 use serde_json::Value;
 
 /// The script of the guest `mutant`, with this before it.
@@ -218,11 +217,8 @@ fn channels() -> Vec<String> {
 fn every_driver_of_the_repository_conforms() -> Result<()> {
     for name in channels() {
         let path = paths::driver(&name)?.display().to_string();
-        let mut unplugged = Command::new("unshare");
-        unplugged
-            .args(["--map-root-user", "--net"])
-            .arg(paths::bulkhead()?)
-            .args(["conform", &path]);
+        let mut unplugged = netns::unplugged()?;
+        unplugged.arg(paths::bulkhead()?).args(["conform", &path]);
         let ended = Running::start(&mut unplugged)?.wait()?;
         ensure!(
             ended.code() == Some(0),

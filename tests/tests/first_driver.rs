@@ -186,7 +186,7 @@ impl User {
                 })
                 .with_context(|| format!("the page shows {shown:?}"))?;
             // Samples of one poll come in order; what tells of the start comes between them.
-            if shown.contains("sensor-1/") {
+            if shown.contains("sensor-1/") && !shown.starts_with("first sample") {
                 from = seen;
             }
         }

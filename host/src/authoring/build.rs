@@ -188,7 +188,13 @@ impl Builder<'_> {
 
     /// Where componentize-py has put the component.
     fn python(&mut self, project: &PythonProject) -> Result<PathBuf, Error> {
-        let (tool, version) = self.componentize()?;
+        let tool = self.componentize()?;
+        let version = self.version_of(&tool)?;
+        if !bulkhead_componentize::is_known(&version) {
+            (self.say)(&format!(
+                "whether a driver's memory grows with componentize-py {version} is not known; `bulkhead conform` (universal/memory) tells"
+            ));
+        }
         let made = self.folder.join(SCRATCH);
         let mut make = self.command(tool);
         make.args(["--quiet", "--wit-path", "vendor/wit", "--world", "channel"])
@@ -207,8 +213,16 @@ impl Builder<'_> {
         Ok(made)
     }
 
-    /// A componentize-py of the version that the project names, and that version.
-    fn componentize(&mut self) -> Result<(PathBuf, String), Error> {
+    /// Which version a componentize-py is, as it says itself.
+    fn version_of(&self, tool: &Path) -> Result<String, Error> {
+        let mut ask = self.command(tool);
+        let said = answer(ask.arg("--version")).ok_or_else(|| self.failed(&ask))?;
+        let version = said.split_whitespace().next_back().unwrap_or_default();
+        Ok(version.chars().take(32).collect())
+    }
+
+    /// A componentize-py of the version that the project names.
+    fn componentize(&mut self) -> Result<PathBuf, Error> {
         const TOOL: &str = "componentize-py";
         let requirements = fs::read_to_string(self.folder.join("requirements.txt"));
         let wanted = requirements.unwrap_or_default();
@@ -226,10 +240,10 @@ impl Builder<'_> {
         };
         let own = PathBuf::from(".venv/bin").join(TOOL);
         if self.folder.join(&own).is_file() && fits(&self.absolute(&own), self) {
-            return Ok((self.absolute(&own), wanted));
+            return Ok(self.absolute(&own));
         }
         if fits(Path::new(TOOL), self) {
-            return Ok((PathBuf::from(TOOL), wanted));
+            return Ok(PathBuf::from(TOOL));
         }
         let python = PYTHONS.iter().find(|python| self.is_python(python));
         let Some(python) = python else {
@@ -250,7 +264,7 @@ impl Builder<'_> {
             "requirements.txt",
         ]);
         self.provide(&mut pip, TOOL, "Python")?;
-        Ok((self.absolute(&own), wanted))
+        Ok(self.absolute(&own))
     }
 
     /// Whether this is a Python that is new enough.

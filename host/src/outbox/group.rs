@@ -9,6 +9,10 @@ use std::sync::Arc;
 use super::codec;
 use crate::event::{Gap, GapReason, Item, Layout, WallNs};
 
+/// What one commit may hold, in bytes as they go to the disk; beyond it the bus waits in its queue.
+const MOST_BYTES: usize = 1024 * 1024;
+/// The same in batches and gaps, each of which takes some 50 bytes more in memory.
+const MOST_ENTRIES: usize = 65_536;
 /// What stays reserved for the next items, in bytes.
 const KEPT: usize = 2 * 1024 * 1024;
 
@@ -82,9 +86,10 @@ impl Group {
         });
     }
 
-    /// About how much memory it takes, in bytes.
-    pub(super) fn size(&self) -> usize {
-        self.bytes.len() + self.entries.len() * size_of::<Entry>()
+    /// How full it is, from 0 to 1 and beyond: its bytes as they go to the disk, or how many entries it has.
+    pub(super) fn fullness(&self) -> f64 {
+        let bytes = self.bytes.len() as f64 / MOST_BYTES as f64;
+        bytes.max(self.entries.len() as f64 / MOST_ENTRIES as f64)
     }
 
     pub(super) fn is_empty(&self) -> bool {

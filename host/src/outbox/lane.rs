@@ -22,8 +22,6 @@ use crate::config::Overflow;
 use crate::event::{Batch, Gap, GapReason, Item, WallNs};
 use crate::store;
 
-/// What one commit may hold, in bytes as they go to the disk; beyond it the bus waits in its queue.
-const GROUP_BYTES: usize = 1024 * 1024;
 /// How long a lane waits that cannot write.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often it says that it cannot.
@@ -415,7 +413,7 @@ impl Lane {
         self.open();
         let mut stopping = false;
         while !stopping {
-            let room = self.waiting.size() < GROUP_BYTES;
+            let room = self.waiting.fullness() < 1.0;
             let retry = if self.reminded.is_some() { RETRY } else { LOOK };
             let shared = self.shared.clone();
             tokio::select! {
@@ -429,7 +427,7 @@ impl Lane {
             }
             // Company: whatever comes within the interval shares the commit, acknowledgements too.
             self.gather();
-            let is_enough = self.waiting.size() >= GROUP_BYTES / 2;
+            let is_enough = self.waiting.fullness() >= 0.5;
             if !stopping && !is_enough && !self.plan.commit.is_zero() {
                 let stop = self.stop.clone();
                 tokio::select! {
@@ -467,7 +465,7 @@ impl Lane {
     }
 
     fn gather(&mut self) {
-        while self.waiting.size() < GROUP_BYTES {
+        while self.waiting.fullness() < 1.0 {
             // Without `unconstrained` tokio may say that there is nothing, only to let others run.
             let next = tokio::task::unconstrained(self.subscription.next()).now_or_never();
             match next.flatten() {
