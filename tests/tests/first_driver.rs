@@ -74,6 +74,25 @@ fn normal(line: &str) -> String {
 }
 
 impl Step {
+    /// Waits until every line that the page shows has come.
+    fn is_shown_by(&self, out: &Lines) -> Result<()> {
+        let mut from = 0;
+        for shown in &self.shown {
+            let wanted = normal(shown);
+            let mut seen = from;
+            out.wait_for(from, |line| {
+                seen += 1;
+                normal(line).contains(&wanted).then_some(())
+            })
+            .with_context(|| format!("the page shows {shown:?}"))?;
+            // Samples of one poll come in order; what tells of the start comes between them.
+            if shown.contains("sensor-1/") && !shown.starts_with("first sample") {
+                from = seen;
+            }
+        }
+        Ok(())
+    }
+
     /// Every line that the page shows has come.
     fn is_told_by(&self, said: &[String]) -> Result<()> {
         for shown in &self.shown {
@@ -174,25 +193,10 @@ impl User {
         ]);
         let running =
             Running::start(&mut script).context("install it with `apt-get install bsdutils`")?;
-        let mut from = 0;
-        for shown in &step.shown {
-            let wanted = normal(shown);
-            let mut seen = from;
-            running
-                .out()
-                .wait_for(from, |line| {
-                    seen += 1;
-                    normal(line).contains(&wanted).then_some(())
-                })
-                .with_context(|| format!("the page shows {shown:?}"))?;
-            // Samples of one poll come in order; what tells of the start comes between them.
-            if shown.contains("sensor-1/") && !shown.starts_with("first sample") {
-                from = seen;
-            }
-        }
+        let shown = step.is_shown_by(running.out());
         // It hands the signal on; where it is killed itself, the host would stay.
         running.terminate()?;
-        Ok(())
+        shown
     }
 
     /// Types `bulkhead run` where a program reads it, waits until samples have come, and ends it.
