@@ -39,54 +39,43 @@ struct Culprit {
     does: &'static str,
     guest: &'static str,
     settings: &'static str,
-    /// What is aimed at for its neighbour.
-    aim: &'static str,
 }
-
-const AIM: &str = "at most 2";
 
 const CULPRITS: [Culprit; 7] = [
     Culprit {
         does: "traps",
         guest: "traps",
         settings: r#"{ when = "timer" }"#,
-        aim: AIM,
     },
     Culprit {
         does: "traps, and again at once by hand",
         guest: "traps",
         settings: r#"{ when = "poll" }"#,
-        aim: "none",
     },
     Culprit {
         does: "loops until its deadline",
         guest: "spins",
         settings: r#"{ when = "poll" }"#,
-        aim: AIM,
     },
     Culprit {
         does: "takes memory until refused",
         guest: "hoards",
         settings: r#"{ piece_mib = 8, at_once = true }"#,
-        aim: AIM,
     },
     Culprit {
         does: "floods with samples",
         guest: "floods",
         settings: r#"{ what = "samples", count = 100 }"#,
-        aim: AIM,
     },
     Culprit {
         does: "floods with actions",
         guest: "floods",
         settings: r#"{ what = "actions", count = 16000 }"#,
-        aim: AIM,
     },
     Culprit {
         does: "floods the log",
         guest: "floods",
         settings: r#"{ what = "logs", count = 20000 }"#,
-        aim: AIM,
     },
 ];
 
@@ -192,7 +181,7 @@ fn print_neighbours(neighbours: &[Neighbour], json: bool) {
             *beside_us,
             "us",
             Some((*quiet_us, "quiet")),
-            culprit.aim,
+            "at most 2",
         );
         if *restarts_per_second >= 1.0 {
             println!("    {restarts_per_second:.0} restarts a second meanwhile");
