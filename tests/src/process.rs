@@ -1,5 +1,6 @@
 //! A child process whose output is watched line by line.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 
 use crate::PATIENCE;
 
@@ -67,6 +69,40 @@ impl Running {
             input,
             out,
             err,
+        })
+    }
+
+    /// Starts a command at a terminal of its own, where both of its outputs are [`Self::out`], as its user sees them.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be started, or the system has no more terminals.
+    pub fn start_at_terminal(command: &mut Command) -> Result<Self> {
+        let name = command.get_program().display().to_string();
+        // Not the controlling terminal of the tests, and inherited by nobody.
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let user = openpt(flags).context("cannot open a terminal")?;
+        grantpt(&user)?;
+        unlockpt(&user)?;
+        let terminal = ioctl_tiocgptpeer(&user, flags).context("cannot open a terminal")?;
+        command
+            .stdin(terminal.try_clone()?)
+            .stdout(terminal.try_clone()?)
+            .stderr(terminal);
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {name}"));
+        // What is read ends when the last of these is closed.
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Ok(Self {
+            name,
+            child: child?,
+            input: None,
+            out: Lines::of(File::from(user)),
+            err: Lines::of(std::io::empty()),
         })
     }
 
@@ -210,7 +246,7 @@ impl Lines {
             while matches!(source.read_until(b'\n', &mut line), Ok(1..)) {
                 writer.push(
                     String::from_utf8_lossy(&line)
-                        .trim_end_matches('\n')
+                        .trim_end_matches(['\n', '\r'])
                         .to_owned(),
                 );
                 line.clear();
@@ -322,6 +358,25 @@ mod tests {
                 vec!["one".into(), "ready 7".into()],
                 vec!["got hello".into()]
             )
+        );
+    }
+
+    #[test]
+    fn a_command_at_a_terminal_knows_it_and_is_ended_itself() {
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            "trap 'sleep 0.1; echo bye >&2; exit 5' TERM; test -t 0 && test -t 1 && test -t 2 && echo yes; while :; do sleep 0.01; done",
+        ]);
+        let running = Running::start_at_terminal(&mut command).unwrap();
+        running
+            .out()
+            .wait_for(0, |line| (line == "yes").then_some(()))
+            .unwrap();
+        let ended = running.terminate().unwrap();
+        assert_eq!(
+            (ended.code(), ended.out, ended.err.len()),
+            (Some(5), vec!["yes".into(), "bye".into()], 0)
         );
     }
 

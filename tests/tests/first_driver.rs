@@ -174,29 +174,9 @@ impl User {
 
     /// Types `bulkhead run` at a terminal, and waits for all that the page shows.
     fn watches(&self, step: &Step) -> Result<()> {
-        // `script` gives a command a terminal of its own.
-        let typed = self.command(&step.typed)?;
-        let words = typed.get_args().map(std::ffi::OsStr::to_string_lossy);
-        let line = format!(
-            "{} {}",
-            typed.get_program().display(),
-            words.collect::<Vec<_>>().join(" ")
-        );
-        let mut script = self.command("script")?;
-        script.args([
-            "--quiet",
-            "--return",
-            "--flush",
-            "--command",
-            &line,
-            "/dev/null",
-        ]);
-        let running =
-            Running::start(&mut script).context("install it with `apt-get install bsdutils`")?;
-        let shown = step.is_shown_by(running.out());
-        // It hands the signal on; where it is killed itself, the host would stay.
-        running.terminate()?;
-        shown
+        let running = Running::start_at_terminal(&mut self.command(&step.typed)?)?;
+        step.is_shown_by(running.out())?;
+        done(&step.typed, &running.terminate()?)
     }
 
     /// Types `bulkhead run` where a program reads it, waits until samples have come, and ends it.
@@ -210,7 +190,9 @@ impl User {
                     .then(|| sample["value"].clone())
             }
         };
-        let degrees = out.wait_for(0, sample("temperature"))?;
+        let degrees = out
+            .wait_for(0, sample("temperature"))
+            .with_context(|| running.printed())?;
         let degrees = degrees.as_f64().context("degrees are a number")?;
         ensure!((19.9..23.1).contains(&degrees), "{degrees}");
         out.wait_for(0, sample("alarm"))?;

@@ -309,23 +309,10 @@ fn on_a_terminal_progress_and_samples_are_for_people() -> Result<()> {
     folder.write_config(&format!(
         "host.data_dir = \"$DIR/cold\"\n{SIGNAL}[[sink]]\nkind = \"stdout\"\n"
     ))?;
-    // `script` gives a command a terminal of its own.
-    let line = format!(
-        "{} run {} --for 1h",
-        paths::bulkhead()?.display(),
-        Folder::CONFIG
-    );
-    let mut script = Command::new("script");
-    script.args([
-        "--quiet",
-        "--return",
-        "--flush",
-        "--command",
-        &line,
-        "/dev/null",
-    ]);
-    let running = Running::start(script.current_dir(folder.path()))
-        .context("install it with `apt-get install bsdutils`")?;
+    let mut run = Command::new(paths::bulkhead()?);
+    run.current_dir(folder.path())
+        .args(["run", Folder::CONFIG, "--for", "1h"]);
+    let running = Running::start_at_terminal(&mut run)?;
     running.out().wait_for(0, |line| {
         line.contains("loading signal.wasm (1 of 1)").then_some(())
     })?;
@@ -340,8 +327,8 @@ fn on_a_terminal_progress_and_samples_are_for_people() -> Result<()> {
         sample.contains("pieces") && !sample.contains('{'),
         "{sample}"
     );
-    // It hands the signal on; where it is killed itself, the host would stay.
-    running.terminate()?;
+    let ended = running.terminate()?;
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
     Ok(())
 }
 
