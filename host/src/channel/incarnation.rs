@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep_until, timeout_at};
 
 use super::alarms::Alarms;
@@ -52,7 +52,7 @@ pub(crate) struct Parts<'a> {
     /// The links without which the driver is useless, as it says.
     pub(crate) required: &'a [LinkId],
     /// Brings the order to stop.
-    pub(crate) stop: &'a mut mpsc::Receiver<StopOrder>,
+    pub(crate) stop: oneshot::Receiver<StopOrder>,
     pub(crate) number: u64,
     pub(crate) reason: StartReason,
     /// For how long it takes one event in each turn, so that a culprit is known by name.
@@ -78,7 +78,7 @@ pub(crate) struct Incarnation<'a> {
     pub(super) required: &'a [LinkId],
     /// Whether some of the requests that wait for a link may go on.
     pub(super) may_go_on: bool,
-    stop: &'a mut mpsc::Receiver<StopOrder>,
+    stop: oneshot::Receiver<StopOrder>,
     pub(super) id: Arc<InstanceId>,
     instance: Option<Instance>,
     pub(super) timers: Timers,
@@ -377,7 +377,7 @@ impl<'a> Incarnation<'a> {
         };
         tokio::select! {
             biased;
-            Some(order) = self.stop.recv(), if self.stopping.is_none() => self.stopping = Some(order),
+            Ok(order) = &mut self.stop, if self.stopping.is_none() => self.stopping = Some(order),
             mail = self.mailbox.recv() => match mail {
                 Some(mail) => self.first = Some(mail),
                 None => return Err(Exit::new(ExitKind::HostFault, During::Idle, "the mailbox is gone")),

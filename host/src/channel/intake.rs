@@ -119,12 +119,12 @@ impl Incarnation<'_> {
                 },
             };
             match mail {
-                Mail::Link(mail) => self.take_link_mail(mail, now),
+                Mail::Link(mail) => self.take_link_mail(*mail, now),
                 // Its ids point into another configuration, before or after a reload.
                 Mail::Request(request) if request.edition != self.shared.edition() => {
                     request.answer(Err(RequestError::Restarted));
                 }
-                Mail::Request(request) => self.take_request(request, now),
+                Mail::Request(request) => self.take_request(*request, now),
                 // It only wakes: the locks are looked at before each turn.
                 Mail::Locks => self.follow_locks(now),
                 Mail::Cancel(request) => {

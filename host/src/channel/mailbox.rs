@@ -11,13 +11,13 @@ use crate::lifecycle::State;
 use crate::link::LinkMail;
 use crate::tags::BadValue;
 
-/// One thing that waits.
+/// One thing that waits. A mailbox has room for dozens of these even while it is empty, so what is large is boxed.
 #[derive(Debug)]
 pub enum Mail {
     /// From one of the channel's connections.
-    Link(LinkMail),
+    Link(Box<LinkMail>),
     /// From a door.
-    Request(Request),
+    Request(Box<Request>),
     /// The locks of devices have changed.
     Locks,
     /// Whoever gave this command does not wait any more.
@@ -26,7 +26,7 @@ pub enum Mail {
 
 impl From<LinkMail> for Mail {
     fn from(mail: LinkMail) -> Self {
-        Mail::Link(mail)
+        Mail::Link(Box::new(mail))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::channel::{
     Punctuality, Request, RequestError, Shared,
 };
 use crate::config;
-use crate::driver::CommandInfo;
+use crate::driver::{CommandInfo, DriverInfo};
 use crate::event::{Layout, MonotonicNs, Sample, Severity, Value, WallNs};
 use crate::history::{History, Statistics};
 use crate::ids::{ChannelId, DeviceId, RequestId, TagId};
@@ -44,10 +44,8 @@ pub struct ChannelHandle {
     requests: Arc<AtomicU64>,
     /// The places of the tags, in the order of their names.
     by_name: Box<[u32]>,
-    /// What its driver can do.
-    can: Vec<&'static str>,
-    /// The commands that its driver lists.
-    offered: Arc<[CommandInfo]>,
+    /// What its driver says of itself.
+    info: Arc<DriverInfo>,
     /// The commands that are under way.
     desk: Desk,
     /// Where writes are written down.
@@ -63,7 +61,7 @@ pub struct ChannelHandle {
 /// What a handle is made of.
 pub(super) struct HandleParts {
     pub(super) shared: Arc<Shared>,
-    pub(super) offer: Offer,
+    pub(super) info: Arc<DriverInfo>,
     pub(super) driver: Identity,
     pub(super) needs: Needs,
     pub(super) mailbox: mpsc::Sender<Mail>,
@@ -111,13 +109,6 @@ impl Drop for Noted<'_> {
     }
 }
 
-/// What the driver of a channel can do.
-#[derive(Clone)]
-pub(super) struct Offer {
-    pub(super) can: Vec<&'static str>,
-    pub(super) commands: Arc<[CommandInfo]>,
-}
-
 impl ChannelHandle {
     pub(super) fn new(parts: HandleParts) -> Self {
         let tags = parts.shared.tags().tags();
@@ -130,8 +121,7 @@ impl ChannelHandle {
             mailbox: parts.mailbox,
             commands: parts.commands,
             requests: parts.requests,
-            can: parts.offer.can,
-            offered: parts.offer.commands,
+            info: parts.info,
             desk: Desk::default(),
             audit: parts.audit,
             driver: parts.driver,
@@ -455,7 +445,7 @@ impl ChannelHandle {
 
     /// The commands that its driver lists. A driver that lists none may take any.
     pub fn commands(&self) -> &[CommandInfo] {
-        &self.offered
+        &self.info.commands
     }
 
     /// Gives a command, which is under way then.
@@ -483,8 +473,9 @@ impl ChannelHandle {
         timeout: Duration,
     ) -> Result<Opening, RequestError> {
         let timeout = timeout.min(MAX_TIMEOUT);
-        if !self.offered.is_empty() && !self.offered.iter().any(|offered| offered.name == name) {
-            let known: Vec<&str> = self.offered.iter().map(|known| &*known.name).collect();
+        let offered = self.commands();
+        if !offered.is_empty() && !offered.iter().any(|offered| offered.name == name) {
+            let known: Vec<&str> = offered.iter().map(|known| &*known.name).collect();
             return Err(RequestError::NoSuchCommand {
                 channel: self.id().to_string(),
                 command: name.chars().take(64).collect(),
@@ -705,7 +696,7 @@ impl ChannelHandle {
             Ask::Command { name, .. } if **name == *"browse" => ("browse", "browse"),
             Ask::Command { .. } => ("commands", "take commands"),
         };
-        if !self.can.contains(&can) {
+        if !self.info.can.contains(&can) {
             return Err(RequestError::NotSupported {
                 channel: self.id().to_string(),
                 kind,
@@ -740,7 +731,7 @@ impl ChannelHandle {
             timeout,
             reply,
         };
-        match self.mailbox.try_send(Mail::Request(request)) {
+        match self.mailbox.try_send(Mail::Request(Box::new(request))) {
             Ok(()) => Ok((id, answer)),
             Err(TrySendError::Full(_)) => Err(RequestError::Busy {
                 channel: self.id().to_string(),

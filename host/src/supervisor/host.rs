@@ -436,7 +436,7 @@ impl Inner {
     ) -> Arc<ChannelHandle> {
         Arc::new(ChannelHandle::new(HandleParts {
             shared: shared.clone(),
-            offer: prepared.offer.clone(),
+            info: prepared.info.clone(),
             driver: prepared.identity(),
             needs: prepared.needs,
             mailbox: mail,

@@ -89,6 +89,16 @@ pub(super) struct Life {
     pub(super) ended_in_order: bool,
 }
 
+/// How the instance that lives is asked to stop, once.
+struct StopSwitch(Option<oneshot::Sender<StopOrder>>);
+
+impl StopSwitch {
+    /// Whether it will see the order.
+    fn ask(&mut self, order: StopOrder) -> bool {
+        self.0.take().is_some_and(|stop| stop.send(order).is_ok())
+    }
+}
+
 /// Whether the task goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Host {
@@ -159,7 +169,8 @@ impl Life {
         };
         self.shared.update(|status| status.incarnation = number);
         let turns_before = self.turns();
-        let (stop, mut stop_order) = mpsc::channel(1);
+        let (stop, stop_order) = oneshot::channel();
+        let mut stop = StopSwitch(Some(stop));
         let config = self.shared.config().clone();
         let mut recording = self
             .flight
@@ -172,7 +183,7 @@ impl Life {
             mailbox: &mut self.mailbox,
             connections: &mut self.connections,
             required: &self.prepared.required,
-            stop: &mut stop_order,
+            stop: stop_order,
             number,
             reason: match (number, self.shared.machine(Machine::cause)) {
                 _ if std::mem::take(&mut self.renewed) => StartReason::Reconfigured,
@@ -201,7 +212,7 @@ impl Life {
                         renewal: &mut self.renewal,
                         rests: &mut self.rests,
                     };
-                    if asked.obey(command, host, Some(&stop)) == Effect::Drop {
+                    if asked.obey(command, host, Some(&mut stop)) == Effect::Drop {
                         break None;
                     }
                 }
@@ -379,7 +390,7 @@ impl Life {
         });
     }
 
-    fn obey(&mut self, command: Command, host: &mut Host, stop: Option<&mpsc::Sender<StopOrder>>) {
+    fn obey(&mut self, command: Command, host: &mut Host, stop: Option<&mut StopSwitch>) {
         let asked = Asked {
             shared: &self.shared,
             removal: &mut self.removal,
@@ -500,7 +511,7 @@ impl Asked<'_> {
         self,
         command: Command,
         host: &mut Host,
-        stop: Option<&mpsc::Sender<StopOrder>>,
+        stop: Option<&mut StopSwitch>,
     ) -> Effect {
         let shared = self.shared;
         let (order, reply, deadline) = match command {
@@ -558,10 +569,9 @@ impl Asked<'_> {
             |_| sentence.to_owned(),
         );
         let effect = answer.as_ref().map_or(Effect::Nothing, |step| step.effect);
-        // Room for one, and asked once: the order is never lost.
         if effect == Effect::AskToStop
             && let Some(stop) = stop
-            && stop.try_send(StopOrder { deadline, reason }).is_err()
+            && !stop.ask(StopOrder { deadline, reason })
         {
             tracing::debug!(instance = %shared.instance(), "it had ended before it was asked to stop");
         }

@@ -12,7 +12,6 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::abi_config::abi_config;
-use super::handle::Offer;
 use crate::clock::Clock;
 use crate::config::{Channel, Checked, Fault, Faults, Host, Locations};
 use crate::driver::{Budget, Driver, DriverInfo, Instance, InstanceSpec, LoadError, Verified};
@@ -57,8 +56,8 @@ pub enum Progress {
 #[derive(Clone)]
 pub(super) struct Prepared {
     pub(super) driver: Driver,
-    /// What the driver can do.
-    pub(super) offer: Offer,
+    /// What it says of itself; channels of one driver share it.
+    pub(super) info: Arc<DriverInfo>,
     /// What its schemas mark as secret.
     pub(super) secrets: Secrets,
     /// The links without which it is useless.
@@ -78,7 +77,7 @@ impl Prepared {
 pub(super) type Needs = (u64, u64);
 
 /// A driver that is loaded, what it says of itself, and what it takes of the pool.
-type Loaded = (Driver, DriverInfo, Needs);
+type Loaded = (Driver, Arc<DriverInfo>, Needs);
 
 /// The longest place that a driver may name in a fault, in bytes.
 const MAX_PLACE: usize = 256;
@@ -299,7 +298,7 @@ impl Workshop {
             .await
             .map_err(of_driver)?;
         let (_, info) = instance.describe().await.map_err(of_driver)?;
-        let loaded = (driver, info, needs);
+        let loaded = (driver, Arc::new(info), needs);
         self.loaded().insert(identity, loaded.clone());
         Ok(loaded)
     }
@@ -432,7 +431,7 @@ async fn scratch(driver: &Driver, spec: &InstanceSpec) -> Result<Instance, Exit>
 async fn check_channel(
     channel: &Channel,
     driver: &Driver,
-    info: &DriverInfo,
+    info: &Arc<DriverInfo>,
 ) -> Result<Prepared, Vec<(String, String)>> {
     let mut faults = check_links(channel, info);
     let config = abi_config(channel);
@@ -481,10 +480,7 @@ async fn check_channel(
     if faults.is_empty() {
         Ok(Prepared {
             driver: driver.clone(),
-            offer: Offer {
-                can: info.can.clone(),
-                commands: info.commands.clone().into(),
-            },
+            info: info.clone(),
             required: required(channel, info),
             needs: (0, 0),
             secrets: Secrets::marked_by(&[
