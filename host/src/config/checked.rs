@@ -123,7 +123,7 @@ impl Channel {
         }
         let names = |tag: (&Tag, Option<u32>)| TagNames {
             name: tag.0.name.as_str().into(),
-            unit: tag.0.unit.as_str().into(),
+            unit: tag.0.treatment.unit.as_str().into(),
             device: tag.0.device.0,
             group: tag.1,
         };
@@ -349,6 +349,15 @@ pub struct Tag {
     pub access: Access,
     /// JSON, for the driver to check.
     pub settings: serde_json::Value,
+    /// What becomes of its values. Tags of one channel for which it is the same share it: there are many tags.
+    pub treatment: Arc<Treatment>,
+    /// For people; may be empty.
+    pub description: String,
+}
+
+/// What becomes of the values of a tag between the device and consumers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Treatment {
     /// `value = raw * scale + offset`. Finite, not 0. Default 1.
     pub scale: f64,
     /// See `scale`. Default 0.
@@ -367,15 +376,31 @@ pub struct Tag {
     pub interval: Duration,
     /// A sample is handed on, whatever it says, when nothing was for so long.
     pub max_silence: Option<Duration>,
-    /// The shortest time between two writes, in milliseconds: there are many tags.
+    /// The shortest time between two writes, in milliseconds.
     pub write_interval_ms: Option<NonZeroU32>,
     /// Such as `°C`; may be empty.
     pub unit: String,
-    /// For people; may be empty.
-    pub description: String,
 }
 
-impl Tag {
+impl Default for Treatment {
+    fn default() -> Self {
+        Self {
+            scale: 1.0,
+            offset: 0.0,
+            part: None,
+            clamp: None,
+            limits: None,
+            report: Report::Always,
+            deadband: 0.0,
+            interval: Duration::ZERO,
+            max_silence: None,
+            write_interval_ms: None,
+            unit: String::new(),
+        }
+    }
+}
+
+impl Treatment {
     /// The shortest time between two writes, if there is one.
     pub fn write_interval(&self) -> Option<Duration> {
         let millis = self.write_interval_ms?;

@@ -58,7 +58,7 @@ pub use address::{Connect, Identity, Listen, Parity, SerialLine, Tls, Transport}
 pub use checked::{
     Access, Bounds, Channel, CompileLimits, Device, DriverPath, Group, Health, Heartbeat, Host,
     Http, Limits, Link, OnRestart, OutboxLimits, Overflow, Part, Rate, Recorder, Report, Requests,
-    Restart, RestartMode, Rotation, Sink, SinkKind, Tag, WhileDown,
+    Restart, RestartMode, Rotation, Sink, SinkKind, Tag, Treatment, WhileDown,
 };
 pub use dial::DialRange;
 pub use difference::{ChannelDifference, Difference, Items, is_same_tag, is_same_way};

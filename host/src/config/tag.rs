@@ -1,11 +1,12 @@
 //! Groups and tags, whether they stand in the configuration or in files of tags.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::channel::MAX_ADDRESS_CHARS;
-use super::checked::{Access, Bounds, Group, Part, Report, Tag};
+use super::checked::{Access, Bounds, Group, Part, Report, Tag, Treatment};
 use super::fault::quoted;
 use super::names::{Names, called, required_name};
 use super::resolve::MAX_TAGS;
@@ -16,6 +17,8 @@ use crate::ids::{DeviceId, TagId};
 
 /// The most groups of one channel.
 const MAX_GROUPS: usize = 1_024;
+/// Treatments that are compared with the next one.
+const TREATMENTS: usize = 16;
 const MAX_UNIT_CHARS: usize = 64;
 const MAX_DESCRIPTION_CHARS: usize = 1_024;
 
@@ -73,6 +76,7 @@ pub(super) fn groups_and_tags<'r>(
         devices,
         names: Names::new("tag"),
         tags: Vec::new(),
+        treatments: VecDeque::new(),
         files: HashMap::new(),
         bound: tags,
     };
@@ -107,6 +111,8 @@ struct Reader<'a, 'r> {
     devices: &'a Names<'r>,
     names: Names<'r>,
     tags: Vec<Tag>,
+    /// Of these, the latest first.
+    treatments: VecDeque<Arc<Treatment>>,
     /// The files of tags so far, and what names them.
     files: HashMap<&'r str, String>,
     bound: &'a mut Tags<'r>,
@@ -260,13 +266,7 @@ impl<'r> Reader<'_, 'r> {
         );
         let (report, deadband) = report(&section, data_type_shown, limits);
         let (interval, max_silence) = rhythm(&section, report);
-        self.tags.push(Tag {
-            name: name.unwrap_or_default().to_owned(),
-            device,
-            address: address.unwrap_or_default(),
-            data_type,
-            access,
-            settings: section.settings("settings"),
+        let treatment = self.shared(Treatment {
             scale,
             offset,
             part,
@@ -278,12 +278,33 @@ impl<'r> Reader<'_, 'r> {
             max_silence,
             write_interval_ms: write_interval(&section, access),
             unit: section.text("unit", MAX_UNIT_CHARS, "bar"),
+        });
+        self.tags.push(Tag {
+            name: name.unwrap_or_default().to_owned(),
+            device,
+            address: address.unwrap_or_default(),
+            data_type,
+            access,
+            settings: section.settings("settings"),
+            treatment,
             description: section.text(
                 "description",
                 MAX_DESCRIPTION_CHARS,
                 "oil, before the filter",
             ),
         });
+    }
+
+    /// The same for all tags that have the same, as far as it came lately.
+    fn shared(&mut self, treatment: Treatment) -> Arc<Treatment> {
+        let known = self.treatments.iter().find(|known| ***known == treatment);
+        if let Some(known) = known {
+            return known.clone();
+        }
+        let treatment = Arc::new(treatment);
+        self.treatments.truncate(TREATMENTS - 1);
+        self.treatments.push_front(treatment.clone());
+        treatment
     }
 
     fn devices_differ(&self) -> bool {

@@ -80,29 +80,33 @@ pub(super) async fn show(
         .groups
         .iter()
         .find(|group| group.tags.contains(&id));
+    let treatment = &*config.treatment;
     Ok(Json(wire::TagDetail {
         tag: summary,
         address: config.address.clone(),
         description: config.description.clone(),
         group: group.map(|group| group.name.clone()),
         period_ms: group.map(|group| ms(group.period)),
-        scale: config.scale,
-        offset: config.offset,
-        mask: match config.part {
+        scale: treatment.scale,
+        offset: treatment.offset,
+        mask: match treatment.part {
             Some(Part::Mask(mask)) => Some(format!("{mask:#x}")),
             _ => None,
         },
-        bit: match config.part {
+        bit: match treatment.part {
             Some(Part::Bit(bit)) => Some(bit),
             _ => None,
         },
-        clamp: config.clamp.map(|clamp| [clamp.low, clamp.high]),
-        limits: config.limits.map(|limits| [limits.low, limits.high]),
-        report: config.report.as_str().to_owned(),
-        deadband: config.deadband,
-        interval_ms: config.report.is_by_interval().then(|| ms(config.interval)),
-        max_silence_ms: config.max_silence.map(ms),
-        write_interval_ms: config.write_interval_ms.map(std::num::NonZero::get),
+        clamp: treatment.clamp.map(|clamp| [clamp.low, clamp.high]),
+        limits: treatment.limits.map(|limits| [limits.low, limits.high]),
+        report: treatment.report.as_str().to_owned(),
+        deadband: treatment.deadband,
+        interval_ms: treatment
+            .report
+            .is_by_interval()
+            .then(|| ms(treatment.interval)),
+        max_silence_ms: treatment.max_silence.map(ms),
+        write_interval_ms: treatment.write_interval_ms.map(std::num::NonZero::get),
         reasons: channel.reasons(id),
     }))
 }
@@ -255,7 +259,7 @@ pub(super) fn summary(
         device: device.map(|device| device.name.clone()).unwrap_or_default(),
         data_type: config.data_type.to_string(),
         access: config.access.as_str().to_owned(),
-        unit: config.unit.clone(),
+        unit: config.treatment.unit.clone(),
         value: value.as_ref().map_or(serde_json::Value::Null, json_value),
         quality: quality.to_string(),
         reason: reason.map(|reason| reason.to_string()),
@@ -275,7 +279,9 @@ fn reading(channel: &ChannelHandle, sample: &Sample, now: WallNs) -> wire::Readi
             .value
             .as_ref()
             .map_or(serde_json::Value::Null, json_value),
-        unit: config.map(|config| config.unit.clone()).unwrap_or_default(),
+        unit: config
+            .map(|config| config.treatment.unit.clone())
+            .unwrap_or_default(),
         quality: sample.quality.to_string(),
         source_time: sample.source_time.map(|time| Time(time).to_string()),
         source_time_ns: sample.source_time.map(|time| time.0),

@@ -633,7 +633,7 @@ impl ChannelHandle {
         timeout: Duration,
     ) -> Result<Put, RequestError> {
         let timeout = timeout.min(MAX_TIMEOUT);
-        let Some(interval) = config.write_interval() else {
+        let Some(interval) = config.treatment.write_interval() else {
             return self.put(ask, timeout);
         };
         let now = self.shared.clock().monotonic();

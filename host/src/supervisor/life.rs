@@ -507,12 +507,7 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     /// Does what a command says, as far as the table allows. Gives the effect that is left for the caller.
-    fn obey(
-        self,
-        command: Command,
-        host: &mut Host,
-        stop: Option<&mut StopSwitch>,
-    ) -> Effect {
+    fn obey(self, command: Command, host: &mut Host, stop: Option<&mut StopSwitch>) -> Effect {
         let shared = self.shared;
         let (order, reply, deadline) = match command {
             Command::Order { order, reply } => {

@@ -74,7 +74,7 @@ fn number(value: &Value) -> f64 {
 
 /// How far two raw numbers may be apart since a double was between them: what it resolves at the size of what it held.
 fn slack(tag: &Tag, raw: f64) -> f64 {
-    4.0 * f64::EPSILON * (raw.abs() + (tag.offset / tag.scale).abs())
+    4.0 * f64::EPSILON * (raw.abs() + (tag.treatment.offset / tag.treatment.scale).abs())
 }
 
 /// The elements of an array as single values.
@@ -110,8 +110,8 @@ fn check_whole(tag: &Tag, raw: &Value) -> Result<(), TestCaseError> {
     prop_assert!(
         apart <= most,
         "{raw:?} * {} + {} = {shown:?}, written as {back:?}: {apart} apart, not at most {most}",
-        tag.scale,
-        tag.offset
+        tag.treatment.scale,
+        tag.treatment.offset
     );
     Ok(())
 }

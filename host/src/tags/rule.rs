@@ -42,11 +42,11 @@ pub(super) struct Rare {
 impl Rare {
     fn of(tag: &Tag) -> Option<Box<Self>> {
         let rare = Self {
-            part: tag.part,
-            clamp: tag.clamp,
-            limits: tag.limits,
-            interval: tag.interval,
-            max_silence: tag.max_silence,
+            part: tag.treatment.part,
+            clamp: tag.treatment.clamp,
+            limits: tag.treatment.limits,
+            interval: tag.treatment.interval,
+            max_silence: tag.treatment.max_silence,
         };
         (rare != Self::default()).then(|| Box::new(rare))
     }
@@ -82,7 +82,7 @@ impl Rule {
             )
         });
         let (least, most) = range.unwrap_or((i64::MIN, u64::MAX));
-        let (scale, by) = Scale::new(tag.scale, tag.offset);
+        let (scale, by) = Scale::new(tag.treatment.scale, tag.treatment.offset);
         Self {
             kind: match scalar {
                 Scalar::Bool => Kind::Boolean,
@@ -97,11 +97,28 @@ impl Rule {
             most,
             scale,
             by,
-            offset: tag.offset,
+            offset: tag.treatment.offset,
             device: tag.device,
-            report: tag.report,
-            deadband: tag.deadband,
+            report: tag.treatment.report,
+            deadband: tag.treatment.deadband,
             rare: Rare::of(tag),
+        }
+    }
+
+    /// Whether consumers are told every value and quality that the table takes in, but for those that are as before: what they were told
+    /// last is what is known now. Not so where small changes are kept back, or where it matters when they were told.
+    #[inline]
+    pub(super) fn tells_what_it_knows(&self) -> bool {
+        match self.report {
+            Report::Always => true,
+            Report::Change => {
+                self.deadband == 0.0
+                    && self
+                        .rare
+                        .as_ref()
+                        .is_none_or(|rare| rare.max_silence.is_none())
+            }
+            _ => false,
         }
     }
 

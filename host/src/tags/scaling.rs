@@ -75,12 +75,12 @@ pub enum BadValue {
 
 /// Whether a tag's values are scaled at all.
 fn is_scaled(tag: &Tag) -> bool {
-    tag.scale != 1.0 || tag.offset != 0.0
+    tag.treatment.scale != 1.0 || tag.treatment.offset != 0.0
 }
 
 /// By how much a raw value may be off that was scaled, as a double, and back.
 fn slack(tag: &Tag, raw: f64) -> f64 {
-    let held = raw.abs() + (tag.offset / tag.scale).abs();
+    let held = raw.abs() + (tag.treatment.offset / tag.treatment.scale).abs();
     match is_scaled(tag) && held.is_finite() {
         true => 4.0 * f64::EPSILON * held,
         false => 0.0,
@@ -134,7 +134,10 @@ fn number(tag: &Tag, scalar: Scalar, number: Number) -> Result<Value, BadValue> 
             tag: tag.name.clone(),
         });
     }
-    for (what, bounds) in [("clamp", tag.clamp), ("limits", tag.limits)] {
+    for (what, bounds) in [
+        ("clamp", tag.treatment.clamp),
+        ("limits", tag.treatment.limits),
+    ] {
         if let Some(bounds) = bounds.filter(|bounds| !bounds.contains(given)) {
             return Err(BadValue::OutOfBounds {
                 tag: tag.name.clone(),
@@ -145,7 +148,7 @@ fn number(tag: &Tag, scalar: Scalar, number: Number) -> Result<Value, BadValue> 
         }
     }
     let raw = match number {
-        _ if is_scaled(tag) => Number::Float((given - tag.offset) / tag.scale),
+        _ if is_scaled(tag) => Number::Float((given - tag.treatment.offset) / tag.treatment.scale),
         exact => exact,
     };
     let Some((low, high)) = scalar.integer_range() else {
@@ -211,9 +214,13 @@ fn elements(
 }
 
 fn out_of_range(tag: &Tag, value: f64, raw_low: f64, raw_high: f64) -> BadValue {
-    let ends = [raw_low, raw_high].map(|raw| raw.mul_add(tag.scale, tag.offset));
+    let ends =
+        [raw_low, raw_high].map(|raw| raw.mul_add(tag.treatment.scale, tag.treatment.offset));
     let scaled = if is_scaled(tag) {
-        format!(" (scale {}, offset {})", tag.scale, tag.offset)
+        format!(
+            " (scale {}, offset {})",
+            tag.treatment.scale, tag.treatment.offset
+        )
     } else {
         String::new()
     };
@@ -245,7 +252,9 @@ fn kind_of(value: &Value) -> String {
 #[cfg(test)]
 pub(in crate::tags) mod tests {
     use super::*;
-    use crate::config::{Access, Report};
+    use std::sync::Arc;
+
+    use crate::config::{Access, Treatment};
     use crate::event::DataType;
     use crate::ids::DeviceId;
 
@@ -257,19 +266,19 @@ pub(in crate::tags) mod tests {
             data_type: DataType::parse(data_type).unwrap(),
             access: Access::ReadWrite,
             settings: serde_json::Value::Null,
-            scale,
-            offset,
-            part: None,
-            clamp: None,
-            limits: None,
-            report: Report::Always,
-            deadband: 0.0,
-            interval: std::time::Duration::ZERO,
-            max_silence: None,
-            write_interval_ms: None,
-            unit: String::new(),
+            treatment: Arc::new(Treatment {
+                scale,
+                offset,
+                ..Treatment::default()
+            }),
             description: String::new(),
         }
+    }
+
+    /// The same, with another treatment.
+    pub(in crate::tags) fn treated(mut tag: Tag, change: impl FnOnce(&mut Treatment)) -> Tag {
+        change(Arc::make_mut(&mut tag.treatment));
+        tag
     }
 
     #[test]

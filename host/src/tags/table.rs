@@ -44,7 +44,7 @@ struct Cell {
     state: TagState,
     /// When a sample came last that was not bad.
     fresh: MonotonicNs,
-    /// Of tags that do not report always.
+    /// Of tags of which consumers may have been told something else than what is known now; see [`Rule::tells_what_it_knows`].
     reported: Option<Box<Reported>>,
 }
 
@@ -74,7 +74,7 @@ impl Cell {
         }
         self.state.quality = quality;
         self.state.server_time = Some(server_time);
-        if rule.report != Report::Always {
+        if !self.was_told_all(rule) {
             self.note_report(self.state.value.clone(), quality);
         }
         Some(Sample {
@@ -83,6 +83,19 @@ impl Cell {
             quality,
             source_time: self.state.source_time,
         })
+    }
+
+    /// Whether consumers were told the last time what is known now, so that nothing needs to be noted beside it.
+    fn was_told_all(&self, rule: &Rule) -> bool {
+        rule.tells_what_it_knows() && self.reported.is_none()
+    }
+
+    /// Whether this is something else than what is known, for a tag of which that was told.
+    fn is_news(&self, value: &Option<Value>, quality: Quality) -> bool {
+        self.state.server_time.is_none()
+            || self.state.quality != quality
+            // A bad sample says nothing of the value.
+            || (!quality.is_bad() && differs(&self.state.value, value, 0.0))
     }
 
     fn note_report(&mut self, value: Option<Value>, quality: Quality) {
@@ -211,11 +224,20 @@ impl TagTable {
     pub fn take_over(&self, before: &TagTable, places: &[Option<usize>]) {
         let mut old = before.lock();
         let mut cells = self.lock();
-        for (cell, place) in cells.iter_mut().zip(places) {
+        for ((cell, rule), place) in cells.iter_mut().zip(&self.rules).zip(places) {
             if let Some(known) = place.and_then(|place| old.get_mut(place)) {
                 cell.state = known.state.clone();
                 cell.fresh = known.fresh;
                 cell.reported = known.reported.take();
+                if rule.report == Report::Always {
+                    cell.reported = None;
+                } else if cell.state.server_time.is_some()
+                    && cell.reported.is_none()
+                    && !rule.tells_what_it_knows()
+                {
+                    // Before, what consumers were told last was what is known.
+                    cell.note_report(cell.state.value.clone(), cell.state.quality);
+                }
             }
         }
     }
@@ -395,13 +417,15 @@ fn settle<V: Plain>(
 ) {
     let quality = Quality::from(sample.quality);
     let source_time = sample.source_time_ns.map(WallNs);
+    // Before it is taken over: of most tags this is what consumers know.
+    let is_wanted = rule.report == Report::Always || is_change(rule, cell, value.value(), quality);
     cell.state.value = Some(value.value());
     cell.state.quality = quality;
     cell.state.reason = None;
     cell.state.source_time = source_time;
     cell.state.server_time = Some(server_time);
     cell.fresh = now;
-    if rule.report == Report::Always || is_change(cell, value.value(), quality, rule.deadband) {
+    if is_wanted {
         // Not `push`: it would put the sample together elsewhere, for the case that it must find room first.
         handed_on.extend(std::iter::once_with(|| Sample {
             tag: TagId(sample.tag),
@@ -414,8 +438,11 @@ fn settle<V: Plain>(
 
 /// As [`take_change`], out of the way of tags that report always.
 #[inline(never)]
-fn is_change(cell: &mut Cell, value: Value, quality: Quality, deadband: f64) -> bool {
-    take_change(cell, &Some(value), quality, deadband)
+fn is_change(rule: &Rule, cell: &mut Cell, value: Value, quality: Quality) -> bool {
+    match cell.was_told_all(rule) {
+        true => cell.is_news(&Some(value), quality),
+        false => take_change(cell, &Some(value), quality, rule.deadband),
+    }
 }
 
 /// Takes in any sample.
@@ -453,6 +480,9 @@ fn take_any(
         }
         reason = Some(why);
     }
+    let is_news = cell
+        .was_told_all(rule)
+        .then(|| rule.report == Report::Always || cell.is_news(&sample.value, sample.quality));
     if sample.quality.is_bad() {
         // A bad sample says nothing new about the value: the last known one stays, under the bad quality.
         sample.value.clone_from(&cell.state.value);
@@ -465,16 +495,13 @@ fn take_any(
     cell.state.quality = sample.quality;
     cell.state.reason = reason;
     cell.state.server_time = Some(server_time);
-    if is_reported(rule, cell, &sample, now) {
+    if is_news.unwrap_or_else(|| is_reported(rule, cell, &sample, now)) {
         handed_on.push(sample);
     }
 }
 
 /// Whether consumers want to hear of a sample, as their tag says.
 fn is_reported(rule: &Rule, cell: &mut Cell, sample: &Sample, now: MonotonicNs) -> bool {
-    if rule.report == Report::Always {
-        return true;
-    }
     let due = rule
         .rare
         .as_ref()
@@ -572,197 +599,4 @@ fn as_number(value: &Value) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::scaling::tests::tag;
-    use super::*;
-
-    struct Open;
-    impl Gate for Open {
-        fn is_open(&self) -> bool {
-            true
-        }
-
-        fn blocks(&self, _: DeviceId) -> Option<(Quality, Arc<str>)> {
-            None
-        }
-    }
-
-    struct Down;
-    impl Gate for Down {
-        fn is_open(&self) -> bool {
-            false
-        }
-
-        fn blocks(&self, _: DeviceId) -> Option<(Quality, Arc<str>)> {
-            Some((Quality::BadNotConnected, "link plc is down".into()))
-        }
-    }
-
-    /// Takes one sample in, as a driver would publish it.
-    fn take(table: &TagTable, sample: Sample, gate: &impl Gate, at: u64) -> Vec<Sample> {
-        let quality = match sample.quality {
-            Quality::Good => types::Quality::Good,
-            Quality::BadTimeout => types::Quality::BadTimeout,
-            other => panic!("{other} is in no test"),
-        };
-        let sample = types::Sample {
-            tag: sample.tag.0,
-            value: sample.value.map(types::Value::from),
-            quality,
-            source_time_ns: sample.source_time.map(|time| time.0),
-        };
-        table.take(vec![sample], gate, (WallNs(at), MonotonicNs(at)))
-    }
-
-    fn sample(value: Option<Value>, quality: Quality) -> Sample {
-        Sample {
-            tag: TagId(0),
-            value,
-            quality,
-            source_time: None,
-        }
-    }
-
-    fn table(report: Report, deadband: f64) -> TagTable {
-        let mut tag = tag("float64", 1.0, 0.0);
-        tag.report = report;
-        tag.deadband = deadband;
-        TagTable::new([tag].into())
-    }
-
-    fn good(value: f64) -> Sample {
-        sample(Some(Value::Float(value)), Quality::Good)
-    }
-
-    #[test]
-    fn report_by_change_follows_the_deadband_from_the_last_reported_value() {
-        let table = table(Report::Change, 0.5);
-        let steps = [
-            (10.0, true),
-            (10.4, false),
-            (10.5, false),
-            (10.51, true),
-            (10.1, false),
-            (10.0, true),
-        ];
-        for (value, expected) in steps {
-            let handed_on = take(&table, good(value), &Open, 1);
-            assert_eq!(!handed_on.is_empty(), expected, "{value}");
-            assert_eq!(
-                table.state(TagId(0)).unwrap().value,
-                Some(Value::Float(value)),
-                "the last value is always kept"
-            );
-        }
-    }
-
-    #[test]
-    fn a_change_of_quality_is_always_handed_on() {
-        let table = table(Report::Change, 100.0);
-        assert_eq!(take(&table, good(1.0), &Open, 1).len(), 1);
-        let bad = take(&table, sample(None, Quality::BadTimeout), &Open, 2);
-        assert_eq!(
-            bad,
-            [sample(Some(Value::Float(1.0)), Quality::BadTimeout)],
-            "with the last known value"
-        );
-        assert_eq!(
-            take(&table, sample(None, Quality::BadTimeout), &Open, 3),
-            []
-        );
-        assert_eq!(take(&table, good(1.0), &Open, 4).len(), 1);
-    }
-
-    #[test]
-    fn nothing_is_good_while_the_gate_is_shut() {
-        let table = table(Report::Always, 0.0);
-        let handed_on = take(&table, good(1.0), &Down, 1);
-        assert_eq!(handed_on[0].quality, Quality::BadNotConnected);
-        let state = table.state(TagId(0)).unwrap();
-        assert_eq!(
-            (state.value, state.reason.as_deref()),
-            (None, Some("link plc is down"))
-        );
-    }
-
-    #[test]
-    fn a_bad_sample_leaves_the_reason_that_the_host_knows() {
-        let table = table(Report::Always, 0.0);
-        take(&table, good(1.0), &Open, 1);
-        let why: Arc<str> = "link plc is down".into();
-        table.mark(|_| true, Quality::BadNotConnected, &why, WallNs(2));
-        let bad = || sample(None, Quality::BadTimeout);
-        let known = |gate: &dyn Fn() -> Vec<Sample>| {
-            gate();
-            let state = table.state(TagId(0)).unwrap();
-            (state.quality, state.reason)
-        };
-        assert_eq!(
-            known(&|| take(&table, bad(), &Down, 3)),
-            (Quality::BadTimeout, Some(why))
-        );
-        // It is up again: what held the driver back does no more.
-        assert_eq!(
-            known(&|| take(&table, bad(), &Open, 4)),
-            (Quality::BadTimeout, None)
-        );
-        // The driver says more of the device afterwards.
-        let why: Arc<str> = "device one is down".into();
-        let more: Arc<str> = "device one is still down".into();
-        for reason in [&why, &more] {
-            let changes =
-                table.mark_unless_bad(|_| true, Quality::BadNoCommunication, reason, WallNs(5));
-            assert_eq!(changes, []);
-        }
-        assert_eq!(
-            known(&Vec::new),
-            (Quality::BadTimeout, Some(why)),
-            "the first is kept"
-        );
-    }
-
-    #[test]
-    fn marked_tags_go_bad_at_once_and_come_back_with_a_fresh_sample_only() {
-        let table = table(Report::Always, 0.0);
-        take(&table, good(1.0), &Open, 1);
-        let reason: Arc<str> = "the driver trapped".into();
-        let changes = table.mark(|_| true, Quality::BadStale, &reason, WallNs(2));
-        assert_eq!(
-            changes,
-            [sample(Some(Value::Float(1.0)), Quality::BadStale)]
-        );
-        assert_eq!(
-            table.mark(|_| true, Quality::BadStale, &reason, WallNs(3)),
-            [],
-            "no change, nothing to say"
-        );
-        assert_eq!(
-            table.state(TagId(0)).unwrap().reason.as_deref(),
-            Some("the driver trapped")
-        );
-        take(&table, good(2.0), &Open, 4);
-        let state = table.state(TagId(0)).unwrap();
-        assert_eq!((state.quality, state.reason), (Quality::Good, None));
-    }
-
-    #[test]
-    fn a_value_that_its_type_cannot_hold_is_not_good() {
-        let table = TagTable::new([tag("int16", 1.0, 0.0)].into());
-        let handed_on = take(
-            &table,
-            sample(Some(Value::Int(40_000)), Quality::Good),
-            &Open,
-            1,
-        );
-        assert_eq!(handed_on, [sample(None, Quality::BadOutOfRange)]);
-    }
-
-    #[test]
-    fn not_a_number_is_reported_once() {
-        let table = table(Report::Change, 0.5);
-        assert_eq!(take(&table, good(1.0), &Open, 1).len(), 1);
-        assert_eq!(take(&table, good(f64::NAN), &Open, 2).len(), 1);
-        assert_eq!(take(&table, good(f64::NAN), &Open, 3).len(), 0);
-        assert_eq!(take(&table, good(1.0), &Open, 4).len(), 1);
-    }
-}
+mod tests;

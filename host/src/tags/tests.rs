@@ -8,7 +8,7 @@ use std::time::Duration;
 use expect_test::expect;
 use proptest::prelude::*;
 
-use super::scaling::tests::tag;
+use super::scaling::tests::{tag, treated};
 use super::{Gate, Rule, TagTable, to_device};
 use crate::bindings::types;
 use crate::config::{Bounds, Part, Report, Tag};
@@ -71,12 +71,13 @@ fn told(tag: Tag, came: &[f64]) -> String {
 #[test]
 fn reports_are_those_that_were_computed_by_hand() {
     const CAME: [f64; 9] = [10.0, 10.0, 10.4, 10.6, f64::NAN, 10.6, 10.2, 10.1, 10.0];
-    let tag = |report, deadband, interval, silence: Option<u64>| Tag {
-        report,
-        deadband,
-        interval: Duration::from_secs(interval),
-        max_silence: silence.map(Duration::from_secs),
-        ..tag("float64", 1.0, 0.0)
+    let tag = |report, deadband, interval, silence: Option<u64>| {
+        treated(tag("float64", 1.0, 0.0), |treatment| {
+            treatment.report = report;
+            treatment.deadband = deadband;
+            treatment.interval = Duration::from_secs(interval);
+            treatment.max_silence = silence.map(Duration::from_secs);
+        })
     };
     expect![[r#"
         0 Float(10.0)    Float(10.0) good
@@ -155,10 +156,11 @@ fn reports_are_those_that_were_computed_by_hand() {
 #[test]
 fn what_is_beyond_a_clamp_is_its_end_and_what_is_beyond_limits_is_uncertain() {
     const CAME: [f64; 5] = [-1.0, 0.0, 50.0, 100.5, 131.0];
-    let with = |clamp, limits| Tag {
-        clamp,
-        limits,
-        ..tag("float64", 1.0, 0.0)
+    let with = |clamp, limits| {
+        treated(tag("float64", 1.0, 0.0), |treatment| {
+            treatment.clamp = clamp;
+            treatment.limits = limits;
+        })
     };
     expect![[r#"
         0 Float(-1.0)    Float(0.0) good
@@ -189,10 +191,9 @@ fn what_is_beyond_a_clamp_is_its_end_and_what_is_beyond_limits_is_uncertain() {
 #[test]
 fn bits_of_a_word_are_its_own_values() {
     let part = |kind: &str, part: Part, raw: Value| {
-        let tag = Tag {
-            part: Some(part),
-            ..tag(kind, 1.0, 0.0)
-        };
+        let tag = treated(tag(kind, 1.0, 0.0), |treatment| {
+            treatment.part = Some(part);
+        });
         Rule::new(&tag).in_units(raw)
     };
     assert_eq!(
@@ -227,10 +228,9 @@ fn bits_of_a_word_are_its_own_values() {
         part("uint16[2]", Part::Bit(1), Value::Uints([1, 2].into())),
         Value::Booleans([false, true].into())
     );
-    let scaled = Tag {
-        part: Some(Part::Mask(0xff)),
-        ..tag("uint16", 0.1, 0.0)
-    };
+    let scaled = treated(tag("uint16", 0.1, 0.0), |treatment| {
+        treatment.part = Some(Part::Mask(0xff));
+    });
     assert_eq!(
         Rule::new(&scaled).in_units(Value::Uint(0x0115)),
         Value::Float(2.1)
@@ -239,11 +239,10 @@ fn bits_of_a_word_are_its_own_values() {
 
 #[test]
 fn what_is_beyond_clamp_or_limits_is_not_written() {
-    let tag = Tag {
-        clamp: bounds(0.0, 100.0),
-        limits: bounds(-10.0, 50.0),
-        ..tag("int16", 0.1, 0.0)
-    };
+    let tag = treated(tag("int16", 0.1, 0.0), |treatment| {
+        treatment.clamp = bounds(0.0, 100.0);
+        treatment.limits = bounds(-10.0, 50.0);
+    });
     assert_eq!(to_device(&tag, Value::Float(50.0)), Ok(Value::Int(500)));
     let refused = |value: f64| {
         to_device(&tag, Value::Float(value))
@@ -316,13 +315,12 @@ proptest! {
         interval in 1..10u64,
         silence in prop::option::of(1..10u64),
     ) {
-        let tag = Tag {
-            report: if both { Report::Both } else { Report::Change },
-            deadband,
-            interval: if both { Duration::from_secs(interval) } else { Duration::ZERO },
-            max_silence: silence.map(Duration::from_secs),
-            ..tag("float64", 1.0, 0.0)
-        };
+        let tag = treated(tag("float64", 1.0, 0.0), |treatment| {
+treatment.report = if both { Report::Both } else { Report::Change };
+treatment.deadband = deadband;
+treatment.interval = if both { Duration::from_secs(interval) } else { Duration::ZERO };
+treatment.max_silence = silence.map(Duration::from_secs);
+});
         let table = TagTable::new([tag].into());
         let (mut known, mut known_at) = (None, 0);
         for (second, value) in (0..).zip(values) {

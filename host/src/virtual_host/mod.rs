@@ -175,17 +175,7 @@ fn parts(setup: &VirtualSetup) -> Result<LedgerParts, BadType> {
                 (_, false) => config::Access::Read,
             },
             settings: serde_json::Value::Null,
-            scale: 1.0,
-            offset: 0.0,
-            report: config::Report::Always,
-            part: None,
-            clamp: None,
-            limits: None,
-            deadband: 0.0,
-            interval: std::time::Duration::ZERO,
-            max_silence: None,
-            write_interval_ms: None,
-            unit: String::new(),
+            treatment: std::sync::Arc::default(),
             description: String::new(),
         })
     });

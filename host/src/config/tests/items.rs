@@ -1,8 +1,11 @@
 //! Faults of devices, groups, tags, sinks and their names, and of how many there are.
 
+use std::sync::Arc;
+
 use expect_test::expect;
 
 use super::{CHANNEL, Faults, channel, check, good, grouped, parsed, tag};
+use crate::config::Tag;
 
 #[test]
 fn devices() {
@@ -492,4 +495,28 @@ fn totals_are_bounded() {
             "8:3888891: channel a, group g: more than 100000 tags; move the rest to another host"
         ],
     );
+}
+
+/// There may be a hundred thousand tags, and most are treated like others.
+#[test]
+fn tags_that_are_treated_alike_share_their_treatment() {
+    let units: Vec<String> = (0..40).map(|number| format!("u{}", number % 20)).collect();
+    let with_units = |units: &[String]| {
+        let tag = |(number, unit): (usize, &String)| {
+            format!(
+                "{{ name = \"t{number}\", address = \"1\", type = \"int16\", scale = 0.1, unit = \"{unit}\" }},"
+            )
+        };
+        let tags: String = units.iter().enumerate().map(tag).collect();
+        let group = format!("[[channel.group]]\nname = \"g\"\nperiod = \"1s\"\ntags = [{tags}]");
+        let config = parsed(&channel(&group)).unwrap().value;
+        config.channels[0].tags.clone()
+    };
+    let same = |one: &Tag, other: &Tag| Arc::ptr_eq(&one.treatment, &other.treatment);
+    let tags = with_units(&["bar".into(), "°C".into(), "bar".into(), "°C".into()]);
+    assert!(same(&tags[0], &tags[2]) && same(&tags[1], &tags[3]) && !same(&tags[0], &tags[1]));
+    // With more than are looked at each is right all the same.
+    for (tag, unit) in with_units(&units).iter().zip(&units) {
+        assert_eq!((&tag.treatment.unit, tag.treatment.scale), (unit, 0.1));
+    }
 }
