@@ -72,7 +72,8 @@ impl Running {
         })
     }
 
-    /// Starts a command at a terminal of its own, where both of its outputs are [`Self::out`], as its user sees them.
+    /// Starts a command at a terminal of its own, where both of its outputs are [`Self::out`], as its user sees them. Nobody types
+    /// there, and it is not the command's controlling terminal.
     ///
     /// # Errors
     ///
@@ -243,13 +244,17 @@ impl Lines {
         thread::spawn(move || {
             let mut source = BufReader::new(source);
             let mut line = Vec::new();
+            let keep = |line: &[u8]| {
+                let line = String::from_utf8_lossy(line);
+                writer.push(line.trim_end_matches(['\n', '\r']).to_owned());
+            };
             while matches!(source.read_until(b'\n', &mut line), Ok(1..)) {
-                writer.push(
-                    String::from_utf8_lossy(&line)
-                        .trim_end_matches(['\n', '\r'])
-                        .to_owned(),
-                );
+                keep(&line);
                 line.clear();
+            }
+            // A terminal ends with an error, which may come behind the beginning of a line.
+            if !line.is_empty() {
+                keep(&line);
             }
             writer.state().closed = true;
             writer.0.changed.notify_all();
@@ -366,7 +371,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args([
             "-c",
-            "trap 'sleep 0.1; echo bye >&2; exit 5' TERM; test -t 0 && test -t 1 && test -t 2 && echo yes; while :; do sleep 0.01; done",
+            "trap 'sleep 0.1; printf bye >&2; exit 5' TERM; test -t 0 && test -t 1 && test -t 2 && echo yes; while :; do sleep 0.01; done",
         ]);
         let running = Running::start_at_terminal(&mut command).unwrap();
         running

@@ -349,7 +349,7 @@ pub struct Tag {
     pub access: Access,
     /// JSON, for the driver to check.
     pub settings: serde_json::Value,
-    /// What becomes of its values. Tags of one channel for which it is the same share it: there are many tags.
+    /// What becomes of its values. Most tags of a channel for which it is the same share it: there are many tags.
     pub treatment: Arc<Treatment>,
     /// For people; may be empty.
     pub description: String,

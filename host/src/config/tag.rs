@@ -17,7 +17,7 @@ use crate::ids::{DeviceId, TagId};
 
 /// The most groups of one channel.
 const MAX_GROUPS: usize = 1_024;
-/// Treatments that are compared with the next one.
+/// The most treatments that are kept to be shared with the tags that follow.
 const TREATMENTS: usize = 16;
 const MAX_UNIT_CHARS: usize = 64;
 const MAX_DESCRIPTION_CHARS: usize = 1_024;
@@ -111,7 +111,7 @@ struct Reader<'a, 'r> {
     devices: &'a Names<'r>,
     names: Names<'r>,
     tags: Vec<Tag>,
-    /// Of these, the latest first.
+    /// Of these, those that came latest first.
     treatments: VecDeque<Arc<Treatment>>,
     /// The files of tags so far, and what names them.
     files: HashMap<&'r str, String>,
@@ -297,11 +297,12 @@ impl<'r> Reader<'_, 'r> {
 
     /// The same for all tags that have the same, as far as it came lately.
     fn shared(&mut self, treatment: Treatment) -> Arc<Treatment> {
-        let known = self.treatments.iter().find(|known| ***known == treatment);
-        if let Some(known) = known {
-            return known.clone();
-        }
-        let treatment = Arc::new(treatment);
+        let mut known = self.treatments.iter();
+        let known = known.position(|known| **known == treatment);
+        let treatment = match known.and_then(|place| self.treatments.remove(place)) {
+            Some(known) => known,
+            None => Arc::new(treatment),
+        };
         self.treatments.truncate(TREATMENTS - 1);
         self.treatments.push_front(treatment.clone());
         treatment

@@ -93,7 +93,7 @@ pub(super) struct Life {
 struct StopSwitch(Option<oneshot::Sender<StopOrder>>);
 
 impl StopSwitch {
-    /// Whether it will see the order.
+    /// Gives whether there was still somebody to ask.
     fn ask(&mut self, order: StopOrder) -> bool {
         self.0.take().is_some_and(|stop| stop.send(order).is_ok())
     }

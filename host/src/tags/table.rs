@@ -90,7 +90,7 @@ impl Cell {
         rule.tells_what_it_knows() && self.reported.is_none()
     }
 
-    /// Whether this is something else than what is known, for a tag of which that was told.
+    /// Whether this is something else than what is known, for a tag of which that was told. To be asked before it is taken over.
     fn is_news(&self, value: &Option<Value>, quality: Quality) -> bool {
         self.state.server_time.is_none()
             || self.state.quality != quality
@@ -220,24 +220,15 @@ impl TagTable {
         changes
     }
 
-    /// Goes on with what another table knows: for each tag here its place there, if it is there.
+    /// Goes on with what another table knows: for each tag here its place there, if it is there, and treated as it is here.
     pub fn take_over(&self, before: &TagTable, places: &[Option<usize>]) {
         let mut old = before.lock();
         let mut cells = self.lock();
-        for ((cell, rule), place) in cells.iter_mut().zip(&self.rules).zip(places) {
+        for (cell, place) in cells.iter_mut().zip(places) {
             if let Some(known) = place.and_then(|place| old.get_mut(place)) {
                 cell.state = known.state.clone();
                 cell.fresh = known.fresh;
                 cell.reported = known.reported.take();
-                if rule.report == Report::Always {
-                    cell.reported = None;
-                } else if cell.state.server_time.is_some()
-                    && cell.reported.is_none()
-                    && !rule.tells_what_it_knows()
-                {
-                    // Before, what consumers were told last was what is known.
-                    cell.note_report(cell.state.value.clone(), cell.state.quality);
-                }
             }
         }
     }
@@ -436,7 +427,7 @@ fn settle<V: Plain>(
     }
 }
 
-/// As [`take_change`], out of the way of tags that report always.
+/// Whether a sample says anything new to consumers who want changes only. To be asked before it is taken over.
 #[inline(never)]
 fn is_change(rule: &Rule, cell: &mut Cell, value: Value, quality: Quality) -> bool {
     match cell.was_told_all(rule) {
@@ -556,7 +547,7 @@ fn unfit(value: &Value, rule: &Rule) -> Arc<str> {
     format!("the driver gave {value:?}, which no {kind} holds").into()
 }
 
-/// Whether a sample says anything new to consumers who want changes only.
+/// Whether a sample differs from what consumers were told last, which it is from now on if it does.
 fn take_change(cell: &mut Cell, value: &Option<Value>, quality: Quality, deadband: f64) -> bool {
     let new = cell.reported.as_ref().is_none_or(|reported| {
         reported.quality != quality || differs(&reported.value, value, deadband)

@@ -316,11 +316,11 @@ proptest! {
         silence in prop::option::of(1..10u64),
     ) {
         let tag = treated(tag("float64", 1.0, 0.0), |treatment| {
-treatment.report = if both { Report::Both } else { Report::Change };
-treatment.deadband = deadband;
-treatment.interval = if both { Duration::from_secs(interval) } else { Duration::ZERO };
-treatment.max_silence = silence.map(Duration::from_secs);
-});
+            treatment.report = if both { Report::Both } else { Report::Change };
+            treatment.deadband = deadband;
+            treatment.interval = if both { Duration::from_secs(interval) } else { Duration::ZERO };
+            treatment.max_silence = silence.map(Duration::from_secs);
+        });
         let table = TagTable::new([tag].into());
         let (mut known, mut known_at) = (None, 0);
         for (second, value) in (0..).zip(values) {

@@ -222,28 +222,6 @@ fn a_first_sample_is_handed_on_even_where_it_says_what_a_new_tag_says() {
 }
 
 #[test]
-fn what_consumers_know_goes_over_with_another_way_to_report() {
-    let under = |report, deadband, before: &TagTable| {
-        let table = table(report, deadband);
-        table.take_over(before, &[Some(0)]);
-        table
-    };
-    // 1.4 was kept back: without a deadband it is news, though the table has known it.
-    let before = table(Report::Change, 0.5);
-    assert_eq!(handed_on(&before, &[1.0, 1.4]), 1);
-    let after = under(Report::Change, 0.0, &before);
-    assert_eq!(handed_on(&after, &[1.4, 1.4, 1.0]), 2);
-    // What was told without a deadband is what one counts from.
-    let before = table(Report::Change, 0.0);
-    assert_eq!(handed_on(&before, &[1.0]), 1);
-    let after = under(Report::Change, 0.5, &before);
-    assert_eq!(handed_on(&after, &[1.4, 1.6]), 1);
-    // And where all is wanted, all is handed on.
-    let after = under(Report::Always, 0.0, &after);
-    assert_eq!(handed_on(&after, &[1.6, 1.6]), 2);
-}
-
-#[test]
 fn not_a_number_is_reported_once() {
     let table = table(Report::Change, 0.5);
     assert_eq!(take(&table, good(1.0), &Open, 1).len(), 1);
