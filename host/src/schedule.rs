@@ -1,5 +1,6 @@
-//! When a group is polled: on a fixed grid, so that nothing drifts, with phases spread, so that no two of many
-//! groups are due together without need.
+//! When a group is polled: on a fixed grid, so that nothing drifts, with phases spread, so that not all of many groups are
+//! due together. A few of them are, on purpose: who wakes a processor for one poll finds its code and tables cold, and what that costs
+//! is more than the poll. So channels keep company, up to [`COMPANY`] of them at one moment, where there are many.
 //!
 //! The grid counts from the start of the host's monotonic clock, so a restarted channel keeps its rhythm. A moment that
 //! cannot be used, because the poll before is not done or the host is late, is skipped and counted; it is
@@ -129,13 +130,21 @@ impl Schedule {
     }
 }
 
-/// Where in its period a group stands: two additive recurrences over the place, which leave no large gap however many
+/// How many channels have phases of their own before others join them.
+const ALONE: usize = 16;
+
+/// How many channels stand at the same moment of equal periods at most: so many turns of a driver, some tens of microseconds each
+/// where it is not slow, is what a poll may be late for the sake of the others.
+const COMPANY: usize = 8;
+
+/// Where in its period a group stands. The phase is that of the channel's company: two additive recurrences over the place, which leave no large gap however many
 /// places there are. Steps: 2^64 over the golden ratio for channels (Knuth, The Art of Computer Programming, volume 3,
 /// section 6.4), 2^64 over the square of the plastic number for groups.
 fn phase(period: u64, channel: usize, group: usize) -> u64 {
     const CHANNEL_STEP: u64 = 0x9E37_79B9_7F4A_7C15;
     const GROUP_STEP: u64 = 0x91E1_0DA5_C79E_7B1D;
-    let fraction = (channel as u64)
+    let company = channel / (ALONE * COMPANY) * ALONE + channel % ALONE;
+    let fraction = (company as u64)
         .wrapping_mul(CHANNEL_STEP)
         .wrapping_add((group as u64).wrapping_mul(GROUP_STEP));
     ((u128::from(fraction) * u128::from(period)) >> 64) as u64
@@ -235,6 +244,7 @@ mod tests {
                 .map(|(channel, group)| phase(period, channel, group))
                 .collect();
             phases.sort_unstable();
+            phases.dedup();
             let around = phases[0] + period - phases[phases.len() - 1];
             let largest = phases
                 .windows(2)
@@ -246,6 +256,34 @@ mod tests {
             assert!(
                 largest <= even * 4,
                 "{channels} x {groups}: {largest} against {even}"
+            );
+        }
+    }
+
+    #[test]
+    fn many_channels_keep_company_and_few_stand_alone() {
+        // (channels, moments, the most channels at one of them)
+        for (channels, moments, most) in [
+            (1, 1, 1),
+            (16, 16, 1),
+            (17, 16, 2),
+            (100, 16, 7),
+            (128, 16, 8),
+            (1_000, 128, 8),
+        ] {
+            let mut phases: Vec<u64> = (0..channels)
+                .map(|channel| phase(1_000_000_000, channel, 0))
+                .collect();
+            phases.sort_unstable();
+            let companies: Vec<usize> = phases
+                .chunk_by(|one, other| one == other)
+                .map(<[u64]>::len)
+                .collect();
+            let largest = companies.iter().copied().max();
+            assert_eq!(
+                (companies.len(), largest),
+                (moments, Some(most)),
+                "{channels}"
             );
         }
     }

@@ -37,7 +37,8 @@ use bulkhead_sdk::{
 use crate::exception::Exception;
 use crate::failure::Failure;
 use crate::framing::Framing;
-use crate::line::Line;
+use crate::line::{Line, Reply};
+use crate::pdu::Ask;
 use crate::plan::Block;
 use crate::schedule::{Area, Round, Schedule};
 use crate::site::Site;
@@ -272,6 +273,9 @@ impl<'a, D: Fn(Vec<Sample>)> Cycle<'a, D> {
         unit: &Unit,
     ) -> Result<(), Interrupted> {
         while let Some(job) = visit.jobs.front().copied() {
+            if self.read_at_once(visit, round, unit).await? {
+                continue;
+            }
             let area = &mut round.areas[job.area];
             match self.read(area, job, unit).await {
                 Ok(samples) => {
@@ -383,27 +387,104 @@ impl<'a, D: Fn(Vec<Sample>)> Cycle<'a, D> {
         self.welcome(unit.line, exchange.take_heard());
         drop(exchange);
         match outcome {
-            Ok(reply) => {
-                self.report.answered(reply.round_trip);
-                self.somebody_answers = true;
-                unit.answered(self.context);
-                Ok(area.samples(job.block, reply.data(), |tag, unreadable| {
-                    self.context
-                        .warn(format!("{}: {unreadable}", self.name(tag)));
-                }))
-            }
+            Ok(reply) => Ok(self.take(area, job, unit, &reply)),
             Err(failure) => {
-                self.report.failed();
-                match failure {
-                    Failure::Exception(exception) if !exception.unit_is_away() => {
-                        unit.answered(self.context)
-                    }
-                    Failure::NotConnected(_) | Failure::NobodyCalled => self.down = Some(failure),
-                    _ => {}
-                }
+                self.failed(unit, failure);
                 Err(failure)
             }
         }
+    }
+
+    /// A request came to nothing.
+    fn failed(&mut self, unit: &Unit, failure: Failure) {
+        self.report.failed();
+        match failure {
+            Failure::Exception(exception) if !exception.unit_is_away() => {
+                unit.answered(self.context);
+            }
+            Failure::NotConnected(_) | Failure::NobodyCalled => self.down = Some(failure),
+            _ => {}
+        }
+    }
+
+    /// Reads the next planned blocks of a visit in one go, where the unit takes that. Answers whether it was done. The samples of each
+    /// are delivered when they come; blocks that were not answered stay in the visit.
+    async fn read_at_once(
+        &mut self,
+        visit: &mut Visit,
+        round: &mut Round,
+        unit: &Unit,
+    ) -> Result<bool, Interrupted> {
+        let next = visit.jobs.iter().take(unit.requests_at_once.into());
+        let planned = next.take_while(|job| job.origin == Origin::Planned).count();
+        let is_overdue = self.until.is_some_and(|until| self.context.now() >= until);
+        if planned < 2 || is_overdue {
+            return Ok(false);
+        }
+        let mut exchange = self.lines[unit.line].exchange(self.priority).await;
+        if !exchange.takes_at_once(unit.number) {
+            return Ok(false);
+        }
+        let mut open: Vec<Option<Job>> = visit.jobs.drain(..planned).map(Some).collect();
+        let asks: Vec<Ask> = (open.iter().flatten())
+            .map(|job| round.areas[job.area].ask(job.block))
+            .collect();
+        let mut refused = Vec::new();
+        let outcome = exchange
+            .ask_at_once(unit.number, unit.timeout, asks, |place, reply| {
+                let Some(job) = open[place].take() else {
+                    return;
+                };
+                match reply {
+                    Ok(reply) => {
+                        let samples = self.take(&mut round.areas[job.area], job, unit, &reply);
+                        (self.deliver)(samples);
+                    }
+                    Err(exception) => refused.push((job, exception)),
+                }
+            })
+            .await;
+        self.welcome(unit.line, exchange.take_heard());
+        drop(exchange);
+
+        let mut again: Vec<Job> = open.into_iter().flatten().collect();
+        let mut interrupted = None;
+        if let Err(failure) = outcome {
+            again.iter().for_each(|_| self.failed(unit, failure));
+            interrupted = Some(match failure {
+                Failure::Timeout(_) => Interrupted::Later(failure),
+                _ => Interrupted::Lost(failure),
+            });
+        }
+        for (job, exception) in refused {
+            let failure = Failure::Exception(exception);
+            self.failed(unit, failure);
+            let area = &mut round.areas[job.area];
+            if exception.blames_a_place() {
+                self.learn_from_refusal(area, job, exception, &mut visit.jobs);
+            } else if exception.unit_is_away() || exception == Exception::BUSY {
+                again.push(job);
+                interrupted.get_or_insert(Interrupted::Later(failure));
+            } else {
+                let Block { first, spans, .. } = job.block;
+                (self.deliver)(area.bad(first, spans, failure.quality()).collect());
+            }
+        }
+        for job in again.into_iter().rev() {
+            visit.jobs.push_front(job);
+        }
+        interrupted.map_or(Ok(true), Err)
+    }
+
+    /// The samples of an answer.
+    fn take(&mut self, area: &mut Area, job: Job, unit: &Unit, reply: &Reply) -> Vec<Sample> {
+        self.report.answered(reply.round_trip);
+        self.somebody_answers = true;
+        unit.answered(self.context);
+        area.samples(job.block, reply.data(), |tag, unreadable| {
+            self.context
+                .warn(format!("{}: {unreadable}", self.name(tag)));
+        })
     }
 
     fn learn_from_data(&self, area: &mut Area, job: Job, jobs: &mut VecDeque<Job>) {

@@ -1,8 +1,12 @@
-//! The connection, with one request on the way at a time.
+//! The connection, with one request on the way at a time, unless the operator says more.
 //!
 //! Many gateways and devices handle one request after the other whatever the protocol allows, so nothing is gained by
 //! sending more, and much is lost: with one request on the way it is always known what the next bytes must be.
 //! Between requests the lock is free, and a write that waits goes before all polls.
+//!
+//! Where the operator knows that a unit takes several (`requests_at_once`), reads of it are sent in one go, once it has answered
+//! on this stream. A unit that then leaves one unanswered, or is busy, is asked one by one until the stream ends, and so are the others
+//! on it: the answers may have been lost between.
 //!
 //! `wire` says what becomes of answers that come too late, and of bytes that are no answer. A stream on which three requests to
 //! one unit time out without a single frame of any unit between them is dialled anew, since the peer may be gone without a
@@ -16,6 +20,7 @@ use bulkhead_sdk::{
     CloseReason, Closed, Connection, Context, Outlook, Priority, RequestGuard, RequestLock, Stream,
 };
 
+use crate::exception::Exception;
 use crate::failure::Failure;
 use crate::framing::Framing;
 use crate::pdu::Ask;
@@ -136,6 +141,15 @@ impl Line {
             .is_ok_and(|connection| connection.is_open())
     }
 
+    /// A unit that several requests were under way to at once did not answer all: one follows the other from now on.
+    fn slow_down(&self, wire: &mut Wire, unit: u8, why: &str) {
+        if wire.ask_one_by_one() {
+            self.context.warn(format!(
+                "unit {unit} {why} of several requests that were under way at once: asking one by one until the connection ends; lower requests_at_once"
+            ));
+        }
+    }
+
     fn connection(&self) -> Result<Connection, Failure> {
         match &self.way {
             Way::Dialled(connection) => Ok(connection.clone()),
@@ -200,8 +214,77 @@ impl Exchange<'_> {
             Err(_) if begun => Err(Failure::CutShort),
             Err(_) => Err(Failure::Timeout(timeout)),
         };
-        self.settle(&stream, question, timeout, outcome.as_ref().err());
+        self.settle(&stream, unit, [question], timeout, outcome.as_ref().err());
         outcome
+    }
+
+    /// Whether a unit may be asked for several things at once right now.
+    pub fn takes_at_once(&self, unit: u8) -> bool {
+        let stream = self.line.connection().map(|connection| connection.stream());
+        let is_same = matches!(stream, Ok(Ok(stream)) if self.wire.is_over(&stream));
+        self.line.framing == Framing::Tcp && is_same && self.wire.takes_at_once(unit)
+    }
+
+    /// Asks for several things at once. `take` gets each answer when it comes, with the place of what it answers. The time-out
+    /// begins anew with each. For units of which [`Exchange::takes_at_once`] is true.
+    ///
+    /// # Errors
+    ///
+    /// Why those that `take` was not called for were not answered.
+    pub async fn ask_at_once(
+        &mut self,
+        unit: u8,
+        timeout: Duration,
+        asks: impl IntoIterator<Item = Ask>,
+        mut take: impl FnMut(usize, Result<Reply, Exception>),
+    ) -> Result<(), Failure> {
+        let line = self.line;
+        let context = &line.context;
+        let stream = self.stream(timeout).await?;
+        let wire = &mut *self.wire;
+        let questions: Vec<Question> = asks
+            .into_iter()
+            .map(|ask| wire.question(line.framing, unit, ask))
+            .collect();
+        let sent = context.now();
+        let mut begun = false;
+        let asking = wire.ask_at_once(&stream, &questions, &mut begun);
+        let mut outcome = context.deadline(sent + timeout, asking).await;
+        let mut open = questions.len();
+        while open > 0 && matches!(outcome, Ok(Ok(()))) {
+            let answer = wire.next_answer(&stream, &mut begun);
+            outcome = match context.timeout(timeout, answer).await {
+                Ok(Ok((transaction, answer))) => {
+                    open -= 1;
+                    if answer.as_ref().err() == Some(&Exception::BUSY) {
+                        line.slow_down(wire, unit, "was too busy for one");
+                    }
+                    let reply = answer.map(|pdu| Reply {
+                        pdu,
+                        round_trip: context.now() - sent,
+                    });
+                    let mut asked = questions.iter();
+                    if let Some(place) = asked.position(|known| known.transaction == transaction) {
+                        take(place, reply);
+                    }
+                    Ok(Ok(()))
+                }
+                Ok(Err(failure)) => Ok(Err(failure)),
+                Err(elapsed) => Err(elapsed),
+            };
+        }
+        let failure = match outcome {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(failure)) => failure,
+            Err(_) if begun => Failure::CutShort,
+            Err(_) => {
+                line.slow_down(wire, unit, "left one unanswered");
+                Failure::Timeout(timeout)
+            }
+        };
+        let open = wire.take_asked();
+        self.settle(&stream, unit, open, timeout, Some(&failure));
+        Err(failure)
     }
 
     /// Asks without waiting for the answer: who asks next over this line learns whether the unit has answered. For Modbus TCP, whose
@@ -289,13 +372,16 @@ impl Exchange<'_> {
         let wire = &mut *self.wire;
         if !wire.is_over(&stream) {
             wire.begin(stream.clone(), *framing);
-        } else if let Some(question) = wire.abandoned() {
+            return Ok(stream);
+        }
+        let abandoned = wire.abandoned();
+        if let Some(first) = abandoned.first() {
             if !framing.is_serial() {
                 stream.reset();
                 return Err(Closed::redialling(CloseReason::Requested).into());
             }
             wire.soil();
-            wire.timed_out(question, context.now() + timeout);
+            wire.timed_out(first.unit, abandoned, context.now() + timeout);
         }
         Ok(stream)
     }
@@ -304,7 +390,8 @@ impl Exchange<'_> {
     fn settle(
         &mut self,
         stream: &Stream,
-        question: Question,
+        unit: u8,
+        questions: impl IntoIterator<Item = Question>,
         timeout: Duration,
         failure: Option<&Failure>,
     ) {
@@ -312,7 +399,6 @@ impl Exchange<'_> {
             context, framing, ..
         } = self.line;
         let wire = &mut *self.wire;
-        let unit = question.unit;
         let pause = match framing {
             Framing::Rtu(rtu) if framing.is_broadcast(unit) => self.line.pause.max(rtu.turnaround),
             _ => self.line.pause,
@@ -327,7 +413,7 @@ impl Exchange<'_> {
             }
             Some(Failure::Timeout(_)) => {
                 let crowded = wire.is_full() && *framing != Framing::Tcp;
-                let unanswered = wire.timed_out(question, context.now() + timeout);
+                let unanswered = wire.timed_out(unit, questions, context.now() + timeout);
                 let is_lost = unanswered.of_unit >= MOST_UNANSWERED
                     || unanswered.of_living >= MOST_UNANSWERED_OF_LIVING;
                 if (is_lost || crowded) && !framing.is_serial() {

@@ -8,6 +8,10 @@ use crate::framing::Named;
 use crate::order::Order;
 use crate::plan::{MOST_BITS, MOST_REGISTERS};
 
+/// The most reads of one unit that may be under way at once: as many as servers take at most by the Messaging on TCP/IP
+/// Implementation Guide 1.0b (NumberMaxOfServerTransaction: 1 to 16).
+pub const MOST_AT_ONCE: u8 = 16;
+
 /// The settings of a channel. All have defaults that suit most devices.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -37,6 +41,11 @@ pub struct ChannelSettings {
     /// How long to leave the line in peace between an answer and the next request, in milliseconds: 0 to 10,000.
     #[schemars(range(max = 10_000))]
     pub pause_ms: u32,
+    /// Over Modbus TCP: how many reads of one unit may be under way at once: 1 to 16. Ask the unit's manual first: many serve one after
+    /// the other, and some lose what comes meanwhile. A unit that leaves such reads unanswered is asked one by one until the
+    /// connection ends.
+    #[schemars(range(min = 1, max = 16))]
+    pub requests_at_once: u8,
     /// How requests travel: `tcp` with the header of Modbus TCP, `rtu` with a checksum as on serial lines. Where nothing is said,
     /// `rtu` on a serial line and `tcp` on all others.
     pub framing: Option<Named>,
@@ -106,6 +115,9 @@ pub struct DeviceSettings {
     /// How often a read that was not answered is repeated: 0 to 10.
     #[schemars(range(max = 10))]
     pub retries: Option<u8>,
+    /// Over Modbus TCP: how many reads may be under way at once: 1 to 16.
+    #[schemars(range(min = 1, max = 16))]
+    pub requests_at_once: Option<u8>,
     /// The order of bytes of values.
     pub order: Option<Order>,
     /// Whether single bits of a register are written with function 22.
@@ -145,6 +157,7 @@ impl Default for ChannelSettings {
             max_registers: MOST_REGISTERS,
             max_bits: MOST_BITS,
             pause_ms: 0,
+            requests_at_once: 1,
             framing: None,
             silence_ms: None,
             turnaround_ms: 100,
@@ -196,6 +209,7 @@ impl ChannelSettings {
             MOST_BITS.into(),
         );
         check(&mut faults, "pause_ms", self.pause_ms, 0, 10_000);
+        check_at_once(&mut faults, self.requests_at_once);
         if let Some(silence) = self.silence_ms {
             check(&mut faults, "silence_ms", silence, 0, 1_000);
         }
@@ -213,6 +227,9 @@ impl DeviceSettings {
         }
         if let Some(retries) = self.retries {
             check(&mut faults, "retries", retries.into(), 0, 10);
+        }
+        if let Some(at_once) = self.requests_at_once {
+            check_at_once(&mut faults, at_once);
         }
         if self.greeting.is_some() && self.greeting().is_none() {
             let message =
@@ -245,6 +262,16 @@ impl DeviceSettings {
         };
         (1..=256).contains(&bytes.len()).then_some(bytes)
     }
+}
+
+fn check_at_once(faults: &mut Faults, requests: u8) {
+    check(
+        faults,
+        "requests_at_once",
+        requests.into(),
+        1,
+        MOST_AT_ONCE.into(),
+    );
 }
 
 fn check(faults: &mut Faults, name: &'static str, value: u32, least: u32, most: u32) {

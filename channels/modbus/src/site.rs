@@ -104,6 +104,7 @@ impl Site {
             }
         }
         let framing = Framing::new(settings, link.map_or("", |link| link.kind()));
+        at_once(config, framing, &mut faults);
         for tag in &config.tags {
             let unit = places
                 .get(&tag.device)
@@ -223,6 +224,26 @@ impl RequestLimits {
                 most: settings.max_registers,
                 gap: settings.max_gap_registers,
             },
+        }
+    }
+}
+
+/// Reads can be under way at once only where answers say what they are answers to, and where the line needs no peace between.
+fn at_once(config: &Config<Modbus>, framing: Framing, faults: &mut Faults) {
+    let why = if framing != Framing::Tcp {
+        "over RTU one request follows the other, since answers do not say what they answer; leave this out"
+    } else if config.settings.pause_ms > 0 {
+        "with pause_ms one request follows the other; leave one of them out"
+    } else {
+        return;
+    };
+    if config.settings.requests_at_once > 1 {
+        faults.push(Fault::settings("requests_at_once", why.to_owned()));
+    }
+    for device in &config.devices {
+        let own = device.settings.requests_at_once;
+        if own.is_some_and(|requests| requests > 1) {
+            faults.push(device.fault("settings.requests_at_once", why.to_owned()));
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Unit {
     pub timeout: Duration,
     /// How often a read is repeated within a cycle.
     pub retries: u8,
+    /// How many reads may be under way at once.
+    pub requests_at_once: u8,
     /// An index into the lines.
     pub line: usize,
     /// The order of bytes of values, where a tag says no other.
@@ -56,6 +58,7 @@ impl Unit {
             number,
             timeout: Duration::from_millis(timeout.into()),
             retries: own.retries.unwrap_or(channel.retries),
+            requests_at_once: own.requests_at_once.unwrap_or(channel.requests_at_once),
             line,
             order: own.order.unwrap_or(channel.order),
             mask_write: own.mask_write.unwrap_or(channel.mask_write),

@@ -33,11 +33,12 @@ use crate::framing::{Framing, Rtu};
 use crate::mbap::{self, Header};
 use crate::pdu::{Answer, Ask, Malformed};
 use crate::rtu;
+use crate::settings::MOST_AT_ONCE;
 
 /// How many requests are remembered whose answers nobody waits for.
 const MOST_CALLED: usize = 256;
-/// How many requests that timed out are remembered.
-pub(crate) const MOST_LATE: usize = 16;
+/// How many requests that timed out are remembered, besides those that were under way at once.
+const MOST_LATE: usize = 16;
 /// A line that was out of step is clean after so much silence: several times what separates two frames on the slowest lines,
 /// and what USB adapters gather before they hand it on.
 const SILENCE_AFTER_FAULT: Duration = Duration::from_millis(50);
@@ -49,8 +50,8 @@ pub(crate) struct Wire {
     stream: Option<Stream>,
     /// The last transaction used.
     transaction: u16,
-    /// The request on the way. Still there when the next begins only if whoever sent it was dropped.
-    asked: Option<Question>,
+    /// The requests on the way. Still there when the next begins only if whoever sent them was dropped.
+    asked: Vec<Question>,
     /// Those that timed out, the oldest first.
     late: VecDeque<Late>,
     /// How many timed out since the last frame, by unit.
@@ -59,6 +60,8 @@ pub(crate) struct Wire {
     called: VecDeque<(u16, u8)>,
     /// Whether one that answers did not while such a request was under way: behind this stream they take turns.
     calls_hurt: bool,
+    /// Whether requests that were under way at once were left unanswered: behind this stream one follows the other.
+    one_by_one: bool,
     /// Units that have answered on this stream.
     spoke: BTreeSet<u8>,
     /// Units that have answered what nobody waited for any more, until somebody asks who they are.
@@ -81,7 +84,7 @@ pub(crate) struct Unanswered {
 /// A request, and whom it is for.
 #[derive(Debug, Clone)]
 pub(crate) struct Question {
-    transaction: u16,
+    pub(crate) transaction: u16,
     pub(crate) unit: u8,
     ask: Ask,
 }
@@ -138,25 +141,26 @@ impl Wire {
 
     /// Begins with a stream of which nothing is known.
     pub(crate) fn begin(&mut self, stream: Stream, framing: Framing) {
-        self.asked = None;
+        self.asked.clear();
         self.late.clear();
         self.unanswered.clear();
         self.spoke.clear();
         self.called.clear();
         self.calls_hurt = false;
+        self.one_by_one = false;
         self.unclean = framing.is_serial();
         self.stream = Some(stream);
     }
 
     /// What was asked last, where whoever asked was dropped, perhaps in the middle of a frame.
-    pub(crate) fn abandoned(&mut self) -> Option<Question> {
-        self.asked.take()
+    pub(crate) fn abandoned(&mut self) -> Vec<Question> {
+        std::mem::take(&mut self.asked)
     }
 
     /// Whether nothing may still come that was asked for, and nothing has come that was not.
     pub(crate) fn is_clean(&self) -> bool {
         let unread = self.stream.as_ref().map_or(0, Stream::unread);
-        self.asked.is_none()
+        self.asked.is_empty()
             && self.late.is_empty()
             && self.called.is_empty()
             && self.unanswered.is_empty()
@@ -267,7 +271,7 @@ impl Wire {
         question: &Question,
         begun: &mut bool,
     ) -> Result<Vec<u8>, Failure> {
-        self.asked = Some(question.clone());
+        self.asked = vec![question.clone()];
         if framing == Framing::Tcp {
             // What is here before the question is no answer to it, whatever number it has.
             self.listen(stream, begun).await?;
@@ -301,6 +305,70 @@ impl Wire {
         }
     }
 
+    /// Sends requests in one go. Their answers come in any order, each known by its number; see [`Wire::next_answer`].
+    pub(crate) async fn ask_at_once(
+        &mut self,
+        stream: &Stream,
+        questions: &[Question],
+        begun: &mut bool,
+    ) -> Result<(), Failure> {
+        self.asked = questions.to_vec();
+        // What is here before the questions is no answer to them, whatever number it has.
+        self.listen(stream, begun).await?;
+        let frames: Vec<u8> = questions
+            .iter()
+            .flat_map(|question| question.frame(Framing::Tcp))
+            .collect();
+        *begun = true;
+        stream.write_all(&frames).await?;
+        *begun = false;
+        Ok(())
+    }
+
+    /// Waits for the answer to any of the requests on the way, past those that come too late. Says to which transaction.
+    pub(crate) async fn next_answer(
+        &mut self,
+        stream: &Stream,
+        begun: &mut bool,
+    ) -> Result<(u16, Result<Vec<u8>, Exception>), Failure> {
+        loop {
+            let (transaction, unit, pdu) = mbap_frame(stream, begun).await?;
+            *begun = false;
+            self.unanswered.clear();
+            if self.was_late(transaction, unit, &pdu) {
+                continue;
+            }
+            let mut asked = self.asked.iter();
+            let Some(place) = asked.position(|asked| asked.transaction == transaction) else {
+                return Err(Malformed::Transaction {
+                    got: transaction,
+                    asked: self.transaction,
+                }
+                .into());
+            };
+            let answer = match self.asked[place].check(transaction, unit, &pdu)? {
+                Answer::Exception(code) => Err(Exception(code)),
+                Answer::Data(_) | Answer::Written => Ok(pdu),
+            };
+            self.asked.remove(place);
+            if !matches!(answer, Err(exception) if exception.unit_is_away()) {
+                self.spoke.insert(unit);
+            }
+            return Ok((transaction, answer));
+        }
+    }
+
+    /// Whether a unit may be asked for several things at once: one that has answered on this stream, and has left none unanswered that
+    /// was under way with others.
+    pub(crate) fn takes_at_once(&self, unit: u8) -> bool {
+        self.spoke.contains(&unit) && !self.one_by_one
+    }
+
+    /// Requests that were under way at once came to nothing: one follows the other from now on. Says whether that is new.
+    pub(crate) fn ask_one_by_one(&mut self) -> bool {
+        !std::mem::replace(&mut self.one_by_one, true)
+    }
+
     /// Sends a request whose answer nobody waits for. It may come at any time until the stream ends, and is known by its number.
     pub(crate) async fn call(
         &mut self,
@@ -308,9 +376,9 @@ impl Wire {
         framing: Framing,
         question: Question,
     ) -> Result<(), Failure> {
-        self.asked = Some(question.clone());
+        self.asked = vec![question.clone()];
         stream.write_all(&question.frame(framing)).await?;
-        self.asked = None;
+        self.asked.clear();
         if self.called.len() == MOST_CALLED {
             self.called.pop_front();
         }
@@ -347,7 +415,7 @@ impl Wire {
         question: &Question,
         begun: &mut bool,
     ) -> Result<(), Failure> {
-        self.asked = Some(question.clone());
+        self.asked = vec![question.clone()];
         let request = question.frame(framing);
         *begun = true;
         stream.write_all(&request).await?;
@@ -460,9 +528,14 @@ impl Wire {
         std::mem::take(&mut self.heard)
     }
 
+    /// The requests that are still on the way, of which nothing more is to be expected in time.
+    pub(crate) fn take_asked(&mut self) -> Vec<Question> {
+        std::mem::take(&mut self.asked)
+    }
+
     /// The request on the way was answered: by the unit itself, or by a gateway in its place.
     pub(crate) fn answered(&mut self, framing: Framing, unit: u8, by_itself: bool) {
-        self.asked = None;
+        self.asked.clear();
         if by_itself {
             self.spoke.insert(unit);
         }
@@ -477,14 +550,20 @@ impl Wire {
 
     /// Nothing more is to be expected of the request on the way.
     pub(crate) fn gave_up(&mut self) {
-        self.asked = None;
+        self.asked.clear();
     }
 
-    /// The request on the way was not answered in time. Answers how many there were of this unit without a frame of any.
-    pub(crate) fn timed_out(&mut self, question: Question, until: Instant) -> Unanswered {
-        self.asked = None;
-        self.calls_hurt |= !self.called.is_empty() && self.spoke.contains(&question.unit);
-        let unanswered = self.unanswered.entry(question.unit).or_default();
+    /// The requests on the way, all of one unit, were not answered in time, which counts once. Answers how often that was so of
+    /// this unit without a frame of any.
+    pub(crate) fn timed_out(
+        &mut self,
+        unit: u8,
+        questions: impl IntoIterator<Item = Question>,
+        until: Instant,
+    ) -> Unanswered {
+        self.asked.clear();
+        self.calls_hurt |= !self.called.is_empty() && self.spoke.contains(&unit);
+        let unanswered = self.unanswered.entry(unit).or_default();
         *unanswered = unanswered.saturating_add(1);
         let unanswered = Unanswered {
             of_unit: *unanswered,
@@ -492,13 +571,15 @@ impl Wire {
                 .filter(|(unit, _)| self.spoke.contains(unit))
                 .fold(0, |sum, (_, more)| sum.saturating_add(*more)),
         };
-        self.remember(question, until);
+        for question in questions {
+            self.remember(question, until);
+        }
         unanswered
     }
 
     /// An answer to this may still come.
     fn remember(&mut self, question: Question, until: Instant) {
-        if self.late.len() == MOST_LATE {
+        if self.late.len() == MOST_LATE + usize::from(MOST_AT_ONCE) {
             self.late.pop_front();
         }
         self.late.push_back(Late {
@@ -510,7 +591,7 @@ impl Wire {
 
     /// Whether one more would make the oldest late request forgotten.
     pub(crate) fn is_full(&self) -> bool {
-        self.late.len() == MOST_LATE
+        self.late.len() >= MOST_LATE
     }
 }
 

@@ -74,7 +74,7 @@ impl Cell {
         }
         self.state.quality = quality;
         self.state.server_time = Some(server_time);
-        if !self.was_told_all(rule) {
+        if !rule.tells_what_it_knows() {
             self.note_report(self.state.value.clone(), quality);
         }
         Some(Sample {
@@ -83,11 +83,6 @@ impl Cell {
             quality,
             source_time: self.state.source_time,
         })
-    }
-
-    /// Whether consumers were told the last time what is known now, so that nothing needs to be noted beside it.
-    fn was_told_all(&self, rule: &Rule) -> bool {
-        rule.tells_what_it_knows() && self.reported.is_none()
     }
 
     /// Whether this is something else than what is known, for a tag of which that was told. To be asked before it is taken over.
@@ -430,7 +425,7 @@ fn settle<V: Plain>(
 /// Whether a sample says anything new to consumers who want changes only. To be asked before it is taken over.
 #[inline(never)]
 fn is_change(rule: &Rule, cell: &mut Cell, value: Value, quality: Quality) -> bool {
-    match cell.was_told_all(rule) {
+    match rule.tells_what_it_knows() {
         true => cell.is_news(&Some(value), quality),
         false => take_change(cell, &Some(value), quality, rule.deadband),
     }
@@ -471,8 +466,8 @@ fn take_any(
         }
         reason = Some(why);
     }
-    let is_news = cell
-        .was_told_all(rule)
+    let is_news = rule
+        .tells_what_it_knows()
         .then(|| rule.report == Report::Always || cell.is_news(&sample.value, sample.quality));
     if sample.quality.is_bad() {
         // A bad sample says nothing new about the value: the last known one stays, under the bad quality.

@@ -18,9 +18,9 @@ fn every_fault_is_said_at_once() {
     check(
         Setup::new()
             .link("plc", "tcp")
-            .settings(r#"{ "timeout_ms": 0, "retries": 11, "max_registers": 126, "max_bits": 0, "pause_ms": 20000, "max_gap_registers": 126, "max_gap_bits": 2001 }"#)
+            .settings(r#"{ "timeout_ms": 0, "retries": 11, "max_registers": 126, "max_bits": 0, "pause_ms": 20000, "requests_at_once": 0, "max_gap_registers": 126, "max_gap_bits": 2001 }"#)
             .device("press", "256")
-            .device_settings(r#"{ "timeout_ms": 0, "retries": 99 }"#)
+            .device_settings(r#"{ "timeout_ms": 0, "retries": 99, "requests_at_once": 17 }"#)
             .tag("a", "50001", "int16")
             .device("pump", "one")
             .tag("b", "40001", "int8")
@@ -39,8 +39,10 @@ fn every_fault_is_said_at_once() {
             settings.max_registers: 126 is out of range; give 1 to 125
             settings.max_bits: 0 is out of range; give 1 to 2000
             settings.pause_ms: 20000 is out of range; give 0 to 10000
+            settings.requests_at_once: 0 is out of range; give 1 to 16
             device press.settings.timeout_ms: 0 is out of range; give 1 to 600000
             device press.settings.retries: 99 is out of range; give 0 to 10
+            device press.settings.requests_at_once: 17 is out of range; give 1 to 16
             device press.address: "256" is no unit; give a number from 0 to 255
             device pump.address: "one" is no unit; give a number from 0 to 255
             tag a.address: "50001" names no table; a reference begins with 0 (coil), 1 (discrete), 3 (input) or 4 (holding)
@@ -49,6 +51,7 @@ fn every_fault_is_said_at_once() {
             tag d.address: "#XX" is no suffix; write .BIT, .LENGTH with H, L, D or E, or #ABCD, #BADC, #CDAB, #DCBA, #BCD
             tag e.type: a coil place is a single bit; use bool, or bool[n]
             tag f.address: a bool in a register needs its bit: .0 (lowest) to .15, as in 40001.3
+            device press.settings.requests_at_once: with pause_ms one request follows the other; leave one of them out
         "##]],
     );
 }
@@ -64,7 +67,7 @@ fn unknown_settings_are_refused() {
             .tag("a", "40001", "int16")
             .tag_settings(r#"{ "lenght": 5 }"#),
         expect![[r#"
-            settings.timeout: unknown field `timeout`, expected one of `unit_id`, `timeout_ms`, `retries`, `max_gap_registers`, `max_gap_bits`, `max_registers`, `max_bits`, `pause_ms`, `framing`, `silence_ms`, `turnaround_ms`, `echo`, `order`, `write_function`, `mask_write`, `write_and_read`, `callers`
+            settings.timeout: unknown field `timeout`, expected one of `unit_id`, `timeout_ms`, `retries`, `max_gap_registers`, `max_gap_bits`, `max_registers`, `max_bits`, `pause_ms`, `requests_at_once`, `framing`, `silence_ms`, `turnaround_ms`, `echo`, `order`, `write_function`, `mask_write`, `write_and_read`, `callers`
             device press.settings.order: unknown variant `DCAB`, expected one of `ABCD`, `BADC`, `CDAB`, `DCBA`
             tag a.settings.lenght: unknown field `lenght`, expected one of `order`, `length`, `bit`, `packing`, `bcd`
         "#]],

@@ -3,6 +3,7 @@
 //! The plant at that end is written from the specification, not from the driver, so that a mistake in one is not
 //! hidden by the same one in the other.
 
+mod at_once;
 mod browsing;
 mod calling;
 mod configuration;

@@ -119,18 +119,29 @@ impl Handle {
 }
 
 impl Plant {
-    fn answer(&mut self, request: &[u8]) -> Vec<u8> {
+    /// Several requests may come in one go over Modbus TCP.
+    fn answer(&mut self, requests: &[u8]) -> Vec<u8> {
+        let mut rest = requests;
+        let mut answers = Vec::new();
+        while !rest.is_empty() {
+            let whole = match self.rtu {
+                true => rest.len(),
+                false => frame_length(rest),
+            };
+            let (request, others) = rest.split_at(whole);
+            answers.extend(self.answer_one(request));
+            rest = others;
+        }
+        answers
+    }
+
+    fn answer_one(&mut self, request: &[u8]) -> Vec<u8> {
         let (head, pdu) = if self.rtu {
             let (body, sum) = request.split_at(request.len() - 2);
             assert_eq!(sum, checksum(body), "the checksum");
             body.split_at(1)
         } else {
             assert_eq!(request[2..4], [0, 0], "the protocol");
-            assert_eq!(
-                usize::from(u16::from_be_bytes([request[4], request[5]])),
-                request.len() - 6,
-                "the length"
-            );
             request.split_at(7)
         };
         let word = |at: usize| u16::from_be_bytes([pdu[at], pdu[at + 1]]);
@@ -166,6 +177,22 @@ impl Plant {
             None => reply,
         }
     }
+}
+
+/// The bytes of the Modbus TCP frame that begins here.
+fn frame_length(bytes: &[u8]) -> usize {
+    6 + usize::from(u16::from_be_bytes([bytes[4], bytes[5]]))
+}
+
+/// The Modbus TCP frames of some bytes.
+pub(crate) fn frames(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    while !bytes.is_empty() {
+        let (frame, rest) = bytes.split_at(frame_length(bytes));
+        frames.push(frame.to_vec());
+        bytes = rest;
+    }
+    frames
 }
 
 /// Modbus over Serial Line V1.02, section 6.2.2, bit by bit.

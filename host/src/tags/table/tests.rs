@@ -1,18 +1,8 @@
 //! One table of tags, sample by sample.
 
 use super::super::scaling::tests::{tag, treated};
+use super::super::tests::Open;
 use super::*;
-
-struct Open;
-impl Gate for Open {
-    fn is_open(&self) -> bool {
-        true
-    }
-
-    fn blocks(&self, _: DeviceId) -> Option<(Quality, Arc<str>)> {
-        None
-    }
-}
 
 struct Down;
 impl Gate for Down {
