@@ -137,9 +137,9 @@ const ALONE: usize = 16;
 /// where it is not slow, is what a poll may be late for the sake of the others.
 const COMPANY: usize = 8;
 
-/// Where in its period a group stands. The phase is that of the channel's company: two additive recurrences over the place, which leave no large gap however many
-/// places there are. Steps: 2^64 over the golden ratio for channels (Knuth, The Art of Computer Programming, volume 3,
-/// section 6.4), 2^64 over the square of the plastic number for groups.
+/// Where in its period a group stands. The phase is that of the channel's company: two additive recurrences over the place, which
+/// leave no large gap however many places there are. Steps: 2^64 over the golden ratio for companies (Knuth, The Art of
+/// Computer Programming, volume 3, section 6.4), 2^64 over the square of the plastic number for groups.
 fn phase(period: u64, channel: usize, group: usize) -> u64 {
     const CHANNEL_STEP: u64 = 0x9E37_79B9_7F4A_7C15;
     const GROUP_STEP: u64 = 0x91E1_0DA5_C79E_7B1D;

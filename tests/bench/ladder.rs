@@ -2,8 +2,9 @@
 //! what it costs, how late it is.
 //!
 //! Three other processes take part on the same machine: the device, mosquitto, and this one, which reads what the broker has. The
-//! host's own cost is what the kernel has counted for its process. Each rung is run in memory with QoS 0, and through the outbox
-//! with QoS 1.
+//! host's own cost is what the kernel has counted for its process: while nobody asks anything of it, and while somebody writes a
+//! tag fifty times a second over HTTP. All other figures are of both together. Each rung is run in memory with QoS 0, and
+//! through the outbox with QoS 1.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -31,19 +32,20 @@ const RUNGS: [(u64, u64, u64, u64); 5] = [
 ];
 /// Until everything is up and the first seconds are over.
 const WARM_UP: Duration = Duration::from_secs(5);
-/// For how long is measured.
+/// For how long is measured, without writes and with them.
 const MEASURED: Duration = Duration::from_secs(15);
 
 /// Measures and prints. `only`: the rung of this rate.
-pub(crate) fn run(json: bool, only: Option<u64>) -> Result<()> {
+pub(crate) fn run(json: bool, only: Option<u64>, at_once: u8) -> Result<()> {
     if !json {
         println!(
-            "{:>9} {:>7} {:>10} {:>10} {:>6} {:>8} {:>9} {:>15} {:>15}",
+            "{:>9} {:>7} {:>10} {:>10} {:>6} {:>8} {:>8} {:>9} {:>15} {:>15}",
             "tags/s",
             "outbox",
             "achieved",
             "published",
             "CPU %",
+            "+ writes",
             "MiB",
             "dev. p99",
             "age p50 / p99",
@@ -58,22 +60,24 @@ pub(crate) fn run(json: bool, only: Option<u64>) -> Result<()> {
             eprintln!(
                 "bench: {rate} tags/s, {links} links of {registers} registers, outbox: {outbox}"
             );
-            let found = measure((links, registers, period), outbox)?;
+            let found = measure((links, registers, period), outbox, at_once)?;
             if json {
                 let mut found = found;
                 found["bench"] = "ladder".into();
                 found["tags_per_s"] = rate.into();
                 found["outbox"] = outbox.into();
+                found["requests_at_once"] = at_once.into();
                 println!("{found}");
                 continue;
             }
             let figure = |key: &str| found[key].as_f64().unwrap_or(f64::NAN);
             println!(
-                "{rate:>9} {:>7} {:>10.0} {:>10.0} {:>6.1} {:>8.1} {:>6.1} ms {:>6.1} / {:>5.1} {:>6.1} / {:>5.1}",
+                "{rate:>9} {:>7} {:>10.0} {:>10.0} {:>6.1} {:>8.1} {:>8.1} {:>6.1} ms {:>6.1} / {:>5.1} {:>6.1} / {:>5.1}",
                 outbox,
                 figure("achieved_per_s"),
                 figure("published_per_s"),
                 figure("cpu_percent"),
+                figure("cpu_percent_with_writes"),
                 figure("rss_mib"),
                 figure("poll_deviation_p99_ms"),
                 figure("age_p50_ms"),
@@ -86,7 +90,11 @@ pub(crate) fn run(json: bool, only: Option<u64>) -> Result<()> {
     Ok(())
 }
 
-fn measure((links, registers, period): (u64, u64, u64), outbox: bool) -> Result<Value> {
+fn measure(
+    (links, registers, period): (u64, u64, u64),
+    outbox: bool,
+    at_once: u8,
+) -> Result<Value> {
     let device = Peer::simulated(&["--moving-inputs", "--max-connections", "2000"])?;
     let broker = Broker::start()?;
     let reader = Reader::start(broker.port)?;
@@ -95,6 +103,7 @@ fn measure((links, registers, period): (u64, u64, u64), outbox: bool) -> Result<
         broker.port,
         (links, registers, period),
         outbox,
+        at_once,
     )?)?;
     let tags = links * (registers - 1);
     host.get_until("/api/v1/status", |status| {
@@ -104,11 +113,14 @@ fn measure((links, registers, period): (u64, u64, u64), outbox: bool) -> Result<
 
     let pid = host.process().id();
     let late = deviations(&host)?;
-    let (began, cpu, samples) = (Instant::now(), cpu_seconds(pid)?, published(&host)?);
+    let (counted, samples) = (Instant::now(), published(&host)?);
     reader.begin();
+    let (began, cpu) = (Instant::now(), cpu_seconds(pid)?);
+    std::thread::sleep(MEASURED);
+    let (begun_writing, cpu_by_itself) = (Instant::now(), cpu_seconds(pid)?);
     let mut writes = Vec::new();
     let mut number = 0_u64;
-    while began.elapsed() < MEASURED {
+    while begun_writing.elapsed() < MEASURED {
         number += 1;
         let path = format!("/api/v1/tags/c{}/written/write", number % links);
         let begun = Instant::now();
@@ -117,18 +129,22 @@ fn measure((links, registers, period): (u64, u64, u64), outbox: bool) -> Result<
         writes.push(begun.elapsed().as_secs_f64() * 1e3);
         std::thread::sleep(Duration::from_millis(20));
     }
-    let took = began.elapsed().as_secs_f64();
-    let (cpu, samples) = (cpu_seconds(pid)? - cpu, published(&host)? - samples);
+    let cpu_with_writes =
+        (cpu_seconds(pid)? - cpu_by_itself) / begun_writing.elapsed().as_secs_f64();
     let (received, mut ages) = reader.end();
+    let received = received as f64 / began.elapsed().as_secs_f64();
+    let cpu = (cpu_by_itself - cpu) / (begun_writing - began).as_secs_f64();
+    let samples = (published(&host)? - samples) as f64 / counted.elapsed().as_secs_f64();
     let deviation = deviation_p99(&late, &deviations(&host)?);
     let memory = memory_mib(pid)?;
     drop(host);
     let round = |figure: f64| (figure * 100.0).round() / 100.0;
     Ok(json!({
-        "achieved_per_s": round(samples as f64 / took),
-        "published_per_s": round(received as f64 / took),
-        "cpu_percent": round(100.0 * cpu / took),
-        "cpu_us_per_sample": round(1e6 * cpu / samples.max(1) as f64),
+        "achieved_per_s": round(samples),
+        "published_per_s": round(received),
+        "cpu_percent": round(100.0 * cpu),
+        "cpu_percent_with_writes": round(100.0 * cpu_with_writes),
+        "cpu_us_per_sample": round(1e6 * cpu / samples.max(1.0)),
         "rss_mib": round(memory),
         "poll_deviation_p99_ms": round(deviation),
         "age_p50_ms": round(quantile(&mut ages, 0.5)),
@@ -143,13 +159,14 @@ fn config(
     broker: u16,
     (links, registers, period): (u64, u64, u64),
     outbox: bool,
+    at_once: u8,
 ) -> Result<String> {
     let mut text = String::new();
     for link in 0..links {
         write!(
             text,
             "[[channel]]\nid = \"c{link}\"\ndriver = \"$DRIVERS/modbus.wasm\"\nlinks.plc = {{ connect = \"tcp://{}\" }}\n\
-             limits = {{ samples_per_second = 1_000_000 }}\nsettings = {{ unit_id = 1 }}\nrecorder = {{ size = \"16KiB\" }}\n\
+             limits = {{ samples_per_second = 1_000_000 }}\nsettings = {{ unit_id = 1, requests_at_once = {at_once} }}\nrecorder = {{ size = \"16KiB\" }}\n\
              tag = [{{ name = \"written\", address = \"holding:{}\", type = \"uint16\", access = \"rw\" }}]\n\
              [[channel.group]]\nname = \"all\"\nperiod = \"{period}ms\"\ntags = [\n",
             device.address(),

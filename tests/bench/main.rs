@@ -67,6 +67,9 @@ enum Bench {
     Ladder {
         /// Only the rung of this many tags per second.
         tags_per_s: Option<u64>,
+        /// How many requests each driver has under way at once.
+        #[arg(long, default_value_t = 1)]
+        requests_at_once: u8,
     },
     /// Durable samples per second, beside the bare store
     Outbox,
@@ -119,7 +122,10 @@ fn main() -> ExitCode {
             Bench::Outbox,
             Bench::Languages,
             Bench::Conform,
-            Bench::Ladder { tags_per_s: None },
+            Bench::Ladder {
+                tags_per_s: None,
+                requests_at_once: 1,
+            },
         ]
         .into_iter()
         .try_for_each(|bench| run(bench, arguments.json)),
@@ -144,7 +150,10 @@ fn run(bench: Bench, json: bool) -> anyhow::Result<()> {
         Bench::Writes => writes::run(json),
         Bench::Punctuality => punctuality::run(json),
         Bench::Tags => tags::run(json),
-        Bench::Ladder { tags_per_s } => ladder::run(json, tags_per_s),
+        Bench::Ladder {
+            tags_per_s,
+            requests_at_once,
+        } => ladder::run(json, tags_per_s, requests_at_once),
         Bench::Outbox => outbox::run(json),
         Bench::Recovery { gib } => recovery::run(json, gib),
         Bench::Fill { path, gib } => recovery::fill(&path, gib),

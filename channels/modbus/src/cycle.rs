@@ -13,6 +13,8 @@
 //! answer is known by its number whenever it comes, and from then on the unit is read like the others. So it costs them nothing
 //! at all, unless they take turns behind a gateway: where one that answers times out meanwhile, units are waited for on that
 //! stream from then on.
+//! Where units take several requests at once, a poll sends that many; then this is so of several instead of one: the time-out begins
+//! anew with each answer, and what was left unanswered is asked for again.
 //! Where the next poll is further away than the unit's time-out, the cycle ends only when that is over, or the unit was heard
 //! and read; the line is free meanwhile.
 //!
@@ -417,8 +419,8 @@ impl<'a, D: Fn(Vec<Sample>)> Cycle<'a, D> {
     ) -> Result<bool, Interrupted> {
         let next = visit.jobs.iter().take(unit.requests_at_once.into());
         let planned = next.take_while(|job| job.origin == Origin::Planned).count();
-        let is_overdue = self.until.is_some_and(|until| self.context.now() >= until);
-        if planned < 2 || is_overdue {
+        // Whoever waits for a read waits for it alone, and not beyond its time.
+        if planned < 2 || self.until.is_some() || unit.is_silent() {
             return Ok(false);
         }
         let mut exchange = self.lines[unit.line].exchange(self.priority).await;

@@ -5,8 +5,9 @@
 //! Between requests the lock is free, and a write that waits goes before all polls.
 //!
 //! Where the operator knows that a unit takes several (`requests_at_once`), reads of it are sent in one go, once it has answered
-//! on this stream. A unit that then leaves one unanswered, or is busy, is asked one by one until the stream ends, and so are the others
-//! on it: the answers may have been lost between.
+//! one alone on this stream. Where some of them are left unanswered, or the unit is busy, one follows the other until the stream ends, for all
+//! units: the answers may have been lost between. Where none is answered the unit may be away, and where the stream ends it may be
+//! the network: only the second time in a row is it taken for what it looks like, and in the second case it stays with one by one.
 //!
 //! `wire` says what becomes of answers that come too late, and of bytes that are no answer. A stream on which three requests to
 //! one unit time out without a single frame of any unit between them is dialled anew, since the peer may be gone without a
@@ -145,7 +146,7 @@ impl Line {
     fn slow_down(&self, wire: &mut Wire, unit: u8, why: &str) {
         if wire.ask_one_by_one() {
             self.context.warn(format!(
-                "unit {unit} {why} of several requests that were under way at once: asking one by one until the connection ends; lower requests_at_once"
+                "unit {unit} {why} of several requests that were under way at once: asking one by one; lower requests_at_once"
             ));
         }
     }
@@ -226,7 +227,8 @@ impl Exchange<'_> {
     }
 
     /// Asks for several things at once. `take` gets each answer when it comes, with the place of what it answers. The time-out
-    /// begins anew with each. For units of which [`Exchange::takes_at_once`] is true.
+    /// begins anew with each; round trips count from when all were sent. For units of which [`Exchange::takes_at_once`] is true,
+    /// on lines without pauses, which the configuration sees to.
     ///
     /// # Errors
     ///
@@ -256,8 +258,11 @@ impl Exchange<'_> {
             outcome = match context.timeout(timeout, answer).await {
                 Ok(Ok((transaction, answer))) => {
                     open -= 1;
-                    if answer.as_ref().err() == Some(&Exception::BUSY) {
-                        line.slow_down(wire, unit, "was too busy for one");
+                    match answer {
+                        Err(Exception::BUSY) => line.slow_down(wire, unit, "was too busy for one"),
+                        // Whoever speaks in its place may have waited for it each time.
+                        Err(exception) if exception.unit_is_away() => wire.prove_again(unit),
+                        _ => {}
                     }
                     let reply = answer.map(|pdu| Reply {
                         pdu,
@@ -274,14 +279,25 @@ impl Exchange<'_> {
             };
         }
         let failure = match outcome {
-            Ok(Ok(())) => return Ok(()),
+            Ok(Ok(())) => {
+                wire.took_at_once();
+                return Ok(());
+            }
             Ok(Err(failure)) => failure,
             Err(_) if begun => Failure::CutShort,
-            Err(_) => {
-                line.slow_down(wire, unit, "left one unanswered");
-                Failure::Timeout(timeout)
-            }
+            Err(_) => Failure::Timeout(timeout),
         };
+        match failure {
+            Failure::Timeout(_) if open < questions.len() => {
+                line.slow_down(wire, unit, "left one unanswered");
+            }
+            Failure::Timeout(_) if wire.was_mute_at_once(unit) => {
+                line.slow_down(wire, unit, "answered none");
+            }
+            Failure::Timeout(_) => {}
+            _ if wire.broke_at_once() => line.slow_down(wire, unit, "lost the connection to all"),
+            _ => {}
+        }
         let open = wire.take_asked();
         self.settle(&stream, unit, open, timeout, Some(&failure));
         Err(failure)

@@ -39,6 +39,8 @@ use crate::settings::MOST_AT_ONCE;
 const MOST_CALLED: usize = 256;
 /// How many requests that timed out are remembered, besides those that were under way at once.
 const MOST_LATE: usize = 16;
+/// After so many times in a row that several requests at once were all lost, or took the stream with them, it was no coincidence.
+const MOST_AT_ONCE_LOST: u8 = 2;
 /// A line that was out of step is clean after so much silence: several times what separates two frames on the slowest lines,
 /// and what USB adapters gather before they hand it on.
 const SILENCE_AFTER_FAULT: Duration = Duration::from_millis(50);
@@ -60,7 +62,13 @@ pub(crate) struct Wire {
     called: VecDeque<(u16, u8)>,
     /// Whether one that answers did not while such a request was under way: behind this stream they take turns.
     calls_hurt: bool,
-    /// Whether requests that were under way at once were left unanswered: behind this stream one follows the other.
+    /// Units that have answered a request that was alone on its way, and so may be asked for several things at once.
+    proved: BTreeSet<u8>,
+    /// How often requests that were under way at once were all left unanswered, since the last that were all answered.
+    mute_at_once: u8,
+    /// How many streams in a row have ended or gone wrong with several requests under way. Outlives them.
+    broken_at_once: u8,
+    /// Whether one request follows the other behind this stream, since several at once have come to nothing.
     one_by_one: bool,
     /// Units that have answered on this stream.
     spoke: BTreeSet<u8>,
@@ -147,7 +155,9 @@ impl Wire {
         self.spoke.clear();
         self.called.clear();
         self.calls_hurt = false;
-        self.one_by_one = false;
+        self.proved.clear();
+        self.mute_at_once = 0;
+        self.one_by_one = self.broken_at_once >= MOST_AT_ONCE_LOST;
         self.unclean = framing.is_serial();
         self.stream = Some(stream);
     }
@@ -173,16 +183,25 @@ impl Wire {
         self.unclean = true;
     }
 
-    /// A request of its own number.
+    /// A request of its own number, which no other has that may still be answered.
     pub(crate) fn question(&mut self, framing: Framing, unit: u8, ask: Ask) -> Question {
         if framing == Framing::Tcp {
             self.transaction = self.transaction.wrapping_add(1);
+            while self.may_come(self.transaction) {
+                self.transaction = self.transaction.wrapping_add(1);
+            }
         }
         Question {
             transaction: self.transaction,
             unit,
             ask,
         }
+    }
+
+    /// Whether the answer to a request of this number that nobody waits for may still come.
+    fn may_come(&self, transaction: u16) -> bool {
+        self.called.iter().any(|(called, _)| *called == transaction)
+            || (self.late.iter()).any(|late| late.question.transaction == transaction)
     }
 
     /// Until when a late answer could be taken for the answer to this, if one could. What is in doubt no more is forgotten.
@@ -358,15 +377,38 @@ impl Wire {
         }
     }
 
-    /// Whether a unit may be asked for several things at once: one that has answered on this stream, and has left none unanswered that
-    /// was under way with others.
+    /// Whether a unit may be asked for several things at once: one that has answered one request on this stream.
     pub(crate) fn takes_at_once(&self, unit: u8) -> bool {
-        self.spoke.contains(&unit) && !self.one_by_one
+        self.proved.contains(&unit) && !self.one_by_one
     }
 
-    /// Requests that were under way at once came to nothing: one follows the other from now on. Says whether that is new.
+    /// Several requests to a unit have all been answered.
+    pub(crate) fn took_at_once(&mut self) {
+        self.mute_at_once = 0;
+        self.broken_at_once = 0;
+    }
+
+    /// A unit must answer one request alone before it is asked for several things at once again.
+    pub(crate) fn prove_again(&mut self, unit: u8) {
+        self.proved.remove(&unit);
+    }
+
+    /// One follows the other from now on. Says whether that is new.
     pub(crate) fn ask_one_by_one(&mut self) -> bool {
         !std::mem::replace(&mut self.one_by_one, true)
+    }
+
+    /// Several requests at once were all left unanswered, as by a unit that is away. Says whether it can be that no more.
+    pub(crate) fn was_mute_at_once(&mut self, unit: u8) -> bool {
+        self.prove_again(unit);
+        self.mute_at_once = self.mute_at_once.saturating_add(1);
+        self.mute_at_once >= MOST_AT_ONCE_LOST
+    }
+
+    /// The stream ended or went wrong while several requests were under way. Says whether that has become a habit.
+    pub(crate) fn broke_at_once(&mut self) -> bool {
+        self.broken_at_once = self.broken_at_once.saturating_add(1);
+        self.broken_at_once == MOST_AT_ONCE_LOST
     }
 
     /// Sends a request whose answer nobody waits for. It may come at any time until the stream ends, and is known by its number.
@@ -538,6 +580,7 @@ impl Wire {
         self.asked.clear();
         if by_itself {
             self.spoke.insert(unit);
+            self.proved.insert(unit);
         }
         if framing != Framing::Tcp {
             self.late

@@ -24,6 +24,7 @@ mod counts;
 mod error;
 mod group;
 mod lane;
+mod layouts;
 mod queue;
 mod seal;
 

@@ -21,7 +21,7 @@
 //! size opens at once, instead of being read through).
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
@@ -29,6 +29,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Tab
 use super::codec;
 use super::counts::Counts;
 use super::group::{Group, Of};
+use super::layouts::{self, AtHand, Layouts, NewLayout};
 use super::seal::{Kind, seal, unseal};
 use super::{Mark, OutboxError};
 use crate::config::Overflow;
@@ -43,8 +44,6 @@ const COUNTS: TableDefinition<'_, &str, u64> = TableDefinition::new("counts");
 const CHUNK_BYTES: usize = 60 * 1024;
 /// The most that is read at once, in bytes on the disk. One chunk may go beyond it.
 const READ_BYTES: usize = 4 * 1024 * 1024;
-/// The most layouts that are kept in memory for reading.
-const LAYOUTS_AT_HAND: usize = 2_048;
 /// The most chunks that are dropped in one transaction.
 const DROPPED_AT_ONCE: usize = 4_096;
 
@@ -103,9 +102,6 @@ pub(super) struct Change<'c> {
     pub(super) now: WallNs,
 }
 
-/// A layout that is stored by the transaction under way, its bytes and its number.
-type NewLayout = (Arc<Layout>, Box<[u8]>, u64);
-
 /// The queue, as its one writer sees it.
 pub(super) struct Queue {
     database: Arc<Database>,
@@ -113,17 +109,14 @@ pub(super) struct Queue {
     counts: Counts,
     /// What was acknowledged and removed.
     removed: u64,
-    /// The numbers of the layouts that batches of this run have, by the layout's place in memory, which it keeps.
-    known: HashMap<usize, (Arc<Layout>, u64)>,
-    /// The number of each layout that is stored, by its contents.
-    stored: HashMap<Box<[u8]>, u64>,
+    layouts: Layouts,
 }
 
 /// Reads a queue while its writer writes. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct QueueReader {
     database: Arc<Database>,
-    layouts: Arc<Mutex<HashMap<u64, Arc<Layout>>>>,
+    layouts: AtHand,
 }
 
 /// A chunk as it was read.
@@ -148,14 +141,14 @@ impl Queue {
         let (counts, stored) = {
             let mut chunks = write.open_table(CHUNKS)?;
             let _marks = write.open_table(MARKS)?;
-            let layouts = write.open_table(LAYOUTS)?;
+            let in_file = write.open_table(LAYOUTS)?;
             let mut table = write.open_table(COUNTS)?;
             let mut stored = HashMap::new();
-            for layout in layouts.iter()? {
+            for layout in in_file.iter()? {
                 let (number, sealed) = layout?;
                 // One that is damaged is of no use to new batches either.
                 if let Ok(bytes) = unseal(Kind::Layout, number.value(), sealed.value()) {
-                    stored.insert(bytes.into(), number.value());
+                    stored.insert(layouts::contents(bytes), number.value());
                 }
             }
             let mut counts = Counts::read(|name| {
@@ -183,15 +176,14 @@ impl Queue {
             bounds,
             counts,
             removed: 0,
-            known: HashMap::new(),
-            stored,
+            layouts: Layouts::new(stored),
         })
     }
 
     pub(super) fn reader(&self) -> QueueReader {
         QueueReader {
             database: self.database.clone(),
-            layouts: Arc::default(),
+            layouts: self.layouts.at_hand(),
         }
     }
 
@@ -224,6 +216,7 @@ impl Queue {
         let mut write = self.database.begin_write()?;
         write.set_quick_repair(true);
         let mut new_layouts = Vec::new();
+        let mut of_use = None;
         {
             let mut chunks = write.open_table(CHUNKS)?;
             let mut marks = write.open_table(MARKS)?;
@@ -329,12 +322,11 @@ impl Queue {
                     |bytes, _| bytes > most,
                 )?;
             }
-            if chunks.is_empty()? && layouts.len()? > 64 {
-                // Nothing refers to them any more; those in use are stored again when they come.
-                layouts.retain(|_, _| false)?;
-                new_layouts.clear();
-                self.known.clear();
-                self.stored.clear();
+            if chunks.is_empty()? {
+                of_use = self.layouts.of_use(layouts.len()?, &new_layouts);
+                if let Some(of_use) = &of_use {
+                    layouts.retain(|number, _| of_use.contains(&number))?;
+                }
             }
             let mut table = write.open_table(COUNTS)?;
             counts.write(|name, count| table.insert(name, count).map(drop))?;
@@ -342,9 +334,9 @@ impl Queue {
         write.commit()?;
         self.counts = counts;
         self.removed = self.removed.max(change.acknowledged.until);
-        for (layout, bytes, number) in new_layouts {
-            self.stored.insert(bytes, number);
-            self.known.insert(place_of(&layout), (layout, number));
+        self.layouts.add(new_layouts);
+        if let Some(of_use) = of_use {
+            self.layouts.keep(&of_use);
         }
         Ok(())
     }
@@ -357,16 +349,17 @@ impl Queue {
         counts: &mut Counts,
         new: &mut Vec<NewLayout>,
     ) -> Result<u64, OutboxError> {
-        if let Some((_, number)) = self.known.get(&place_of(layout)) {
-            return Ok(*number);
+        if let Some(number) = self.layouts.known(layout) {
+            return Ok(number);
         }
         let mut fresh = new.iter();
-        if let Some((_, _, number)) = fresh.find(|(known, _, _)| Arc::ptr_eq(known, layout)) {
-            return Ok(*number);
+        if let Some(known) = fresh.find(|known| Arc::ptr_eq(&known.layout, layout)) {
+            return Ok(known.number);
         }
-        let bytes: Box<[u8]> = codec::write_layout(layout).into();
-        let number = match self.stored.get(&bytes) {
-            Some(number) => *number,
+        let bytes = codec::write_layout(layout);
+        let contents = layouts::contents(&bytes);
+        let number = match self.layouts.stored(&contents) {
+            Some(number) => number,
             None => {
                 counts.next_layout += 1;
                 let number = counts.next_layout;
@@ -375,7 +368,11 @@ impl Queue {
                 number
             }
         };
-        new.push((layout.clone(), bytes, number));
+        new.push(NewLayout {
+            layout: layout.clone(),
+            contents,
+            number,
+        });
         Ok(number)
     }
 }
@@ -390,10 +387,7 @@ impl QueueReader {
     ) -> Result<Vec<Chunk>, OutboxError> {
         let read = self.database.begin_read()?;
         let (chunks, layouts) = (read.open_table(CHUNKS)?, read.open_table(LAYOUTS)?);
-        let mut at_hand = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
-        if at_hand.len() > LAYOUTS_AT_HAND {
-            at_hand.clear();
-        }
+        let mut at_hand = self.layouts.lock();
         let mut layout = |number: u64| {
             if let Some(layout) = at_hand.get(&number) {
                 return Some(layout.clone());
@@ -517,11 +511,6 @@ fn insert_gap(
     codec::write_gap_head(&mut body);
     codec::write_gap(&mut body, &gap);
     insert(chunks, counts, place, &body, 1, 0)
-}
-
-/// A layout's place in memory: one that is kept has it to itself.
-fn place_of(layout: &Arc<Layout>) -> usize {
-    Arc::as_ptr(layout).addr()
 }
 
 /// Drops the oldest chunks that are not with the sink, as long as `goes` says so of the bytes that are held and of when the oldest was
@@ -694,6 +683,13 @@ pub(super) fn marks_of<'e>(
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// How many layouts a file has.
+#[cfg(test)]
+pub(super) fn stored_layouts(database: &Database) -> u64 {
+    let read = database.begin_read().unwrap();
+    read.open_table(LAYOUTS).unwrap().len().unwrap()
 }
 
 /// Changes the last byte of a chunk.

@@ -128,7 +128,7 @@ fn a_unit_that_loses_some_is_asked_one_by_one_until_the_stream_ends() {
     check_log(
         &mut host,
         expect![[r#"
-            unit 1 left one unanswered of several requests that were under way at once: asking one by one until the connection ends; lower requests_at_once
+            unit 1 left one unanswered of several requests that were under way at once: asking one by one; lower requests_at_once
         "#]],
     );
 
@@ -188,7 +188,7 @@ fn a_busy_unit_is_asked_one_by_one() {
     check_log(
         &mut host,
         expect![[r#"
-            unit 1 was too busy for one of several requests that were under way at once: asking one by one until the connection ends; lower requests_at_once
+            unit 1 was too busy for one of several requests that were under way at once: asking one by one; lower requests_at_once
         "#]],
     );
 }
@@ -235,6 +235,173 @@ fn a_stream_that_ends_or_goes_wrong_takes_what_is_open_with_it() {
         assert_eq!(host.quality("t15"), Some(Quality::Good));
         assert_eq!(resets(&host), usize::from(foreign));
     }
+}
+
+#[test]
+fn a_unit_that_hangs_up_on_several_is_found_out() {
+    let plant = Handle::simple();
+    let mut host = plant.silent_host(six(Setup::new()));
+    let mut polls = Vec::new();
+    for _ in 0..4 {
+        host.begin_poll("all");
+        let mut most = 0;
+        while host.poll_answer("all").is_none() {
+            let sent = host.take_sent("plc");
+            let requests = frames(&sent);
+            most = most.max(requests.len());
+            match requests.len() {
+                1 => host.receive("plc", &plant.answer(&sent)),
+                _ => host.drop_connection("plc", CloseReason::Reset),
+            }
+        }
+        polls.push((most, good_samples(&mut host)));
+    }
+    assert_eq!(polls, [(4, 10), (4, 10), (1, 60), (1, 60)]);
+    check_log(
+        &mut host,
+        expect![[r#"
+            unit 1 lost the connection to all of several requests that were under way at once: asking one by one; lower requests_at_once
+        "#]],
+    );
+}
+
+#[test]
+fn a_unit_that_discards_several_is_told_from_one_that_was_away() {
+    let plant = Handle::simple();
+    for away in [true, false] {
+        let mut host = known(&plant, six(Setup::new().device("unit", "1")));
+        let mut polls = Vec::new();
+        for poll in 0..4 {
+            host.begin_poll("all");
+            let mut sizes = Vec::new();
+            while host.poll_answer("all").is_none() {
+                let sent = host.take_sent("plc");
+                let requests = frames(&sent);
+                if !requests.is_empty() {
+                    sizes.push(requests.len());
+                }
+                let answers = match away {
+                    true => poll > 0,
+                    false => requests.len() == 1,
+                };
+                if answers {
+                    host.receive("plc", &plant.answer(&sent));
+                } else {
+                    host.advance(TIMEOUT);
+                }
+            }
+            polls.push((sizes, good_samples(&mut host)));
+        }
+        // A lone request shows that the unit is there; then several are tried once more.
+        let expected = match away {
+            true => [
+                (vec![4, 1], 0),
+                (vec![1, 4, 1], 60),
+                (vec![4, 2], 60),
+                (vec![4, 2], 60),
+            ],
+            false => [
+                (vec![4, 1, 4], 10),
+                (vec![1; 6], 60),
+                (vec![1; 6], 60),
+                (vec![1; 6], 60),
+            ],
+        };
+        assert_eq!(polls, expected, "away: {away}");
+    }
+}
+
+#[test]
+fn a_gateway_that_speaks_for_a_dead_unit_is_asked_once_in_each_attempt() {
+    let plant = Handle::simple();
+    let settings = r#"{ "requests_at_once": 4, "max_registers": 10, "max_gap_registers": 0 }"#;
+    let mut setup = Setup::new().settings(settings).device("one", "1");
+    setup = registers(setup, 60).device("two", "2");
+    for at in 0..60 {
+        setup = setup.tag(&format!("two.t{at}"), &format!("holding:{at}"), "uint16");
+    }
+    plant.unit(2, |unit| {
+        unit.holding = (0..60).map(|at| (at, at)).collect()
+    });
+    let mut host = plant.host(setup);
+    host.poll("all");
+    assert_eq!(good_samples(&mut host), 120);
+    plant.unit(2, |unit| unit.exception = Some(11));
+    plant.seen();
+    let asked = |plant: &Handle| plant.seen().iter().filter(|seen| seen.0 == 2).count();
+    host.poll("all");
+    assert_eq!(good_samples(&mut host), 60);
+    assert_eq!(host.condition("two"), Some(DeviceCondition::Down));
+    assert_eq!(asked(&plant), 4 + 1, "its first attempt, and then alone");
+    host.poll("all");
+    assert_eq!(asked(&plant), 1);
+    assert_eq!(good_samples(&mut host), 60);
+    plant.unit(2, |unit| unit.exception = None);
+    host.poll("all");
+    host.poll("all");
+    good_samples(&mut host);
+    host.poll("all");
+    assert_eq!(good_samples(&mut host), 120);
+    check_log(&mut host, expect![""]);
+}
+
+#[test]
+fn a_write_goes_next_and_alone() {
+    let plant = Handle::simple();
+    let setup = six(Setup::new())
+        .tag("out", "holding:150", "uint16")
+        .writable();
+    let group: Vec<String> = (0..60).map(|at| format!("t{at}")).collect();
+    let group: Vec<&str> = group.iter().map(String::as_str).collect();
+    let setup = setup.group("polled", Duration::from_secs(1), &group);
+    let mut host = plant.host(setup);
+    host.poll("polled");
+    host.take_sent("plc");
+    host.peer("plc", |_| Vec::new());
+    host.begin_poll("polled");
+    let requests = host.take_sent("plc");
+    assert_eq!(frames(&requests).len(), 4);
+    let write = host.begin_write("out", Value::Uint(7), false);
+    assert!(
+        host.take_sent("plc").is_empty(),
+        "it waits for what is under way"
+    );
+    host.receive("plc", &plant.answer(&requests));
+    let sent = host.take_sent("plc");
+    assert_eq!(frames(&sent).len(), 1);
+    assert_eq!(sent[7], 6, "before the rest of the poll");
+    host.receive("plc", &plant.answer(&sent));
+    assert!(host.finish_write(write).is_ok());
+    let sent = host.take_sent("plc");
+    assert_eq!(frames(&sent).len(), 2);
+    host.receive("plc", &plant.answer(&sent));
+    assert_eq!(host.finish_poll("polled").failed, 0);
+}
+
+#[test]
+fn the_number_of_a_request_that_may_still_be_answered_is_not_used_again() {
+    let plant = Handle::simple();
+    let setup = Setup::new()
+        .settings(r#"{ "retries": 0 }"#)
+        .device("one", "1");
+    let setup = setup.tag("a", "40001", "uint16").device("two", "2");
+    let mut host = plant.host(setup.tag("b", "40001", "uint16"));
+    plant.unit(2, |unit| {
+        unit.holding = [(0, 5)].into();
+        unit.silent = true;
+    });
+    host.poll("all");
+    let lost = frames(&host.take_sent("plc"))[1].clone();
+    let numbers: Vec<[u8; 2]> = (0..66_000)
+        .map(|_| {
+            host.poll_skipping("all", &["two"]);
+            let sent = host.take_sent("plc");
+            host.take_samples();
+            [sent[0], sent[1]]
+        })
+        .collect();
+    assert!(!numbers.contains(&[lost[0], lost[1]]));
+    assert_eq!(host.quality("a"), Some(Quality::Good));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use redb::Database;
 
-use super::queue::{Before, Bounds, Change, Queue};
+use super::queue::{Acknowledged, Before, Bounds, Change, Queue};
 use crate::config::Overflow;
 use crate::event::{Batch, Gap, GapReason, Item, Layout, Quality, Sample, TagNames, Value, WallNs};
 use crate::ids::{ChannelId, InstanceId, TagId};
@@ -37,7 +37,7 @@ fn batch(layout: &Arc<Layout>, sequence: u64, samples: u64) -> Item {
     }))
 }
 
-fn layout(channel: &str) -> Arc<Layout> {
+pub(super) fn layout(channel: &str) -> Arc<Layout> {
     let tags = (0..4).map(|at| TagNames {
         name: format!("tag {at}").into(),
         unit: "".into(),
@@ -116,6 +116,51 @@ fn a_damaged_chunk_becomes_a_gap_and_harms_nothing_else() {
         "{:?}",
         items[2]
     );
+}
+
+/// Most queues are empty most of the time, and some hosts have hundreds of channels.
+#[test]
+fn a_queue_that_is_always_empty_stores_each_layout_once() {
+    let disk = Disk::new(None);
+    let mut queue = open(&disk, bounds(Overflow::Block, 1 << 20)).unwrap();
+    let mut layouts: Vec<_> = (0..200).map(|at| layout(&format!("c{at}"))).collect();
+    let mut chunks = 0;
+    let mut sequence = 1;
+    let mut pass = |queue: &mut Queue, layouts: &[Arc<Layout>]| {
+        for layout in layouts {
+            let entries = [batch(layout, sequence, 1)];
+            sequence += 1;
+            let accepted = Change {
+                entries: &entries.iter().collect(),
+                ..Change::default()
+            };
+            queue.change(&accepted).unwrap();
+            assert_eq!(contents(queue), entries);
+            chunks += 1;
+            let delivered = Change {
+                acknowledged: Acknowledged {
+                    until: chunks,
+                    ..Acknowledged::default()
+                },
+                ..Change::default()
+            };
+            queue.change(&delivered).unwrap();
+        }
+    };
+    for _ in 0..3 {
+        pass(&mut queue, &layouts);
+    }
+    assert_eq!(queue.counts().next_layout, 200);
+
+    // Reloads give channels new layouts, and nobody has the old ones any more: they are let go.
+    for round in 0..5 {
+        layouts = (0..200)
+            .map(|at| layout(&format!("c{at}.{round}")))
+            .collect();
+        pass(&mut queue, &layouts);
+    }
+    assert_eq!(queue.counts().next_layout, 6 * 200);
+    assert!(super::queue::stored_layouts(&queue.into_database()) <= 200 + 64 + 1);
 }
 
 #[test]
