@@ -90,6 +90,16 @@ impl Closed {
         outlook: Outlook::Redialling,
     };
 
+    /// Whether the host dials right now, and has not said yet how that ended: at the very first, and after a reset, the driver's or the
+    /// operator's.
+    pub fn is_dialling(&self) -> bool {
+        self.outlook == Outlook::Redialling
+            && matches!(
+                self.reason,
+                None | Some(CloseReason::Requested | CloseReason::ByOperator)
+            )
+    }
+
     /// It ended, and the host dials the next.
     pub const fn redialling(reason: CloseReason) -> Self {
         Self {

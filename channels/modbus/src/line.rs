@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bulkhead_sdk::{
-    CloseReason, Closed, Connection, Context, Outlook, Priority, RequestGuard, RequestLock, Stream,
+    CloseReason, Closed, Connection, Context, Priority, RequestGuard, RequestLock, Stream,
 };
 
 use crate::exception::Exception;
@@ -361,25 +361,18 @@ impl Exchange<'_> {
         self.wire.take_heard()
     }
 
-    /// The stream, once there is one. After a reset, ours or the operator's, and at the very first the host is dialling right now, so
-    /// it is worth waiting; in all other cases the device is away or given up, and who asks is told at once.
+    /// The stream, once there is one. Where the host is dialling right now it is worth waiting for how that ends; in all other
+    /// cases the device is away or given up, and who asks is told at once.
     async fn stream(&mut self, timeout: Duration) -> Result<Stream, Failure> {
         let Line {
             context, framing, ..
         } = self.line;
         let connection = self.line.connection()?;
-        let dialling = |closed: Closed| {
-            closed.outlook == Outlook::Redialling
-                && matches!(
-                    closed.reason,
-                    None | Some(CloseReason::Requested | CloseReason::ByOperator)
-                )
-        };
         let stream = match connection.stream() {
             Ok(stream) => stream,
-            Err(closed) if dialling(closed) => {
-                match context.timeout(timeout, connection.opened()).await {
-                    Ok(opened) => opened?,
+            Err(closed) if closed.is_dialling() => {
+                match context.timeout(timeout, connection.dialled()).await {
+                    Ok(dialled) => dialled?,
                     Err(_) => connection.stream()?,
                 }
             }

@@ -78,6 +78,23 @@ impl Connection {
         .await
     }
 
+    /// Waits for how the dial under way ends, if there is one: at the very first, and after a reset, ours or the operator's. In all other
+    /// cases, such as between two dials, it answers at once what [`Connection::stream`] does. Put a timeout around it.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no stream.
+    pub async fn dialled(&self) -> Result<Stream, Closed> {
+        poll_fn(|cx| match self.stream() {
+            Err(closed) if closed.is_dialling() && !self.handle.entry.dead.get() => {
+                self.handle.entry.changed.register(cx.waker());
+                Poll::Pending
+            }
+            ended => Poll::Ready(ended),
+        })
+        .await
+    }
+
     /// Begins TLS, for a protocol that agrees on it first, where the operator allows it (`start_tls`), and waits for the stream under
     /// it. Where TLS is on already, such as on a stream that outlived its incarnation, that is the stream.
     ///

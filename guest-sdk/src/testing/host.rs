@@ -437,7 +437,7 @@ impl<D: Driver> FakeHost<D> {
         self.settle();
     }
 
-    /// Breaks a link's streams, and fails every dial until [`restore`](Self::restore).
+    /// Breaks a link's streams, or where there is none the dial under way, and fails every dial until [`restore`](Self::restore).
     pub fn away(&mut self, link: &str, reason: CloseReason) {
         self.lose(link, reason, Outlook::Redialling);
     }
@@ -450,7 +450,11 @@ impl<D: Driver> FakeHost<D> {
     fn lose(&mut self, link: &str, reason: CloseReason, outlook: Outlook) {
         let link = self.link_id(link);
         self.away.insert(link, (reason, outlook));
-        for id in self.lines_up(link) {
+        let mut lines = self.lines_up(link);
+        if lines.is_empty() {
+            lines = self.lines_dialled(link);
+        }
+        for id in lines {
             self.happen_closed(id, reason, outlook);
         }
         self.settle();
@@ -619,6 +623,14 @@ impl<D: Driver> FakeHost<D> {
         let lines = self.ledger.lines.iter();
         lines
             .filter(|(_, line)| line.link == link && line.up)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    fn lines_dialled(&self, link: LinkId) -> Vec<ConnectionId> {
+        let lines = self.ledger.lines.iter();
+        lines
+            .filter(|(_, line)| line.link == link && !line.up && !line.dead)
             .map(|(id, _)| *id)
             .collect()
     }

@@ -31,6 +31,20 @@ fn a_dial_is_waited_for_only_where_there_is_one() {
     assert_eq!(waited, [true, false, false, false]);
 }
 
+#[test]
+fn a_dial_that_fails_is_waited_for_no_longer() {
+    let plant = Handle::simple();
+    let mut host = plant.host(Setup::new().tag("word", "40001", "uint16"));
+    host.away("plc", CloseReason::ByOperator);
+    let before = host.now();
+    host.begin_poll("all");
+    assert_eq!(host.poll_answer("all"), None, "the host dials");
+    host.away("plc", CloseReason::Refused);
+    assert_eq!(host.finish_poll("all").failed, 1);
+    assert_eq!(host.now(), before, "no time has passed");
+    assert_eq!(host.quality("word"), Some(Quality::BadNotConnected));
+}
+
 /// Three units with two requests each; `two` is silent.
 fn three_units(plant: &Handle) -> FakeHost<Modbus> {
     let mut setup = Setup::new().settings(r#"{ "max_registers": 1 }"#);
