@@ -1,6 +1,6 @@
 //! When a group is polled: on a fixed grid, so that nothing drifts, with phases spread, so that not all of many groups are
 //! due together. A few of them are, on purpose: who wakes a processor for one poll finds its code and tables cold, and what that costs
-//! is more than the poll. So channels keep company, up to [`COMPANY`] of them at one moment, where there are many.
+//! is more than the poll. So channels keep company, up to eight of them at one moment, where there are many.
 //!
 //! The grid counts from the start of the host's monotonic clock, so a restarted channel keeps its rhythm. A moment that
 //! cannot be used, because the poll before is not done or the host is late, is skipped and counted; it is
