@@ -1,65 +1,82 @@
 //! Whether the machine was ours: only then can a rhythm be asked of anyone.
 
 use std::fs;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use tokio::time::Instant;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// What others may use of the machine before a late poll is no longer the host's fault, in percent.
 const OTHERS_PERCENT: u64 = 10;
 
-/// How often the witness looks at the clock.
+/// How often a witness looks at the clock.
 const LOOK: Duration = Duration::from_millis(5);
-/// The witness was kept from a processor where it looks so much too late.
-const STALL: Duration = Duration::from_millis(50);
-/// The period that a stall may cost a poll of.
-const PERIOD: Duration = Duration::from_millis(100);
 
-/// A thread of the test that wants a processor every few milliseconds. What keeps it waiting is the machine and not the host,
-/// which is another process.
+/// Threads of the test, one on each processor, that want it every few milliseconds. What keeps them waiting is the machine and not
+/// the host, which is another process.
 #[derive(Debug)]
-struct Witness {
+struct Witnesses {
     over: Arc<AtomicBool>,
-    /// How many polls of one channel its waits may have cost.
-    periods: Arc<AtomicU64>,
-    thread: Option<JoinHandle<()>>,
+    /// What each has seen: how long it was kept waiting, wherever that was longer than it takes to look.
+    threads: Vec<(JoinHandle<()>, Arc<Mutex<Vec<Duration>>>)>,
 }
 
-impl Witness {
-    fn start() -> Self {
-        let (over, periods) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-        let (ends, counts) = (over.clone(), periods.clone());
-        let thread = std::thread::spawn(move || {
-            let mut before = Instant::now();
-            while !ends.load(Ordering::Relaxed) {
-                std::thread::sleep(LOOK);
-                let waited = before.elapsed().saturating_sub(LOOK);
-                before = Instant::now();
-                if waited >= STALL {
-                    let whole = waited.as_millis() / PERIOD.as_millis();
-                    counts.fetch_add(
-                        u64::try_from(whole).unwrap_or(u64::MAX - 1) + 1,
-                        Ordering::Relaxed,
-                    );
+impl Witnesses {
+    fn start() -> Result<Self> {
+        let all = sched_getaffinity(None)
+            .context("the kernel does not say which processors there are")?;
+        let over = Arc::<AtomicBool>::default();
+        let places = (0..CpuSet::MAX_CPU).filter(|place| all.is_set(*place));
+        let threads = places.map(|place| {
+            let (ends, seen) = (over.clone(), Arc::<Mutex<Vec<Duration>>>::default());
+            let waits = seen.clone();
+            let witness = move || {
+                let mut this = CpuSet::new();
+                this.set(place);
+                // Where it cannot be bound to its processor, it sees what the kernel lets it see.
+                let _bound = sched_setaffinity(None, &this);
+                let mut before = Instant::now();
+                while !ends.load(Ordering::Relaxed) {
+                    std::thread::sleep(LOOK);
+                    let waited = before.elapsed().saturating_sub(LOOK);
+                    before = Instant::now();
+                    if waited > LOOK {
+                        lock(&seen).push(waited);
+                    }
                 }
-            }
+            };
+            (std::thread::spawn(witness), waits)
         });
-        Self {
-            over,
-            periods,
-            thread: Some(thread),
-        }
+        let threads = threads.collect();
+        Ok(Self { over, threads })
+    }
+
+    /// How many polls of one channel with this period their waits may have cost: those that took half of it.
+    fn polls(&self, period: Duration) -> u64 {
+        let of_one = |waits: &Vec<Duration>| -> u64 {
+            let long = waits.iter().filter(|wait| **wait >= period / 2);
+            long.map(|wait| whole(*wait, period) + 1).sum()
+        };
+        let seen = self.threads.iter().map(|(_, waits)| of_one(&lock(waits)));
+        seen.sum()
     }
 }
 
-impl Drop for Witness {
+fn whole(wait: Duration, period: Duration) -> u64 {
+    u64::try_from(wait.as_nanos() / period.as_nanos().max(1)).unwrap_or(u64::MAX >> 1)
+}
+
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Witnesses {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
+        for (thread, _) in self.threads.drain(..) {
             drop(thread.join());
         }
     }
@@ -71,7 +88,7 @@ pub struct Machine {
     begun: Ticks,
     /// What the processes that count as ours had used by then.
     ours: u64,
-    witness: Witness,
+    witnesses: Witnesses,
 }
 
 /// Of all processors together, in the kernel's ticks.
@@ -91,7 +108,7 @@ impl Machine {
         Ok(Self {
             begun: ticks()?,
             ours: used(processes)?,
-            witness: Witness::start(),
+            witnesses: Witnesses::start()?,
         })
     }
 
@@ -106,14 +123,14 @@ impl Machine {
         Ok((now.busy - self.begun.busy).saturating_sub(ours) * 100 / all)
     }
 
-    /// How many of so many polls of one channel may be late by a whole period: as many as the machine has cost, by what a
-    /// witness saw of it, and a hundredth where others took more than a little of it. Says so.
+    /// How many of so many polls of one channel with this period may be late by all of it: as many as the machine has cost, by what
+    /// its witnesses saw, and a hundredth where others took more than a little of it. Says so.
     ///
     /// # Errors
     ///
     /// As [`others_percent`](Self::others_percent).
-    pub fn late_at_most(&self, polls: u64, processes: &[u32]) -> Result<u64> {
-        let witnessed = self.witness.periods.load(Ordering::Relaxed);
+    pub fn late_at_most(&self, polls: u64, period: Duration, processes: &[u32]) -> Result<u64> {
+        let witnessed = self.witnesses.polls(period);
         if witnessed > 0 {
             println!("the machine kept everybody waiting: {witnessed} polls may be late");
         }
@@ -166,6 +183,27 @@ mod tests {
 
     use super::*;
     use crate::Running;
+
+    #[test]
+    fn a_wait_costs_the_polls_that_fall_into_it() -> Result<()> {
+        let ms = Duration::from_millis;
+        let witnesses = Witnesses::start()?;
+        assert_eq!(
+            witnesses.threads.len(),
+            std::thread::available_parallelism()?.get()
+        );
+        let mut seen = witnesses.threads.iter().cycle().map(|(_, waits)| waits);
+        for waits in witnesses.threads.iter().map(|(_, waits)| waits) {
+            lock(waits).clear();
+        }
+        let hour = Duration::from_secs(3600);
+        for wait in [hour / 2, hour / 2 - ms(1), hour, 3 * hour] {
+            lock(seen.next().context("a witness")?).push(wait);
+        }
+        assert_eq!(witnesses.polls(hour), 1 + 2 + 4);
+        assert_eq!(witnesses.polls(7 * hour), 0);
+        Ok(())
+    }
 
     #[test]
     fn what_we_use_is_not_what_others_use() -> Result<()> {

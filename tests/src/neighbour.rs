@@ -5,6 +5,7 @@
 //! number, so a value of somebody else shows too.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -12,7 +13,7 @@ use serde_json::json;
 use crate::{Bulkhead, Machine, Peer, Recording};
 
 /// The period of its polls.
-const PERIOD_MS: u64 = 100;
+const PERIOD: Duration = Duration::from_millis(100);
 
 /// The channel's id.
 #[must_use]
@@ -23,7 +24,7 @@ pub fn id(unit: u8) -> String {
 /// The channel that polls this unit of the device at this address.
 #[must_use]
 pub fn channel(unit: u8, address: &str) -> String {
-    let id = id(unit);
+    let (id, period) = (id(unit), PERIOD.as_millis());
     format!(
         r#"
         [[channel]]
@@ -33,7 +34,7 @@ pub fn channel(unit: u8, address: &str) -> String {
         settings = {{ unit_id = {unit}, max_gap_registers = 125 }}
         [[channel.group]]
         name = "all"
-        period = "{PERIOD_MS}ms"
+        period = "{period}ms"
         tags = [
             {{ name = "reads", address = "holding:0", type = "uint16" }},
             {{ name = "unit", address = "holding:100", type = "uint16" }},
@@ -90,7 +91,7 @@ pub fn retire(host: &Bulkhead, peer: &mut Peer, machine: &Machine, unit: u8) -> 
     }
     let (polls, late) = (counters["polls"], counters["polls_skipped"]);
     let ours = [host.process().id(), peer.process().id()];
-    let most = machine.late_at_most(polls, &ours)?;
+    let most = machine.late_at_most(polls, PERIOD, &ours)?;
     assert!(late <= most, "unit {unit}: {late} late: {counters:?}");
     // The last poll may have been under way when the channel was stopped.
     let requests = peer.requests()?;
@@ -130,9 +131,9 @@ impl Retired {
             last.0
         );
         // From poll to poll a period passes; the first may come beside the grid, and the last late.
-        let periods = (last.1 - first.1) / (PERIOD_MS * 1_000_000);
+        let periods = u128::from(last.1 - first.1) / PERIOD.as_nanos();
         assert!(
-            periods.abs_diff(reads.len() as u64) <= 2 + late,
+            periods.abs_diff(reads.len() as u128) <= u128::from(2 + late),
             "unit {unit}: {} polls in {periods} periods",
             reads.len()
         );
