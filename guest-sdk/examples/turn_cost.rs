@@ -77,7 +77,7 @@ fn main() {
         groups: Vec::new(),
         tags: Vec::new(),
     };
-    runtime.configure(&config).expect("no faults");
+    runtime.configure(config).expect("no faults");
     let begin = Happening::Started(Begin {
         incarnation: 1,
         reason: StartReason::First,

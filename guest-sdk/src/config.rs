@@ -202,45 +202,45 @@ impl std::fmt::Display for Faults {
 }
 
 /// What parsed of a configuration, and what did not. No settings, no config: then the driver cannot be asked.
+///
+/// Takes it to pieces as it goes: a channel may have many tags, and whatever of a guest's memory was once in use stays so.
 pub(crate) fn parse<D: Driver>(
-    config: &abi::ChannelConfig,
-    link: impl Fn(&abi::Link) -> Link,
+    config: abi::ChannelConfig,
+    link: impl Fn(abi::Link) -> Link,
 ) -> (Option<Config<D>>, Faults) {
     let mut faults = Faults::new();
-    let links: Vec<Link> = config.links.iter().map(link).collect();
+    let links: Vec<Link> = config.links.into_iter().map(link).collect();
     check_links::<D>(&links, &mut faults);
     let settings = faults.keep(settings("settings", &config.settings));
     let devices: Vec<_> = config
         .devices
-        .iter()
+        .into_iter()
         .filter_map(|device| faults.keep(parse_device(device, &links)))
         .collect();
     let device_ids: BTreeSet<DeviceId> = devices.iter().map(|device| device.id).collect();
     let tags: Vec<_> = config
         .tags
-        .iter()
+        .into_iter()
         .filter_map(|tag| faults.keep(parse_tag(tag)))
         .filter(|tag: &Tag<D::TagSettings>| device_ids.contains(&tag.device))
         .collect();
     let tag_ids: BTreeSet<TagId> = tags.iter().map(|tag| tag.id).collect();
     let groups = config
         .groups
-        .iter()
-        .map(|group| Group {
-            id: group.id,
-            name: group.name.clone(),
-            period: Duration::from_nanos(group.period_ns),
-            tags: group
-                .tags
-                .iter()
-                .copied()
-                .filter(|id| tag_ids.contains(id))
-                .collect(),
+        .into_iter()
+        .map(|mut group| {
+            group.tags.retain(|id| tag_ids.contains(id));
+            Group {
+                id: group.id,
+                name: group.name,
+                period: Duration::from_nanos(group.period_ns),
+                tags: group.tags,
+            }
         })
         .collect();
     let wishes_met = faults.iter().all(|fault| !fault.at.starts_with("links."));
     let config = settings.filter(|_| wishes_met).map(|settings| Config {
-        name: config.name.clone(),
+        name: config.name,
         settings,
         links,
         devices,
@@ -276,22 +276,22 @@ fn check_links<D: Driver>(links: &[Link], faults: &mut Faults) {
 }
 
 fn parse_device<S: DeserializeOwned>(
-    device: &abi::Device,
+    device: abi::Device,
     links: &[Link],
 ) -> Result<Device<S>, Fault> {
     let at = format!("device {}.settings", device.name);
     Ok(Device {
         id: device.id,
-        name: device.name.clone(),
-        address: device.address.clone(),
         settings: settings(&at, &device.settings)?,
+        name: device.name,
+        address: device.address,
         link: device
             .link
             .and_then(|id| links.iter().find(|link| link.id() == id).cloned()),
     })
 }
 
-fn parse_tag<S: DeserializeOwned>(tag: &abi::Tag) -> Result<Tag<S>, Fault> {
+fn parse_tag<S: DeserializeOwned>(tag: abi::Tag) -> Result<Tag<S>, Fault> {
     let data_type = tag
         .data_type
         .parse()
@@ -300,12 +300,12 @@ fn parse_tag<S: DeserializeOwned>(tag: &abi::Tag) -> Result<Tag<S>, Fault> {
     Ok(Tag {
         id: tag.id,
         device: tag.device,
-        name: tag.name.clone(),
-        address: tag.address.clone(),
         data_type,
         readable: tag.readable,
         writable: tag.writable,
         settings: settings(&at, &tag.settings)?,
+        name: tag.name,
+        address: tag.address,
     })
 }
 

@@ -264,7 +264,7 @@ macro_rules! export {
                 fn configure(
                     config: $crate::abi::ChannelConfig,
                 ) -> ::std::result::Result<(), ::std::vec::Vec<$crate::abi::ConfigFault>> {
-                    RUNTIME.with_borrow_mut(|runtime| runtime.configure(&config))
+                    RUNTIME.with_borrow_mut(|runtime| runtime.configure(config))
                 }
 
                 fn turn(

@@ -9,7 +9,7 @@ use crate::abi::{
     self, Action, CommandDone, DeviceId, Event, GroupId, Happening, HealthDone, Level, PollDone,
     Publish, Quality, ReadDone, Sample, StartReason, TagId, WriteDone,
 };
-use crate::config::{Faults, parse};
+use crate::config::{Config, Faults, parse};
 use crate::context::Context;
 use crate::driver::{Command, Driver, Poll, PollReport, Read, Start, Stop, Write};
 use crate::error::Error;
@@ -28,8 +28,11 @@ pub struct Runtime<D: Driver> {
     phase: Phase,
     incarnation: u64,
     /// The tags of each group with their devices, for a poll that fails as a whole.
-    groups: BTreeMap<GroupId, Vec<(TagId, DeviceId)>>,
+    groups: Groups,
 }
+
+/// Groups with their tags and the devices of these.
+type Groups = BTreeMap<GroupId, Rc<[(TagId, DeviceId)]>>;
 
 /// Where an incarnation stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,11 +97,11 @@ impl<D: Driver> Runtime<D> {
     /// # Errors
     ///
     /// Every fault at once. The configuration before stays in force then.
-    pub fn configure(&mut self, config: &abi::ChannelConfig) -> Result<(), Vec<abi::ConfigFault>> {
+    pub fn configure(&mut self, config: abi::ChannelConfig) -> Result<(), Vec<abi::ConfigFault>> {
         self.shared.begin_configure();
         match self.build(config) {
-            Ok(driver) => {
-                self.replace(driver, config);
+            Ok((driver, groups)) => {
+                self.replace(driver, groups);
                 Ok(())
             }
             Err(faults) => {
@@ -160,14 +163,14 @@ impl<D: Driver> Runtime<D> {
         self.shared.take_log()
     }
 
-    fn build(&self, config: &abi::ChannelConfig) -> Result<D, Faults> {
-        let (parsed, mut faults) =
-            parse::<D>(config, |link| Link::new(self.shared.clone(), link.clone()));
+    fn build(&self, config: abi::ChannelConfig) -> Result<(D, Groups), Faults> {
+        let (parsed, mut faults) = parse::<D>(config, |link| Link::new(self.shared.clone(), link));
         let Some(parsed) = parsed else {
             return Err(faults);
         };
+        let groups = groups_of(&parsed);
         match D::configure(parsed, Context::new(self.shared.clone())) {
-            Ok(driver) => faults.into_result(driver),
+            Ok(driver) => faults.into_result((driver, groups)),
             Err(more) => {
                 faults.append(more);
                 Err(faults)
@@ -183,22 +186,10 @@ impl<D: Driver> Runtime<D> {
     }
 
     /// Puts `driver` in the place of the one before, whose tasks are dropped and answered.
-    fn replace(&mut self, driver: D, config: &abi::ChannelConfig) {
+    fn replace(&mut self, driver: D, groups: Groups) {
         let cancelled = self.shared.executor.cancel_all();
         let mid_exchange = cancelled.iter().any(|task| task.committed);
-        let device_of: BTreeMap<TagId, DeviceId> =
-            config.tags.iter().map(|tag| (tag.id, tag.device)).collect();
-        let with_device = |id: &TagId| Some((*id, *device_of.get(id)?));
-        self.groups = config
-            .groups
-            .iter()
-            .map(|group| {
-                (
-                    group.id,
-                    group.tags.iter().filter_map(with_device).collect(),
-                )
-            })
-            .collect();
+        self.groups = groups;
         self.driver = Some(Rc::new(driver));
         self.answer_cancelled(cancelled, "the configuration changed");
         self.shared.commit_configure(mid_exchange);
@@ -298,7 +289,12 @@ impl<D: Driver> Runtime<D> {
                 Ok(report) => Done::Answer(poll_done(group, cycle, &report)),
                 Err(error) => {
                     shared.log(Level::Error, &format!("poll failed: {error}"));
-                    publish_bad(&shared, tags.unwrap_or_default(), &skip, error.quality);
+                    publish_bad(
+                        &shared,
+                        tags.as_deref().unwrap_or_default(),
+                        &skip,
+                        error.quality,
+                    );
                     Done::Failed(error)
                 }
             }
@@ -512,12 +508,30 @@ fn poll_done(group: GroupId, cycle: u64, report: &PollReport) -> Action {
     })
 }
 
-fn publish_bad(shared: &Shared, tags: Vec<(TagId, DeviceId)>, skip: &[DeviceId], quality: Quality) {
+fn groups_of<D: Driver>(config: &Config<D>) -> Groups {
+    let mut devices: Vec<(TagId, DeviceId)> = (config.tags.iter())
+        .map(|tag| (tag.id, tag.device))
+        .collect();
+    devices.sort_unstable_by_key(|(tag, _)| *tag);
+    let with_device = |id: &TagId| {
+        let place = devices.binary_search_by_key(id, |(tag, _)| *tag).ok()?;
+        devices.get(place).copied()
+    };
+    let groups = config.groups.iter();
+    groups
+        .map(|group| {
+            let tags = group.tags.iter().filter_map(with_device).collect();
+            (group.id, tags)
+        })
+        .collect()
+}
+
+fn publish_bad(shared: &Shared, tags: &[(TagId, DeviceId)], skip: &[DeviceId], quality: Quality) {
     let samples: Vec<Sample> = tags
-        .into_iter()
+        .iter()
         .filter(|(_, device)| !skip.contains(device))
         .map(|(tag, _)| Sample {
-            tag,
+            tag: *tag,
             value: None,
             quality,
             source_time_ns: None,

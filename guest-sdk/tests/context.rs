@@ -250,7 +250,7 @@ fn one_line() -> abi::ChannelConfig {
 /// A runtime by hand, for what the fake host does not do: its driver begins with these connections.
 fn inherit(connections: Vec<abi::Connection>) -> (Runtime<Probe>, Vec<Action>) {
     let mut runtime = Runtime::<Probe>::seeded(0);
-    runtime.configure(&one_line()).expect("no faults");
+    runtime.configure(one_line()).expect("no faults");
     begin(runtime, connections)
 }
 
@@ -369,7 +369,7 @@ impl Driver for Keeper {
 #[test]
 fn a_batch_that_is_declined_wakes_whoever_waits_for_it_and_nobody_else() {
     let mut runtime = Runtime::<Keeper>::seeded(0);
-    runtime.configure(&one_line()).expect("no faults");
+    runtime.configure(one_line()).expect("no faults");
     let mut turn = |events: Vec<Happening>| {
         let now = abi::Instant {
             monotonic_ns: 1,
@@ -454,13 +454,13 @@ fn new_connections_keep_clear_of_inherited_ones() {
 fn a_refusal_before_the_first_turn_takes_no_connection_away() {
     planned(Plan::default());
     let mut runtime = Runtime::<Probe>::seeded(0);
-    runtime.configure(&one_line()).expect("no faults");
+    runtime.configure(one_line()).expect("no faults");
     let bad = abi::ChannelConfig {
         name: "channel".to_owned(),
         settings: "[]".into(),
         ..one_line()
     };
-    runtime.configure(&bad).expect_err("it is no table");
+    runtime.configure(bad).expect_err("it is no table");
     let (_runtime, actions) = begin(runtime, Vec::new());
     let [Action::Open(open)] = &actions[..] else {
         panic!("{actions:?}");

@@ -107,7 +107,7 @@ fn poll(runtime: &mut Runtime<Modbus>, cycle: u64) -> usize {
 fn main() {
     for count in [1, 100, 1000] {
         let mut runtime = Runtime::<Modbus>::seeded(1);
-        runtime.configure(&config(count)).expect("in order");
+        runtime.configure(config(count)).expect("in order");
         let start = Start {
             incarnation: 1,
             reason: StartReason::First,

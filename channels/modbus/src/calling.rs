@@ -79,7 +79,7 @@ async fn asked(context: &Context, plant: &Plant, caller: &Connection) -> Option<
     units.sort_by_key(is_up);
     for index in units {
         let unit = &plant.site.units[index];
-        let place = plant.site.tags.values().find(|place| place.unit == index);
+        let place = plant.site.tag_of(index);
         let ask = place.map_or(FIRST_REGISTER, |place| place.read());
         let mut exchange = line.exchange(Priority::Poll).await;
         match exchange.ask(unit.number, unit.timeout, ask).await {

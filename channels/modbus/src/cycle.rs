@@ -564,7 +564,7 @@ impl<'a, D: Fn(Vec<Sample>)> Cycle<'a, D> {
     }
 
     fn name(&self, tag: TagId) -> String {
-        let place = self.site.tags.get(&tag);
+        let place = self.site.tag(tag);
         format!("tag {}", place.map_or("?", |place| place.name.as_str()))
     }
 }

@@ -99,8 +99,8 @@ impl Driver for Modbus {
         ]
     }
 
-    fn configure(config: Config<Self>, context: Context) -> Result<Self, Faults> {
-        let (site, schedules) = Site::new(&config)?;
+    fn configure(mut config: Config<Self>, context: Context) -> Result<Self, Faults> {
+        let (site, schedules) = Site::new(&mut config)?;
         let link = config
             .link(LINK)
             .expect("the SDK refuses a configuration without it");

@@ -8,7 +8,7 @@ use crate::address::Table;
 use crate::layout::Layout;
 use crate::pdu::Ask;
 use crate::plan::Block;
-use crate::site::Site;
+use crate::site::{Place, Site};
 use crate::value::{Codec, Unreadable};
 
 /// What a cycle asks for, by unit.
@@ -52,15 +52,15 @@ struct Slot {
 impl Schedule {
     /// The fewest requests that read these tags. Tags that the site does not know are left out.
     pub fn new(site: &Site, tags: &[TagId]) -> Self {
-        let mut sorted: BTreeMap<usize, BTreeMap<Table, Vec<TagId>>> = BTreeMap::new();
+        let mut sorted: BTreeMap<usize, BTreeMap<Table, Vec<&Place>>> = BTreeMap::new();
         for tag in tags {
-            if let Some(place) = site.tags.get(tag) {
+            if let Some(place) = site.tag(*tag) {
                 sorted
                     .entry(place.unit)
                     .or_default()
                     .entry(place.point.table)
                     .or_default()
-                    .push(*tag);
+                    .push(place);
             }
         }
         let mut rounds: Vec<Round> = sorted
@@ -92,19 +92,14 @@ impl Schedule {
 }
 
 impl Area {
-    fn new(site: &Site, table: Table, mut tags: Vec<TagId>) -> Self {
-        tags.sort_by_key(|tag| {
-            let span = site.tags[tag].point.span;
-            (span.start, span.count)
+    fn new(site: &Site, table: Table, mut tags: Vec<&Place>) -> Self {
+        tags.sort_by_key(|tag| (tag.point.span.start, tag.point.span.count));
+        let slots = tags.iter().map(|tag| Slot {
+            tag: tag.id,
+            start: tag.point.span.start,
+            codec: tag.point.codec,
         });
-        let points = || tags.iter().map(|tag| (*tag, site.tags[tag].point));
-        let slots = points()
-            .map(|(tag, point)| Slot {
-                tag,
-                start: point.span.start,
-                codec: point.codec,
-            })
-            .collect();
+        let slots = slots.collect();
         let limits = if table.is_bits() {
             site.limits.bits
         } else {
@@ -114,7 +109,7 @@ impl Area {
             table,
             slots,
             unreadable: BTreeSet::new(),
-            layout: Layout::new(points().map(|(_, point)| point.span).collect(), limits),
+            layout: Layout::new(tags.iter().map(|tag| tag.point.span).collect(), limits),
         }
     }
 

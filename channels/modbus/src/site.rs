@@ -20,8 +20,8 @@ pub struct Site {
     pub units: Vec<Unit>,
     /// Their names in the operator's file, in the same order.
     pub names: Vec<String>,
-    /// Every tag.
-    pub tags: BTreeMap<TagId, Place>,
+    /// Every tag, by id.
+    tags: Vec<Place>,
     /// What one request may ask for, in bits and in registers.
     pub limits: RequestLimits,
     /// What the operator says of the channel.
@@ -35,6 +35,8 @@ pub struct Site {
 /// A tag, and the unit that has it.
 #[derive(Debug)]
 pub struct Place {
+    /// Its id.
+    pub id: TagId,
     /// Its name in the operator's file.
     pub name: String,
     /// An index into the units.
@@ -53,8 +55,11 @@ pub struct RequestLimits {
 }
 
 impl Site {
-    /// Checks a configuration, and makes the schedule of each group. Everything that is wrong is said at once.
-    pub fn new(config: &Config<Modbus>) -> Result<(Self, BTreeMap<GroupId, Schedule>), Faults> {
+    /// Checks a configuration, and makes the schedule of each group. Everything that is wrong is said at once. The tags are taken out
+    /// of it.
+    pub fn new(config: &mut Config<Modbus>) -> Result<(Self, BTreeMap<GroupId, Schedule>), Faults> {
+        let tags = std::mem::take(&mut config.tags);
+        let config = &*config;
         let mut faults = Faults::new();
         let settings = &config.settings;
         for (name, message) in settings.faults() {
@@ -65,7 +70,7 @@ impl Site {
         let mut site = Self {
             units: Vec::with_capacity(config.devices.len()),
             names: Vec::with_capacity(config.devices.len()),
-            tags: BTreeMap::new(),
+            tags: Vec::with_capacity(tags.len()),
             limits: RequestLimits::new(settings),
             settings: settings.clone(),
             lines: 1,
@@ -80,46 +85,37 @@ impl Site {
                 site.names.push(device.name.clone());
             }
         }
-        for tag in &config.tags {
-            let known = places.get(&tag.device).copied();
-            let order = known
-                .and_then(|(_, device)| device.order)
-                .unwrap_or(settings.order);
-            match resolve(wish(tag, order), settings) {
-                Ok(point) => {
-                    if let Some((unit, _)) = known {
-                        site.tags.insert(
-                            tag.id,
-                            Place {
-                                name: tag.name.clone(),
-                                unit,
-                                point,
-                            },
-                        );
-                    }
-                }
-                Err(wrong) => wrong
-                    .into_iter()
-                    .for_each(|(field, message)| faults.push(tag.fault(field, message))),
-            }
-        }
         let framing = Framing::new(settings, link.map_or("", |link| link.kind()));
         at_once(config, framing, &mut faults);
-        for tag in &config.tags {
-            let unit = places
-                .get(&tag.device)
-                .and_then(|(unit, _)| site.units.get(*unit));
-            let polled = config
-                .groups
-                .iter()
-                .any(|group| group.tags.contains(&tag.id));
-            if unit.is_some_and(|unit| framing.is_broadcast(unit.number))
-                && (polled || !tag.writable)
-            {
+        for tag in tags {
+            let known = places.get(&tag.device).copied();
+            let order = known.and_then(|(_, device)| device.order);
+            let point = resolve(wish(&tag, order.unwrap_or(settings.order)), settings);
+            if let Err(wrong) = &point {
+                for (field, message) in wrong {
+                    faults.push(tag.fault(field, message));
+                }
+            }
+            let Some((unit, _)) = known else { continue };
+            let is_broadcast = framing.is_broadcast(site.units[unit].number);
+            let is_polled = || {
+                let mut groups = config.groups.iter();
+                groups.any(|group| group.tags.contains(&tag.id))
+            };
+            if is_broadcast && (!tag.writable || is_polled()) {
                 let message = "unit 0 is all units at once, and none answers; give the tag access = \"w\", outside of any group";
                 faults.push(tag.fault("access", message));
             }
+            if let Ok(point) = point {
+                site.tags.push(Place {
+                    id: tag.id,
+                    name: tag.name,
+                    unit,
+                    point,
+                });
+            }
         }
+        site.tags.sort_by_key(|place| place.id);
         let schedules = config
             .groups
             .iter()
@@ -194,8 +190,19 @@ impl Site {
     }
 
     /// A tag by its id.
+    pub fn tag(&self, tag: TagId) -> Option<&Place> {
+        let place = self.tags.binary_search_by_key(&tag, |place| place.id);
+        self.tags.get(place.ok()?)
+    }
+
+    /// Some tag of a unit.
+    pub fn tag_of(&self, unit: usize) -> Option<&Place> {
+        self.tags.iter().find(|place| place.unit == unit)
+    }
+
+    /// A tag by its id, where somebody asks for it.
     pub fn place(&self, tag: TagId) -> Result<&Place, Error> {
-        self.tags.get(&tag).ok_or_else(|| {
+        self.tag(tag).ok_or_else(|| {
             Error::new("there is no such tag").with_quality(Quality::BadConfiguration)
         })
     }

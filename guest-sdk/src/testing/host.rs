@@ -73,7 +73,7 @@ impl<D: Driver> FakeHost<D> {
     ) -> Result<Self, Vec<ConfigFault>> {
         let setup = setup.complete();
         let mut runtime = Runtime::seeded(setup.seed);
-        runtime.configure(&setup.config)?;
+        runtime.configure(setup.config.clone())?;
         let mut host = Self {
             runtime,
             setup,
@@ -118,7 +118,7 @@ impl<D: Driver> FakeHost<D> {
     /// The faults that the driver found; it goes on as before then.
     pub fn reload(&mut self, setup: Setup) -> Result<(), Vec<ConfigFault>> {
         let setup = setup.complete();
-        self.runtime.configure(&setup.config)?;
+        self.runtime.configure(setup.config.clone())?;
         self.setup = setup;
         let groups = &self.setup.config.groups;
         self.ledger

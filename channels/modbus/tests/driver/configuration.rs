@@ -45,13 +45,13 @@ fn every_fault_is_said_at_once() {
             device press.settings.requests_at_once: 17 is out of range; give 1 to 16
             device press.address: "256" is no unit; give a number from 0 to 255
             device pump.address: "one" is no unit; give a number from 0 to 255
+            device press.settings.requests_at_once: with pause_ms one request follows the other; leave one of them out
             tag a.address: "50001" names no table; a reference begins with 0 (coil), 1 (discrete), 3 (input) or 4 (holding)
             tag b.type: int8 is smaller than a register; use int16, or bytes
             tag c.access: the input table cannot be written; make the tag read-only, or use a coil or holding address
             tag d.address: "#XX" is no suffix; write .BIT, .LENGTH with H, L, D or E, or #ABCD, #BADC, #CDAB, #DCBA, #BCD
             tag e.type: a coil place is a single bit; use bool, or bool[n]
             tag f.address: a bool in a register needs its bit: .0 (lowest) to .15, as in 40001.3
-            device press.settings.requests_at_once: with pause_ms one request follows the other; leave one of them out
         "##]],
     );
 }
