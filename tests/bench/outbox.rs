@@ -138,9 +138,10 @@ fn through(path: &Path) -> Result<(Duration, u64, u64)> {
 }
 
 pub(crate) fn layout() -> Result<Arc<Layout>> {
-    let tags = (0..GROUP).map(|tag| TagNames {
-        name: format!("register {tag}").into(),
-        unit: "".into(),
+    let names: Vec<String> = (0..GROUP).map(|tag| format!("register {tag}")).collect();
+    let tags = names.iter().map(|name| TagNames {
+        name,
+        unit: "",
         device: 0,
         group: Some(0),
     });

@@ -452,7 +452,7 @@ fn native_round(events: usize) -> Result<f64> {
         }],
     };
     runtime
-        .configure(&native)
+        .configure(native)
         .map_err(|faults| anyhow::anyhow!("{faults:?}"))?;
     let turn = |runtime: &mut bulkhead_sdk::Runtime<signal::SignalDriver>, number: u64, what| {
         let now = abi::Instant {

@@ -4,10 +4,11 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use tokio::time::Instant;
 
 /// What others may use of the machine before a late poll is no longer the host's fault, in percent.
 const OTHERS_PERCENT: u64 = 10;
@@ -20,9 +21,11 @@ const LOOK: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 struct Witnesses {
     over: Arc<AtomicBool>,
-    /// What each has seen: how long it was kept waiting, wherever that was longer than it takes to look.
-    threads: Vec<(JoinHandle<()>, Arc<Mutex<Vec<Duration>>>)>,
+    threads: Vec<(JoinHandle<()>, Waits)>,
 }
+
+/// How long a witness was kept waiting, wherever that was longer than it takes to look.
+type Waits = Arc<Mutex<Vec<Duration>>>;
 
 impl Witnesses {
     fn start() -> Result<Self> {
@@ -31,7 +34,7 @@ impl Witnesses {
         let over = Arc::<AtomicBool>::default();
         let places = (0..CpuSet::MAX_CPU).filter(|place| all.is_set(*place));
         let threads = places.map(|place| {
-            let (ends, seen) = (over.clone(), Arc::<Mutex<Vec<Duration>>>::default());
+            let (ends, seen) = (over.clone(), Waits::default());
             let waits = seen.clone();
             let witness = move || {
                 let mut this = CpuSet::new();

@@ -14,7 +14,7 @@ fn layout() -> Arc<Layout> {
         channel: ChannelId::new("a").unwrap(),
         devices: [].into(),
         groups: [].into(),
-        tags: [].into(),
+        tags: Default::default(),
     })
 }
 

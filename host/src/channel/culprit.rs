@@ -37,7 +37,7 @@ impl Incarnation<'_> {
     /// What can be kept away of an event, if anything can.
     fn subject<'e>(&'e self, what: &'e Happening) -> Option<Subject<'e>> {
         let config = self.shared.config();
-        let tag = |id: u32| config.tags.get(id as usize).map(|tag| tag.name.as_str());
+        let tag = |id: u32| config.tags.get(id as usize).map(|tag| &*tag.name);
         let (kind, target, payload) = match what {
             Happening::Poll(poll) => {
                 let group = config.groups.get(poll.group as usize)?;
@@ -195,7 +195,7 @@ impl Incarnation<'_> {
             .tags
             .iter()
             .filter_map(|tag| config.tags.get(tag.index()))
-            .map(|tag| tag.name.as_str())
+            .map(|tag| &*tag.name)
             .collect();
         let why: Arc<str> = format!(
             "{} is not polled, since that has ended the driver {} times: `bulkhead dead-letter show {}/{}` says more",
@@ -206,12 +206,10 @@ impl Incarnation<'_> {
         )
         .into();
         let wall = self.shared.clock().wall();
-        let changes = self.shared.tags().mark(
-            |tag| names.contains(&tag.name.as_str()),
-            Quality::Bad,
-            &why,
-            wall,
-        );
+        let changes =
+            self.shared
+                .tags()
+                .mark(|tag| names.contains(&&*tag.name), Quality::Bad, &why, wall);
         self.shared.publish(&self.id, changes, wall);
     }
 }

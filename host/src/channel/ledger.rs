@@ -26,7 +26,7 @@ use crate::config;
 use crate::event::{MonotonicNs, Value, WallNs};
 use crate::ids::{ConnectionId, GroupId, LinkId, RequestId, TagId, TimerId};
 use crate::limits::NOTICES;
-use crate::tags::Rule;
+use crate::tags::Rules;
 
 /// What a list of actions is checked against, besides what is under way.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +46,7 @@ pub struct LedgerParts {
 /// What is under way.
 pub struct Ledger {
     tags: Vec<config::Tag>,
-    rules: Vec<Rule>,
+    rules: Rules,
     devices: usize,
     samples_per_second: u32,
     connections: Told,
@@ -96,7 +96,7 @@ impl Ledger {
     pub fn new(parts: LedgerParts, begun: MonotonicNs) -> Self {
         Self {
             polls: Polls::new(&parts.groups, 0, begun),
-            rules: parts.tags.iter().map(Rule::new).collect(),
+            rules: Rules::new(&parts.tags),
             tags: parts.tags,
             devices: parts.devices,
             samples_per_second: parts.samples_per_second,

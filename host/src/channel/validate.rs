@@ -18,7 +18,7 @@ use crate::limits::{
     ACTIONS, ALARM_CODE_BYTES, ALARMS, BATCHES, NOTICES, RATE_SECONDS, SEND_BYTES,
 };
 use crate::store::MAX_STATE_BYTES;
-use crate::tags::Rule;
+use crate::tags::{Rule, Rules};
 
 /// Why a list of actions was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +35,7 @@ pub struct Refusal {
 pub(super) struct Context<'a> {
     pub(super) tags: &'a [config::Tag],
     /// One for each tag.
-    pub(super) rules: &'a [Rule],
+    pub(super) rules: &'a Rules,
     /// How many the channel has.
     pub(super) devices: usize,
     pub(super) connections: &'a (dyn Ways + Sync),

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -96,9 +97,19 @@ fn count(host: &config::Host) -> (usize, usize) {
 }
 
 /// Reads and checks a configuration with its files of tags, drivers apart.
+///
+/// In a thread of its own: whatever that has allocated and left goes back to the system as a whole.
 pub(super) fn read(path: &Path) -> Result<Checked<config::Host>, Failure> {
-    let (text, origin) = text(path)?;
-    config::parse_with_files(&text, &origin, &tags_file).map_err(Failure::Config)
+    let reading = || {
+        let (text, origin) = text(path)?;
+        config::parse_with_files(&text, &origin, &tags_file).map_err(Failure::Config)
+    };
+    let read = std::thread::scope(|scope| scope.spawn(reading).join());
+    let Checked { value, locations } = read.unwrap_or_else(|panic| resume_unwind(panic))?;
+    Ok(Checked {
+        value: value.gathered(),
+        locations,
+    })
 }
 
 /// The files that a configuration is made of: itself, then the files of tags that it names, as far as it can be read.

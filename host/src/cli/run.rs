@@ -178,7 +178,7 @@ async fn first_sample(mut bus: Subscription, began: Instant, stop: CancellationT
         let took = began.elapsed();
         let channel = &batch.instance.channel;
         let tag = batch.layout.tag(sample.tag);
-        let tag = tag.map(|tag| &*tag.name).unwrap_or_default();
+        let tag = tag.map(|tag| tag.name).unwrap_or_default();
         say(&format!(
             "first sample after {:.0} ms ({channel}/{tag})",
             took.as_secs_f64() * 1e3

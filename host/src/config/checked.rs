@@ -1,5 +1,6 @@
 //! The configuration as the host uses it: everything resolved, every default filled in, every bound kept.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -36,6 +37,30 @@ pub struct Host {
     pub channels: Vec<Channel>,
     /// Where samples go. May be empty.
     pub sinks: Vec<Sink>,
+}
+
+impl Host {
+    /// A copy of the tags in memory of its own, in the allocator of the thread that asks for it. They stay as long as the host runs, and
+    /// reading leaves them scattered among what it needed only for a while, page by page.
+    #[must_use]
+    pub fn gathered(mut self) -> Self {
+        for channel in &mut self.channels {
+            let (mut treatments, mut settings) = (HashMap::new(), HashMap::new());
+            let tags = channel.tags.iter().map(|tag| Tag {
+                treatment: again(&tag.treatment, &mut treatments),
+                settings: again(&tag.settings, &mut settings),
+                ..tag.clone()
+            });
+            channel.tags = tags.collect();
+        }
+        self
+    }
+}
+
+/// What is shared is copied once.
+fn again<T: Clone>(shared: &Arc<T>, known: &mut HashMap<*const T, Arc<T>>) -> Arc<T> {
+    let copy = known.entry(Arc::as_ptr(shared));
+    copy.or_insert_with(|| Arc::new((**shared).clone())).clone()
 }
 
 /// How often the host as a whole does something by itself. What people ask for is not counted.
@@ -121,12 +146,12 @@ impl Channel {
                 }
             }
         }
-        let names = |tag: (&Tag, Option<u32>)| TagNames {
-            name: tag.0.name.as_str().into(),
-            unit: tag.0.treatment.unit.as_str().into(),
-            device: tag.0.device.0,
-            group: tag.1,
-        };
+        let names = self.tags.iter().zip(groups).map(|(tag, group)| TagNames {
+            name: &tag.name,
+            unit: &tag.treatment.unit,
+            device: tag.device.0,
+            group,
+        });
         Layout {
             channel: self.id.clone(),
             devices: self
@@ -139,7 +164,7 @@ impl Channel {
                 .iter()
                 .map(|group| group.name.as_str().into())
                 .collect(),
-            tags: self.tags.iter().zip(groups).map(names).collect(),
+            tags: names.collect(),
         }
     }
 }
@@ -338,21 +363,21 @@ pub struct Group {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tag {
     /// Its name: unique within the channel.
-    pub name: String,
+    pub name: Box<str>,
     /// The device that holds it.
     pub device: DeviceId,
     /// In the protocol's own syntax.
-    pub address: String,
+    pub address: Box<str>,
     /// Its type at the device, before scaling.
     pub data_type: DataType,
     /// Whether it can be read, written or both.
     pub access: Access,
-    /// JSON, for the driver to check.
-    pub settings: serde_json::Value,
+    /// JSON, for the driver to check. Shared as the treatment is.
+    pub settings: Arc<serde_json::Value>,
     /// What becomes of its values. Most tags of a channel for which it is the same share it: there are many tags.
     pub treatment: Arc<Treatment>,
     /// For people; may be empty.
-    pub description: String,
+    pub description: Box<str>,
 }
 
 /// What becomes of the values of a tag between the device and consumers.

@@ -17,8 +17,8 @@ use crate::ids::{DeviceId, TagId};
 
 /// The most groups of one channel.
 const MAX_GROUPS: usize = 1_024;
-/// The most treatments that are kept to be shared with the tags that follow.
-const TREATMENTS: usize = 16;
+/// The most of what tags share that is kept for those that follow.
+const LATELY: usize = 16;
 const MAX_UNIT_CHARS: usize = 64;
 const MAX_DESCRIPTION_CHARS: usize = 1_024;
 
@@ -76,7 +76,8 @@ pub(super) fn groups_and_tags<'r>(
         devices,
         names: Names::new("tag"),
         tags: Vec::new(),
-        treatments: VecDeque::new(),
+        treatments: Lately::default(),
+        settings: Lately::default(),
         files: HashMap::new(),
         bound: tags,
     };
@@ -106,13 +107,36 @@ pub(super) fn groups_and_tags<'r>(
     (groups, reader.tags)
 }
 
+/// What is the same for many tags, to be shared by them; what came latest first.
+struct Lately<T>(VecDeque<Arc<T>>);
+
+impl<T> Default for Lately<T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<T: PartialEq> Lately<T> {
+    /// The same for all that have the same, as far as it came lately.
+    fn shared(&mut self, new: T) -> Arc<T> {
+        let known = self.0.iter().position(|known| **known == new);
+        let shared = match known.and_then(|place| self.0.remove(place)) {
+            Some(known) => known,
+            None => Arc::new(new),
+        };
+        self.0.truncate(LATELY - 1);
+        self.0.push_front(shared.clone());
+        shared
+    }
+}
+
 struct Reader<'a, 'r> {
     channel: &'a Section<'r>,
     devices: &'a Names<'r>,
     names: Names<'r>,
     tags: Vec<Tag>,
-    /// Of these, those that came latest first.
-    treatments: VecDeque<Arc<Treatment>>,
+    treatments: Lately<Treatment>,
+    settings: Lately<serde_json::Value>,
     /// The files of tags so far, and what names them.
     files: HashMap<&'r str, String>,
     bound: &'a mut Tags<'r>,
@@ -266,7 +290,12 @@ impl<'r> Reader<'_, 'r> {
         );
         let (report, deadband) = report(&section, data_type_shown, limits);
         let (interval, max_silence) = rhythm(&section, report);
-        let treatment = self.shared(Treatment {
+        let description = section.text(
+            "description",
+            MAX_DESCRIPTION_CHARS,
+            "oil, before the filter",
+        );
+        let treatment = self.treatments.shared(Treatment {
             scale,
             offset,
             part,
@@ -280,32 +309,15 @@ impl<'r> Reader<'_, 'r> {
             unit: section.text("unit", MAX_UNIT_CHARS, "bar"),
         });
         self.tags.push(Tag {
-            name: name.unwrap_or_default().to_owned(),
+            name: name.unwrap_or_default().into(),
             device,
-            address: address.unwrap_or_default(),
+            address: address.unwrap_or_default().into(),
             data_type,
             access,
-            settings: section.settings("settings"),
+            settings: self.settings.shared(section.settings("settings")),
             treatment,
-            description: section.text(
-                "description",
-                MAX_DESCRIPTION_CHARS,
-                "oil, before the filter",
-            ),
+            description: description.into(),
         });
-    }
-
-    /// The same for all tags that have the same, as far as it came lately.
-    fn shared(&mut self, treatment: Treatment) -> Arc<Treatment> {
-        let mut known = self.treatments.iter();
-        let known = known.position(|known| **known == treatment);
-        let treatment = match known.and_then(|place| self.treatments.remove(place)) {
-            Some(known) => known,
-            None => Arc::new(treatment),
-        };
-        self.treatments.truncate(TREATMENTS - 1);
-        self.treatments.push_front(treatment.clone());
-        treatment
     }
 
     fn devices_differ(&self) -> bool {

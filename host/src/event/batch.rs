@@ -117,7 +117,7 @@ mod tests {
                 channel,
                 devices: [].into(),
                 groups: [].into(),
-                tags: [].into(),
+                tags: Default::default(),
             }),
             epoch: 1,
             sequence: 10,

@@ -81,14 +81,14 @@ impl TagFilter {
             |groups: &[bool]| group.and_then(|group| groups.get(group)) == Some(&true);
         groups.is_none_or(is_in_group)
             && self.is_named(layout.channel.as_str())
-            && fits(&self.tags, layout.channel.as_str(), &tag.name)
+            && fits(&self.tags, layout.channel.as_str(), tag.name)
     }
 
     /// Which tags of a channel are meant.
     pub fn tags_of(&self, layout: &Layout) -> Vec<bool> {
         let groups = self.groups_of(layout);
-        let tags = (0u32..).zip(&layout.tags);
-        tags.map(|(id, _)| self.means(layout, groups.as_deref(), TagId(id)))
+        let tags = (0u32..).take(layout.tags.len());
+        tags.map(|id| self.means(layout, groups.as_deref(), TagId(id)))
             .collect()
     }
 

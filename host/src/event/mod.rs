@@ -15,7 +15,7 @@ mod value;
 pub use batch::Batch;
 pub use filter::TagFilter;
 pub use gap::{Gap, GapReason, Item};
-pub use layout::{Layout, TagNames};
+pub use layout::{Layout, TagList, TagNames};
 pub use quality::Quality;
 pub use sample::Sample;
 pub use severity::Severity;

@@ -162,7 +162,7 @@ mod tests {
             let tags = layout.tags.iter().zip(filter.tags_of(&layout));
             let meant: Vec<&str> = tags
                 .filter(|(_, meant)| *meant)
-                .map(|(tag, _)| &*tag.name)
+                .map(|(tag, _)| tag.name)
                 .collect();
             assert_eq!(meant, expected, "{query}");
             let admitted = filter.admits_channel("press-3");

@@ -83,8 +83,8 @@ pub(super) async fn show(
     let treatment = &*config.treatment;
     Ok(Json(wire::TagDetail {
         tag: summary,
-        address: config.address.clone(),
-        description: config.description.clone(),
+        address: config.address.to_string(),
+        description: config.description.to_string(),
         group: group.map(|group| group.name.clone()),
         period_ms: group.map(|group| ms(group.period)),
         scale: treatment.scale,
@@ -228,7 +228,7 @@ fn readable<'a>(app: &'a App, reference: &str) -> Result<(&'a ChannelHandle, Tag
     let (channel, id) = tag_of(app, reference)?;
     match channel.tags().tags().get(id.index()) {
         Some(config) if config.access == Access::Write => Err(RequestError::NotReadable {
-            tag: config.name.clone(),
+            tag: config.name.to_string(),
         }
         .into()),
         // One by one, so that it does not fail the others of its channel.
@@ -255,7 +255,7 @@ pub(super) fn summary(
     let device = channel.config().devices.get(config.device.index());
     Some(wire::Tag {
         channel: channel.id().to_string(),
-        tag: config.name.clone(),
+        tag: config.name.to_string(),
         device: device.map(|device| device.name.clone()).unwrap_or_default(),
         data_type: config.data_type.to_string(),
         access: config.access.as_str().to_owned(),
@@ -274,7 +274,9 @@ fn reading(channel: &ChannelHandle, sample: &Sample, now: WallNs) -> wire::Readi
     let config = channel.tags().tags().get(sample.tag.index());
     wire::Reading {
         channel: channel.id().to_string(),
-        tag: config.map(|config| config.name.clone()).unwrap_or_default(),
+        tag: config
+            .map(|config| config.name.to_string())
+            .unwrap_or_default(),
         value: sample
             .value
             .as_ref()

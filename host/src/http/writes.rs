@@ -158,7 +158,7 @@ async fn one(
     tracing::info!(channel = %channel.id(), tag = config.name, by = writer.by, "a tag was written through the API");
     Ok(wire::Written {
         channel: channel.id().to_string(),
-        tag: config.name.clone(),
+        tag: config.name.to_string(),
         value: written,
         read_back: read_back.as_ref().map(json_value),
     })

@@ -19,6 +19,7 @@
 //! What is read may be damaged: every length is checked against what is there, and nothing is reserved that the bytes do not
 //! justify.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -388,15 +389,16 @@ impl Reader<'_> {
 }
 
 /// Name, unit, device, group.
-type TagRecord = (Box<str>, Box<str>, u32, Option<u32>);
+type TagRecord<'a> = (Cow<'a, str>, Cow<'a, str>, u32, Option<u32>);
 
 /// A layout as its record has it.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct LayoutRecord {
+struct LayoutRecord<'a> {
     channel: String,
     devices: Vec<Box<str>>,
     groups: Vec<Box<str>>,
-    tags: Vec<TagRecord>,
+    #[serde(borrow)]
+    tags: Vec<TagRecord<'a>>,
 }
 
 /// The bytes of a layout: the same for the same layout, always.
@@ -407,7 +409,7 @@ pub(super) fn write_layout(layout: &Layout) -> Vec<u8> {
         devices: layout.devices.to_vec(),
         groups: layout.groups.to_vec(),
         tags: tags
-            .map(|tag| (tag.name.clone(), tag.unit.clone(), tag.device, tag.group))
+            .map(|tag| (tag.name.into(), tag.unit.into(), tag.device, tag.group))
             .collect(),
     };
     serde_json::to_vec(&record).expect("a record has text for keys, and memory takes everything")
@@ -415,10 +417,10 @@ pub(super) fn write_layout(layout: &Layout) -> Vec<u8> {
 
 /// The layout of these bytes.
 pub(super) fn read_layout(bytes: &[u8]) -> Result<Layout, Damage> {
-    let record: LayoutRecord =
+    let record: LayoutRecord<'_> =
         serde_json::from_slice(bytes).map_err(|_| Damage("a layout that is none"))?;
     let channel = ChannelId::new(&record.channel);
-    let tags = record.tags.into_iter();
+    let tags = record.tags.iter();
     Ok(Layout {
         channel: channel.map_err(|_| Damage("a channel of no name"))?,
         devices: record.devices.into(),
@@ -427,8 +429,8 @@ pub(super) fn read_layout(bytes: &[u8]) -> Result<Layout, Damage> {
             .map(|(name, unit, device, group)| TagNames {
                 name,
                 unit,
-                device,
-                group,
+                device: *device,
+                group: *group,
             })
             .collect(),
     })
@@ -439,9 +441,9 @@ mod tests {
     use super::*;
 
     fn layout() -> Arc<Layout> {
-        let tag = |name: &str, group| TagNames {
-            name: name.into(),
-            unit: "°C".into(),
+        let tag = |name, group| TagNames {
+            name,
+            unit: "°C",
             device: 0,
             group,
         };
@@ -449,7 +451,7 @@ mod tests {
             channel: ChannelId::new("press-3").unwrap(),
             devices: ["press".into()].into(),
             groups: ["fast".into()].into(),
-            tags: [tag("a", Some(0)), tag("b", None)].into(),
+            tags: [tag("a", Some(0)), tag("b", None)].into_iter().collect(),
         })
     }
 

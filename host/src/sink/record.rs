@@ -54,7 +54,7 @@ impl<'a> Record<'a> {
         let tag = batch.layout.tag(sample.tag)?;
         Some(Self {
             channel: batch.instance.channel.as_str(),
-            tag: &tag.name,
+            tag: tag.name,
             device: batch.layout.device_of(tag),
             value: sample.value.as_ref().map(JsonValue),
             quality: sample.quality.as_str(),

@@ -34,7 +34,7 @@ impl TextStyle {
         let mut line = String::with_capacity(96);
         self.time(&mut line, batch.server_time);
         let channel = batch.instance.channel.as_str();
-        let name = format!("{channel}/{}", plain(&tag.name));
+        let name = format!("{channel}/{}", plain(tag.name));
         let value = sample.value.as_ref().map_or_else(|| "-".to_owned(), short);
         let trusted = if sample.quality.is_good() { BOLD } else { DIM };
         let name = format!("{name:<width$}", width = self.width);
@@ -43,7 +43,7 @@ impl TextStyle {
         self.paint(&mut line, trusted, &format!("{value:>14}"));
         if !tag.unit.is_empty() {
             line.push(' ');
-            line.push_str(&plain(&tag.unit));
+            line.push_str(&plain(tag.unit));
         }
         if sample.quality != Quality::Good {
             let colour = if sample.quality.is_bad() { RED } else { YELLOW };

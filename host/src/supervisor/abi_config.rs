@@ -41,8 +41,8 @@ pub(super) fn abi_config(channel: &Channel) -> abi::ChannelConfig {
             .map(|(id, tag)| abi::Tag {
                 id,
                 device: tag.device.0,
-                name: tag.name.clone(),
-                address: tag.address.clone(),
+                name: tag.name.to_string(),
+                address: tag.address.to_string(),
                 data_type: tag.data_type.to_string(),
                 readable: tag.access.is_readable(),
                 writable: tag.access.is_writable(),

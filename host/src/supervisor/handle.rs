@@ -354,7 +354,7 @@ impl ChannelHandle {
             let config = self.tag(*tag)?;
             if config.access == config::Access::Write {
                 return Err(RequestError::NotReadable {
-                    tag: config.name.clone(),
+                    tag: config.name.to_string(),
                 });
             }
             if let Some(refusal) = self.refusal_of_locked(*tag) {
@@ -424,7 +424,7 @@ impl ChannelHandle {
         let config = self.tag(tag)?;
         if !config.access.is_writable() {
             return Err(RequestError::NotWritable {
-                tag: config.name.clone(),
+                tag: config.name.to_string(),
             });
         }
         if let Some(refusal) = self.refusal_of_locked(tag) {
@@ -641,7 +641,7 @@ impl ChannelHandle {
             .pace
             .admit(&config.name, interval, now)
             .map_err(|wait| RequestError::RateLimited {
-                tag: config.name.clone(),
+                tag: config.name.to_string(),
                 interval,
                 wait,
             })?;

@@ -14,6 +14,6 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use rule::Rule;
+pub use rule::{Rule, Rules};
 pub use scaling::{BadValue, to_device};
 pub use table::{Gate, TagState, TagTable};

@@ -1,5 +1,7 @@
 //! What the way from a driver to the consumers must know of a tag, in one cache line.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Bounds, Part, Report, Tag};
@@ -37,6 +39,40 @@ pub(super) struct Rare {
     /// Zero where there is none.
     pub(super) interval: Duration,
     pub(super) max_silence: Option<Duration>,
+}
+
+/// The rules of a channel's tags. Those that are treated alike share theirs: it is looked up for each sample, and a few are at hand where
+/// thousands are not.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    distinct: Box<[Rule]>,
+    /// Which of them, for each tag.
+    of_tags: Box<[u32]>,
+}
+
+impl Rules {
+    /// The rules of these tags, in their order.
+    pub fn new(tags: &[Tag]) -> Self {
+        let mut distinct = Vec::new();
+        let mut known = HashMap::new();
+        let of_tags = tags.iter().map(|tag| {
+            let key = (Arc::as_ptr(&tag.treatment), tag.data_type, tag.device);
+            *known.entry(key).or_insert_with(|| {
+                distinct.push(Rule::new(tag));
+                u32::try_from(distinct.len() - 1).expect("a channel has at most 100,000 tags")
+            })
+        });
+        Self {
+            of_tags: of_tags.collect(),
+            distinct: distinct.into(),
+        }
+    }
+
+    /// What holds for the tag at this place.
+    #[inline]
+    pub fn get(&self, place: usize) -> Option<&Rule> {
+        self.distinct.get(*self.of_tags.get(place)? as usize)
+    }
 }
 
 impl Rare {
@@ -373,6 +409,24 @@ impl Scale {
 mod tests {
     use super::super::scaling::tests::tag;
     use super::*;
+
+    #[test]
+    fn tags_that_are_treated_alike_have_one_rule() {
+        let first = tag("int16", 0.5, 1.0);
+        let mut others = [first.clone(), first.clone(), first.clone(), first.clone()];
+        others[1].data_type = DataType::parse("int16[2]").unwrap();
+        others[2].device = DeviceId(1);
+        others[3].treatment = tag("int16", 2.0, 1.0).treatment;
+        let [same, typed, placed, treated] = others;
+        let tags = [first, typed, same, placed, treated];
+        let rules = Rules::new(&tags);
+        assert_eq!(*rules.of_tags, [0, 1, 0, 2, 3]);
+        for (place, tag) in tags.iter().enumerate() {
+            let (shared, own) = (rules.get(place).unwrap(), Rule::new(tag));
+            assert_eq!(format!("{shared:?}"), format!("{own:?}"), "{place}");
+        }
+        assert!(rules.get(tags.len()).is_none());
+    }
 
     #[test]
     fn a_rule_fits_one_cache_line() {

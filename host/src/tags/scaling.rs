@@ -91,11 +91,11 @@ fn slack(tag: &Tag, raw: f64) -> f64 {
 pub fn to_device(tag: &Tag, value: Value) -> Result<Value, BadValue> {
     if !value.is_within_bounds() {
         return Err(BadValue::TooLong {
-            tag: tag.name.clone(),
+            tag: tag.name.to_string(),
         });
     }
     let wrong_type = |value: &Value| BadValue::WrongType {
-        tag: tag.name.clone(),
+        tag: tag.name.to_string(),
         expected: tag.data_type.to_string(),
         found: kind_of(value),
     };
@@ -131,7 +131,7 @@ fn number(tag: &Tag, scalar: Scalar, number: Number) -> Result<Value, BadValue> 
     };
     if !given.is_finite() {
         return Err(BadValue::NotFinite {
-            tag: tag.name.clone(),
+            tag: tag.name.to_string(),
         });
     }
     for (what, bounds) in [
@@ -140,7 +140,7 @@ fn number(tag: &Tag, scalar: Scalar, number: Number) -> Result<Value, BadValue> 
     ] {
         if let Some(bounds) = bounds.filter(|bounds| !bounds.contains(given)) {
             return Err(BadValue::OutOfBounds {
-                tag: tag.name.clone(),
+                tag: tag.name.to_string(),
                 value: given,
                 what,
                 bounds,
@@ -172,7 +172,7 @@ fn number(tag: &Tag, scalar: Scalar, number: Number) -> Result<Value, BadValue> 
         // A scaled tag takes the nearest step that it has; without a scale a fraction is a mistake.
         Number::Float(v) if !is_scaled(tag) && v.fract() != 0.0 => {
             return Err(BadValue::NotWhole {
-                tag: tag.name.clone(),
+                tag: tag.name.to_string(),
                 expected: tag.data_type.to_string(),
                 value: v,
             });
@@ -225,7 +225,7 @@ fn out_of_range(tag: &Tag, value: f64, raw_low: f64, raw_high: f64) -> BadValue 
         String::new()
     };
     BadValue::OutOfRange {
-        tag: tag.name.clone(),
+        tag: tag.name.to_string(),
         expected: tag.data_type.to_string(),
         value,
         low: ends[0].min(ends[1]),
@@ -262,16 +262,16 @@ pub(in crate::tags) mod tests {
         Tag {
             name: "t".into(),
             device: DeviceId(0),
-            address: String::new(),
+            address: "".into(),
             data_type: DataType::parse(data_type).unwrap(),
             access: Access::ReadWrite,
-            settings: serde_json::Value::Null,
+            settings: Arc::default(),
             treatment: Arc::new(Treatment {
                 scale,
                 offset,
                 ..Treatment::default()
             }),
-            description: String::new(),
+            description: "".into(),
         }
     }
 

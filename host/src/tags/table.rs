@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::rule::{Rare, Rule};
+use super::rule::{Rare, Rule, Rules};
 use crate::bindings::types;
 use crate::config::{Report, Tag};
 use crate::event::{MonotonicNs, Quality, Sample, Value, WallNs};
@@ -36,12 +36,22 @@ pub struct TagState {
 /// The tags of one channel.
 pub struct TagTable {
     tags: Arc<[Tag]>,
-    rules: Box<[Rule]>,
+    rules: Rules,
     cells: Mutex<Box<[Cell]>>,
 }
 
+/// What is known of one tag: a [`TagState`] in half of the room, since there are many.
 struct Cell {
-    state: TagState,
+    value: Option<Value>,
+    quality: Quality,
+    has_source_time: bool,
+    has_server_time: bool,
+    /// Of no meaning where there is none.
+    source_time: WallNs,
+    /// Of no meaning where there is none.
+    server_time: WallNs,
+    /// The reason is wrapped twice so that it takes one word: most tags have none.
+    reason: Option<Arc<Arc<str>>>,
     /// When a sample came last that was not bad.
     fresh: MonotonicNs,
     /// Of tags of which consumers may have been told something else than what is known now; see [`Rule::tells_what_it_knows`].
@@ -59,38 +69,78 @@ struct Reported {
 }
 
 impl Cell {
+    fn new() -> Self {
+        Self {
+            value: None,
+            quality: Quality::BadWaitingForInitialData,
+            has_source_time: false,
+            has_server_time: false,
+            source_time: WallNs(0),
+            server_time: WallNs(0),
+            reason: None,
+            fresh: MonotonicNs(0),
+            reported: None,
+        }
+    }
+
+    fn state(&self) -> TagState {
+        TagState {
+            value: self.value.clone(),
+            quality: self.quality,
+            reason: self.reason.as_ref().map(|reason| (**reason).clone()),
+            source_time: self.source_time(),
+            server_time: self.has_server_time.then_some(self.server_time),
+        }
+    }
+
+    fn source_time(&self) -> Option<WallNs> {
+        self.has_source_time.then_some(self.source_time)
+    }
+
+    #[inline]
+    fn set_source_time(&mut self, time: Option<WallNs>) {
+        self.has_source_time = time.is_some();
+        self.source_time = time.unwrap_or_default();
+    }
+
+    #[inline]
+    fn set_server_time(&mut self, time: WallNs) {
+        self.has_server_time = true;
+        self.server_time = time;
+    }
+
     /// Another quality at once. Gives the change, if it is one.
     fn mark(
         &mut self,
         tag: TagId,
         rule: &Rule,
         quality: Quality,
-        reason: &Arc<str>,
+        reason: &Arc<Arc<str>>,
         server_time: WallNs,
     ) -> Option<Sample> {
-        self.state.reason = Some(reason.clone());
-        if self.state.quality == quality {
+        self.reason = Some(reason.clone());
+        if self.quality == quality {
             return None;
         }
-        self.state.quality = quality;
-        self.state.server_time = Some(server_time);
+        self.quality = quality;
+        self.set_server_time(server_time);
         if !rule.tells_what_it_knows() {
-            self.note_report(self.state.value.clone(), quality);
+            self.note_report(self.value.clone(), quality);
         }
         Some(Sample {
             tag,
-            value: self.state.value.clone(),
+            value: self.value.clone(),
             quality,
-            source_time: self.state.source_time,
+            source_time: self.source_time(),
         })
     }
 
     /// Whether this is something else than what is known, for a tag of which that was told. To be asked before it is taken over.
     fn is_news(&self, value: &Option<Value>, quality: Quality) -> bool {
-        self.state.server_time.is_none()
-            || self.state.quality != quality
+        !self.has_server_time
+            || self.quality != quality
             // A bad sample says nothing of the value.
-            || (!quality.is_bad() && differs(&self.state.value, value, 0.0))
+            || (!quality.is_bad() && differs(&self.value, value, 0.0))
     }
 
     fn note_report(&mut self, value: Option<Value>, quality: Quality) {
@@ -114,20 +164,9 @@ impl Cell {
 impl TagTable {
     /// A table in which nothing was read yet.
     pub fn new(tags: Arc<[Tag]>) -> Self {
-        let fresh = || Cell {
-            state: TagState {
-                value: None,
-                quality: Quality::BadWaitingForInitialData,
-                reason: None,
-                source_time: None,
-                server_time: None,
-            },
-            fresh: MonotonicNs(0),
-            reported: None,
-        };
-        let cells = tags.iter().map(|_| fresh()).collect();
+        let cells = tags.iter().map(|_| Cell::new()).collect();
         Self {
-            rules: tags.iter().map(Rule::new).collect(),
+            rules: Rules::new(&tags),
             tags,
             cells: Mutex::new(cells),
         }
@@ -139,7 +178,7 @@ impl TagTable {
     }
 
     /// What a sample of each tag may be, in their order.
-    pub fn rules(&self) -> &[Rule] {
+    pub fn rules(&self) -> &Rules {
         &self.rules
     }
 
@@ -184,13 +223,12 @@ impl TagTable {
         reason: &Arc<str>,
         server_time: WallNs,
     ) -> Vec<Sample> {
+        let reason = Arc::new(reason.clone());
         let mut cells = self.lock();
         let mut changes = Vec::new();
-        let all = self.tags.iter().zip(&self.rules).zip(cells.iter_mut());
-        for (index, ((tag, rule), cell)) in all.enumerate() {
+        for ((id, rule, cell), tag) in self.each(&mut cells).zip(self.tags.iter()) {
             if which(tag) {
-                let tag = TagId(u32::try_from(index).expect("a channel has at most 100,000 tags"));
-                changes.extend(cell.mark(tag, rule, quality, reason, server_time));
+                changes.extend(cell.mark(id, rule, quality, &reason, server_time));
             }
         }
         changes
@@ -204,12 +242,12 @@ impl TagTable {
         reason: &Arc<str>,
         server_time: WallNs,
     ) -> Vec<Sample> {
+        let reason = Arc::new(reason.clone());
         let mut cells = self.lock();
         let mut changes = Vec::new();
-        for (index, (rule, cell)) in self.rules.iter().zip(cells.iter_mut()).enumerate() {
-            if places.contains(&index) {
-                let tag = TagId(u32::try_from(index).expect("a channel has at most 100,000 tags"));
-                changes.extend(cell.mark(tag, rule, quality, reason, server_time));
+        for (id, rule, cell) in self.each(&mut cells) {
+            if places.contains(&id.index()) {
+                changes.extend(cell.mark(id, rule, quality, &reason, server_time));
             }
         }
         changes
@@ -221,9 +259,12 @@ impl TagTable {
         let mut cells = self.lock();
         for (cell, place) in cells.iter_mut().zip(places) {
             if let Some(known) = place.and_then(|place| old.get_mut(place)) {
-                cell.state = known.state.clone();
-                cell.fresh = known.fresh;
-                cell.reported = known.reported.take();
+                *cell = Cell {
+                    value: known.value.clone(),
+                    reason: known.reason.clone(),
+                    reported: known.reported.take(),
+                    ..*known
+                };
             }
         }
     }
@@ -237,18 +278,17 @@ impl TagTable {
         reason: &Arc<str>,
         server_time: WallNs,
     ) -> Vec<Sample> {
+        let reason = Arc::new(reason.clone());
         let mut cells = self.lock();
         let mut changes = Vec::new();
-        let all = self.tags.iter().zip(&self.rules).zip(cells.iter_mut());
-        for (index, ((tag, rule), cell)) in all.enumerate() {
+        for ((id, rule, cell), tag) in self.each(&mut cells).zip(self.tags.iter()) {
             if !which(tag) {
                 continue;
             }
-            if cell.state.quality.is_bad() {
-                cell.state.reason.get_or_insert_with(|| reason.clone());
+            if cell.quality.is_bad() {
+                cell.reason.get_or_insert_with(|| reason.clone());
             } else {
-                let tag = TagId(u32::try_from(index).expect("a channel has at most 100,000 tags"));
-                changes.extend(cell.mark(tag, rule, quality, reason, server_time));
+                changes.extend(cell.mark(id, rule, quality, &reason, server_time));
             }
         }
         changes
@@ -262,15 +302,16 @@ impl TagTable {
         reason: &Arc<str>,
         server_time: WallNs,
     ) -> Vec<Sample> {
+        let reason = Arc::new(reason.clone());
         let mut cells = self.lock();
         let mut changes = Vec::new();
         for tag in tags {
             if let (Some(rule), Some(cell)) =
                 (self.rules.get(tag.index()), cells.get_mut(tag.index()))
-                && !cell.state.quality.is_bad()
+                && !cell.quality.is_bad()
                 && cell.fresh < since
             {
-                changes.extend(cell.mark(*tag, rule, Quality::BadStale, reason, server_time));
+                changes.extend(cell.mark(*tag, rule, Quality::BadStale, &reason, server_time));
             }
         }
         changes
@@ -283,22 +324,19 @@ impl TagTable {
 
     /// What is known of one tag.
     pub fn state(&self, tag: TagId) -> Option<TagState> {
-        self.lock().get(tag.index()).map(|cell| cell.state.clone())
+        self.lock().get(tag.index()).map(Cell::state)
     }
 
     /// What is known of all tags, in order.
     pub fn states(&self) -> Vec<TagState> {
-        self.lock().iter().map(|cell| cell.state.clone()).collect()
+        self.lock().iter().map(Cell::state).collect()
     }
 
     /// How many tags are good, and how many there are.
     pub fn count_good(&self) -> (usize, usize) {
         let cells = self.lock();
         (
-            cells
-                .iter()
-                .filter(|cell| cell.state.quality.is_good())
-                .count(),
+            cells.iter().filter(|cell| cell.quality.is_good()).count(),
             cells.len(),
         )
     }
@@ -313,13 +351,25 @@ impl TagTable {
             for cell in cells.iter().skip(from).take(AT_ONCE) {
                 let place = Quality::ALL
                     .iter()
-                    .position(|quality| *quality == cell.state.quality);
+                    .position(|quality| *quality == cell.quality);
                 if let Some(count) = place.and_then(|place| counts.get_mut(place)) {
                     *count += 1;
                 }
             }
         }
         counts
+    }
+
+    /// Each tag's cell, with its rule.
+    fn each<'a>(
+        &'a self,
+        cells: &'a mut [Cell],
+    ) -> impl Iterator<Item = (TagId, &'a Rule, &'a mut Cell)> {
+        let cells = (0u32..).zip(cells);
+        cells.filter_map(|(place, cell)| {
+            let id = TagId(place);
+            Some((id, self.rules.get(id.index())?, cell))
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Box<[Cell]>> {
@@ -405,11 +455,11 @@ fn settle<V: Plain>(
     let source_time = sample.source_time_ns.map(WallNs);
     // Before it is taken over: of most tags this is what consumers know.
     let is_wanted = rule.report == Report::Always || is_change(rule, cell, value.value(), quality);
-    cell.state.value = Some(value.value());
-    cell.state.quality = quality;
-    cell.state.reason = None;
-    cell.state.source_time = source_time;
-    cell.state.server_time = Some(server_time);
+    cell.value = Some(value.value());
+    cell.quality = quality;
+    cell.reason = None;
+    cell.set_source_time(source_time);
+    cell.set_server_time(server_time);
     cell.fresh = now;
     if is_wanted {
         // Not `push`: it would put the sample together elsewhere, for the case that it must find room first.
@@ -471,16 +521,16 @@ fn take_any(
         .then(|| rule.report == Report::Always || cell.is_news(&sample.value, sample.quality));
     if sample.quality.is_bad() {
         // A bad sample says nothing new about the value: the last known one stays, under the bad quality.
-        sample.value.clone_from(&cell.state.value);
-        sample.source_time = cell.state.source_time;
+        sample.value.clone_from(&cell.value);
+        sample.source_time = cell.source_time();
     } else {
-        cell.state.value.clone_from(&sample.value);
-        cell.state.source_time = sample.source_time;
+        cell.value.clone_from(&sample.value);
+        cell.set_source_time(sample.source_time);
         cell.fresh = now;
     }
-    cell.state.quality = sample.quality;
-    cell.state.reason = reason;
-    cell.state.server_time = Some(server_time);
+    cell.quality = sample.quality;
+    cell.reason = reason.map(Arc::new);
+    cell.set_server_time(server_time);
     if is_news.unwrap_or_else(|| is_reported(rule, cell, &sample, now)) {
         handed_on.push(sample);
     }

@@ -165,18 +165,18 @@ fn parts(setup: &VirtualSetup) -> Result<LedgerParts, BadType> {
             found: tag.data_type.clone(),
         })?;
         Ok(config::Tag {
-            name: tag.name.clone(),
+            name: tag.name.as_str().into(),
             device: DeviceId(tag.device),
-            address: tag.address.clone(),
+            address: tag.address.as_str().into(),
             data_type,
             access: match (tag.readable, tag.writable) {
                 (true, true) => config::Access::ReadWrite,
                 (false, true) => config::Access::Write,
                 (_, false) => config::Access::Read,
             },
-            settings: serde_json::Value::Null,
+            settings: std::sync::Arc::default(),
             treatment: std::sync::Arc::default(),
-            description: String::new(),
+            description: "".into(),
         })
     });
     Ok(LedgerParts {

@@ -376,7 +376,7 @@ impl Stage {
     fn take_sample(&mut self, sample: &Sample) {
         let tag = self.channel().tags().tags()[sample.tag.index()]
             .name
-            .clone();
+            .to_string();
         match (tag.as_str(), &sample.value, sample.quality) {
             ("journal", Some(Value::Text(text)), Quality::Uncertain) => {
                 let page: Json = serde_json::from_str(text).unwrap();

@@ -497,6 +497,32 @@ fn totals_are_bounded() {
     );
 }
 
+/// What was read goes back as a whole where nothing of it is kept.
+#[test]
+fn gathered_tags_are_the_same_and_share_as_before() {
+    let tag = |name: &str, more: &str| {
+        format!("{{ name = \"{name}\", address = \"1\", type = \"int16\"{more} }},")
+    };
+    let tags = tag("a", ", settings = { x = 1 }")
+        + &tag("b", ", settings = { x = 1 }, description = \"left\"")
+        + &tag("c", ", unit = \"bar\"");
+    let group = format!("[[channel.group]]\nname = \"g\"\nperiod = \"1s\"\ntags = [{tags}]");
+    let read = parsed(&channel(&group)).unwrap().value;
+    let gathered = read.clone().gathered();
+    assert_eq!(gathered, read);
+    let [from, to] = [&read, &gathered].map(|host| host.channels[0].tags.clone());
+    for tags in [&from, &to] {
+        assert!(Arc::ptr_eq(&tags[0].treatment, &tags[1].treatment));
+        assert!(Arc::ptr_eq(&tags[0].settings, &tags[1].settings));
+        assert!(!Arc::ptr_eq(&tags[0].settings, &tags[2].settings));
+    }
+    for (one, other) in from.iter().zip(to.iter()) {
+        assert!(!Arc::ptr_eq(&one.treatment, &other.treatment));
+        assert!(!Arc::ptr_eq(&one.settings, &other.settings));
+        assert!(!std::ptr::eq(one.name.as_ptr(), other.name.as_ptr()));
+    }
+}
+
 /// There may be a hundred thousand tags, and most are treated like others.
 #[test]
 fn tags_that_are_treated_alike_share_their_treatment() {

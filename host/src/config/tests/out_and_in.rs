@@ -254,7 +254,7 @@ fn an_import_adds_one_line() {
         let expected = toml.replacen(before, &format!("{before}{line}"), 1);
         assert_eq!(text, expected);
         let tags = &checked.value.channels[0].tags;
-        assert_eq!(tags.last().unwrap().name, "new", "{text}");
+        assert_eq!(&*tags.last().unwrap().name, "new", "{text}");
         let origin = origin();
         let again = Import {
             text: &text,

@@ -105,7 +105,7 @@ fn a_row_is_the_tag_that_a_table_is() {
         TAG.replace(", ", "\n")
     ));
     let tags = good(&beside, csv).value.channels.remove(0).tags;
-    assert_eq!(tags[0].name, "t");
+    assert_eq!(&*tags[0].name, "t");
     assert_eq!(tags[1..], expected.channels[0].tags[..]);
     let both = channel(&format!("{device}{GROUP}tags = [{{ {TAG} }}]"));
     let host = good(&both, csv).value;
@@ -414,7 +414,7 @@ fn a_hundred_thousand_rows_are_read_and_no_more() {
         (channel_a.tags.len(), channel_a.groups[0].tags.len()),
         (100_000, 100_000)
     );
-    assert_eq!(channel_a.tags[99_999].name, "tag 99999");
+    assert_eq!(&*channel_a.tags[99_999].name, "tag 99999");
     let place = checked
         .locations
         .locate(&channel_a.id, "tag tag 99999.scale")

@@ -38,9 +38,9 @@ fn batch(layout: &Arc<Layout>, sequence: u64, samples: u64) -> Item {
 }
 
 pub(super) fn layout(channel: &str) -> Arc<Layout> {
-    let tags = (0..4).map(|at| TagNames {
-        name: format!("tag {at}").into(),
-        unit: "".into(),
+    let tags = ["tag 0", "tag 1", "tag 2", "tag 3"].map(|name| TagNames {
+        name,
+        unit: "",
         device: 0,
         group: Some(0),
     });
@@ -48,7 +48,7 @@ pub(super) fn layout(channel: &str) -> Arc<Layout> {
         channel: ChannelId::new(channel).unwrap(),
         devices: [channel.into()].into(),
         groups: ["fast".into()].into(),
-        tags: tags.collect(),
+        tags: tags.into_iter().collect(),
     })
 }
 

@@ -574,7 +574,7 @@ fn numbered(batch: &Batch, at: u32) -> Option<(u64, &Sample, &str)> {
         Some(offsets) => *offsets.get(at as usize)?,
     };
     let sample = batch.samples.get(at as usize)?;
-    let name = &batch.layout.tag(sample.tag)?.name;
+    let name = batch.layout.tag(sample.tag)?.name;
     Some((
         batch.sequence.saturating_add(u64::from(offset)),
         sample,

@@ -209,19 +209,19 @@ impl Draft {
         } else {
             text.push(b',');
         }
-        member(text, &tag.name);
+        member(text, tag.name);
         match &sample.value {
             Some(value) => json(text, &JsonValue(value)),
             None => text.extend_from_slice(b"null"),
         }
         if sample.quality != Quality::Good {
             separate(&mut self.quality);
-            member(&mut self.quality, &tag.name);
+            member(&mut self.quality, tag.name);
             json(&mut self.quality, sample.quality.as_str());
         }
         if let Some(WallNs(time)) = sample.source_time {
             separate(&mut self.source_times);
-            member(&mut self.source_times, &tag.name);
+            member(&mut self.source_times, tag.name);
             json(&mut self.source_times, &time);
         }
         self.numbers.push(number);
@@ -308,9 +308,9 @@ mod tests {
     /// Tags 0, 1 and 2 are of one device and group, 3 of none.
     fn batch(samples: &[(u32, Value)]) -> Batch {
         let channel = ChannelId::new("press").unwrap();
-        let tag = |name: &str, group| TagNames {
-            name: name.into(),
-            unit: "".into(),
+        let tag = |name, group| TagNames {
+            name,
+            unit: "",
             device: 0,
             group,
         };
@@ -329,7 +329,7 @@ mod tests {
                 channel,
                 devices: ["plc".into()].into(),
                 groups: ["fast.1".into()].into(),
-                tags: tags.into(),
+                tags: tags.into_iter().collect(),
             }),
             epoch: 4,
             sequence: 11,

@@ -99,7 +99,7 @@ impl Rows {
         self.text(batch.layout.channel.as_str())?;
         self.bigint(signed(batch.epoch)?);
         self.bigint(signed(number)?);
-        self.text(&tag.name)?;
+        self.text(tag.name)?;
         self.text(batch.layout.device_of(tag))?;
         self.text(batch.layout.group_of(tag))?;
         self.bigint(micros_since_2000(batch.server_time));
@@ -225,8 +225,8 @@ mod tests {
     fn batch(epoch: u64, values: Vec<Option<Value>>) -> Batch {
         let channel = ChannelId::new("press").unwrap();
         let tag = TagNames {
-            name: "t\0".into(),
-            unit: "".into(),
+            name: "t\0",
+            unit: "",
             device: 0,
             group: None,
         };
@@ -239,7 +239,7 @@ mod tests {
                 channel,
                 devices: ["plc".into()].into(),
                 groups: [].into(),
-                tags: [tag].into(),
+                tags: [tag].into_iter().collect(),
             }),
             epoch,
             sequence: 7,

@@ -207,7 +207,7 @@ fn a_first_sample_is_handed_on_even_where_it_says_what_a_new_tag_says() {
     let mut cells = table.lock();
     let cell = &mut cells[0];
     assert!(cell.is_news(&None, Quality::BadWaitingForInitialData));
-    cell.state.server_time = Some(WallNs(1));
+    cell.set_server_time(WallNs(1));
     assert!(!cell.is_news(&None, Quality::BadWaitingForInitialData));
 }
 

@@ -13,9 +13,9 @@ use crate::ids::{ChannelId, InstanceId, TagId};
 
 /// Tags `a` to `d`: the first two of one group, the third of another device, the fourth in no group.
 fn layout() -> Arc<Layout> {
-    let tag = |name: &str, device, group| TagNames {
-        name: name.into(),
-        unit: "".into(),
+    let tag = |name, device, group| TagNames {
+        name,
+        unit: "",
         device,
         group,
     };
@@ -29,7 +29,8 @@ fn layout() -> Arc<Layout> {
             tag("c", 1, Some(0)),
             tag("d", 0, None),
         ]
-        .into(),
+        .into_iter()
+        .collect(),
     })
 }
 
