@@ -16,56 +16,92 @@ const OTHERS_PERCENT: u64 = 10;
 /// How often a witness looks at the clock.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Threads of the test, one on each processor, that want it every few milliseconds. What keeps them waiting is the machine and not
-/// the host, which is another process.
+/// Threads of the test, one on each processor, that want it every few milliseconds. What keeps them waiting is the machine, and hardly
+/// the host, which is another process: it would have to keep a processor busy with several threads at once.
 #[derive(Debug)]
 struct Witnesses {
     over: Arc<AtomicBool>,
-    threads: Vec<(JoinHandle<()>, Waits)>,
+    threads: Vec<(JoinHandle<()>, Arc<Mutex<Seen>>)>,
 }
 
-/// How long a witness was kept waiting, wherever that was longer than it takes to look.
-type Waits = Arc<Mutex<Vec<Duration>>>;
+/// What one of them has seen.
+#[derive(Debug)]
+struct Seen {
+    /// When it looked last.
+    looked: Instant,
+    /// From when to when it was kept waiting, wherever that was longer than it takes to look.
+    waits: Vec<(Instant, Instant)>,
+}
+
+impl Seen {
+    fn look(&mut self) {
+        let now = Instant::now();
+        self.waits.extend(self.wait_until(now));
+        self.looked = now;
+    }
+
+    /// The wait that ends now, if there is one.
+    fn wait_until(&self, now: Instant) -> Option<(Instant, Instant)> {
+        let due = self.looked + LOOK;
+        (now > due + LOOK).then_some((due, now))
+    }
+}
 
 impl Witnesses {
     fn start() -> Result<Self> {
-        let all = sched_getaffinity(None)
-            .context("the kernel does not say which processors there are")?;
         let over = Arc::<AtomicBool>::default();
-        let places = (0..CpuSet::MAX_CPU).filter(|place| all.is_set(*place));
-        let threads = places.map(|place| {
-            let (ends, seen) = (over.clone(), Waits::default());
-            let waits = seen.clone();
+        let threads = processors()?.into_iter().map(|place| {
+            let seen = Arc::new(Mutex::new(Seen {
+                looked: Instant::now(),
+                waits: Vec::new(),
+            }));
+            let (ends, sees) = (over.clone(), seen.clone());
             let witness = move || {
                 let mut this = CpuSet::new();
                 this.set(place);
                 // Where it cannot be bound to its processor, it sees what the kernel lets it see.
                 let _bound = sched_setaffinity(None, &this);
-                let mut before = Instant::now();
                 while !ends.load(Ordering::Relaxed) {
                     std::thread::sleep(LOOK);
-                    let waited = before.elapsed().saturating_sub(LOOK);
-                    before = Instant::now();
-                    if waited > LOOK {
-                        lock(&seen).push(waited);
-                    }
+                    lock(&sees).look();
                 }
             };
-            (std::thread::spawn(witness), waits)
+            (std::thread::spawn(witness), seen)
         });
         let threads = threads.collect();
         Ok(Self { over, threads })
     }
 
-    /// How many polls of one channel with this period their waits may have cost: those that took half of it.
+    /// How many polls of one channel with this period their waits may have cost: those that took half of it. A moment at which several
+    /// waited counts once.
     fn polls(&self, period: Duration) -> u64 {
-        let of_one = |waits: &Vec<Duration>| -> u64 {
-            let long = waits.iter().filter(|wait| **wait >= period / 2);
-            long.map(|wait| whole(*wait, period) + 1).sum()
-        };
-        let seen = self.threads.iter().map(|(_, waits)| of_one(&lock(waits)));
-        seen.sum()
+        let now = Instant::now();
+        let mut waits: Vec<(Instant, Instant)> = Vec::new();
+        for (_, seen) in &self.threads {
+            let seen = lock(seen);
+            waits.extend(seen.waits.iter().copied().chain(seen.wait_until(now)));
+        }
+        waits.sort_unstable();
+        // Each is joined with those that begin before it ends.
+        waits.dedup_by(|next, before| {
+            let is_one = next.0 <= before.1;
+            if is_one {
+                before.1 = before.1.max(next.1);
+            }
+            is_one
+        });
+        let waits = waits.iter().map(|(from, to)| *to - *from);
+        let long = waits.filter(|wait| *wait >= period / 2);
+        long.map(|wait| whole(wait, period) + 1).sum()
     }
+}
+
+/// Those that this process may use.
+fn processors() -> Result<Vec<usize>> {
+    let all = sched_getaffinity(None);
+    let all = all.context("the kernel does not say which processors there are")?;
+    let places = (0..CpuSet::MAX_CPU).filter(|place| all.is_set(*place));
+    Ok(places.collect())
 }
 
 fn whole(wait: Duration, period: Duration) -> u64 {
@@ -189,22 +225,43 @@ mod tests {
 
     #[test]
     fn a_wait_costs_the_polls_that_fall_into_it() -> Result<()> {
-        let ms = Duration::from_millis;
         let witnesses = Witnesses::start()?;
-        assert_eq!(
-            witnesses.threads.len(),
-            std::thread::available_parallelism()?.get()
-        );
-        let mut seen = witnesses.threads.iter().cycle().map(|(_, waits)| waits);
-        for waits in witnesses.threads.iter().map(|(_, waits)| waits) {
-            lock(waits).clear();
-        }
+        assert_eq!(witnesses.threads.len(), processors()?.len());
         let hour = Duration::from_secs(3600);
-        for wait in [hour / 2, hour / 2 - ms(1), hour, 3 * hour] {
-            lock(seen.next().context("a witness")?).push(wait);
+        let begun = Instant::now();
+        let at = |hours: f64| begun + hour.mul_f64(hours);
+        let waits = [
+            // Half an hour, nearly that, and three hours that two of them waited, each for a part.
+            (0.0, 0.5),
+            (1.0, 1.499),
+            (2.0, 4.5),
+            (3.0, 5.0),
+            (2.5, 3.5),
+        ];
+        let mut seen = witnesses.threads.iter().cycle();
+        for (from, to) in waits {
+            let (_, seen) = seen.next().context("a witness")?;
+            lock(seen).waits.push((at(from), at(to)));
         }
-        assert_eq!(witnesses.polls(hour), 1 + 2 + 4);
+        assert_eq!(witnesses.polls(hour), 1 + 4);
         assert_eq!(witnesses.polls(7 * hour), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_wait_counts_while_it_lasts() -> Result<()> {
+        let witnesses = Witnesses::start()?;
+        let hour = Duration::from_secs(3600);
+        let begun = Instant::now();
+        let mut seen = Seen {
+            looked: begun,
+            waits: Vec::new(),
+        };
+        assert_eq!(seen.wait_until(begun + 2 * LOOK), None);
+        let wait = (begun + LOOK, begun + hour);
+        assert_eq!(seen.wait_until(begun + hour), Some(wait));
+        seen.look();
+        assert_eq!(witnesses.polls(hour), 0);
         Ok(())
     }
 

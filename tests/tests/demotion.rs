@@ -93,9 +93,9 @@ fn one_dead_unit_among_32_costs_the_other_31_no_poll() -> Result<()> {
         "before that it cost them their rhythm: {skipped}"
     );
 
+    let machine = Machine::watch(&ours)?;
     // A poll that is done before the count begins, and one that may be under way when it ends.
     let (begin, skipped) = polls(&host, before + 2)?;
-    let machine = Machine::watch(&ours)?;
     let first = peer.requests()?;
     let (end, still) = polls(&host, begin + POLLS)?;
     let second = peer.requests()?;

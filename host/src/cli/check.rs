@@ -15,6 +15,9 @@ use crate::config::{self, Checked, Faults, Origin, TagsFile};
 use crate::engine::Compiler;
 use crate::supervisor;
 
+/// The stack of the thread that reads a configuration, in bytes: as much as a program's first thread commonly has.
+const STACK: usize = 8 << 20;
+
 #[derive(Serialize)]
 struct Report<'a> {
     ok: bool,
@@ -98,14 +101,24 @@ fn count(host: &config::Host) -> (usize, usize) {
 
 /// Reads and checks a configuration with its files of tags, drivers apart.
 ///
-/// In a thread of its own: whatever that has allocated and left goes back to the system as a whole.
+/// In a thread of its own, out of which the tags are copied: whatever it has allocated besides goes back to the system as a whole.
 pub(super) fn read(path: &Path) -> Result<Checked<config::Host>, Failure> {
     let reading = || {
         let (text, origin) = text(path)?;
         config::parse_with_files(&text, &origin, &tags_file).map_err(Failure::Config)
     };
-    let read = std::thread::scope(|scope| scope.spawn(reading).join());
-    let Checked { value, locations } = read.unwrap_or_else(|panic| resume_unwind(panic))?;
+    let read = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        let thread = thread.spawn_scoped(scope, reading);
+        thread.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    });
+    let refused = |error| {
+        Failure::host(format!(
+            "no thread can be started to read {} in: {error}; raise the limit of tasks or of memory",
+            path.display()
+        ))
+    };
+    let Checked { value, locations } = read.map_err(refused)??;
     Ok(Checked {
         value: value.gathered(),
         locations,

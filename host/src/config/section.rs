@@ -545,8 +545,24 @@ impl<'r> Section<'r> {
     }
 }
 
+/// How deep settings may be. The reader of TOML bounds brackets only, and each dotted key by itself.
+const MAX_LEVELS: usize = 80;
+
 /// A value as JSON. What JSON cannot carry is reported, and void.
 pub(super) fn json(node: &Spanned<Node<'_>>, fault: &mut dyn FnMut(Range<usize>, String)) -> Json {
+    json_within(MAX_LEVELS, node, fault)
+}
+
+fn json_within(
+    levels: usize,
+    node: &Spanned<Node<'_>>,
+    fault: &mut dyn FnMut(Range<usize>, String),
+) -> Json {
+    let Some(below) = levels.checked_sub(1) else {
+        let message = format!("nested too deeply; use at most {MAX_LEVELS} levels");
+        fault(node.span(), message);
+        return Json::Null;
+    };
     let mut void = |why: &str| {
         let message = format!(
             "a number in the settings {why}, which JSON cannot carry; write it as a string"
@@ -558,10 +574,13 @@ pub(super) fn json(node: &Spanned<Node<'_>>, fault: &mut dyn FnMut(Range<usize>,
         Node::String(text) => Json::from(&**text),
         Node::Boolean(truth) => Json::from(*truth),
         Node::Datetime(moment) => Json::from(moment.to_string()),
-        Node::Array(list) => list.iter().map(|item| json(item, fault)).collect(),
+        Node::Array(list) => list
+            .iter()
+            .map(|item| json_within(below, item, fault))
+            .collect(),
         Node::Table(table) => table
             .iter()
-            .map(|(key, value)| (key.get_ref().to_string(), json(value, fault)))
+            .map(|(key, value)| (key.get_ref().to_string(), json_within(below, value, fault)))
             .collect(),
         Node::Integer(integer) => {
             let number = to_i128(integer).and_then(serde_json::Number::from_i128);

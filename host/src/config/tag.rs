@@ -116,10 +116,10 @@ impl<T> Default for Lately<T> {
     }
 }
 
-impl<T: PartialEq> Lately<T> {
+impl<T> Lately<T> {
     /// The same for all that have the same, as far as it came lately.
-    fn shared(&mut self, new: T) -> Arc<T> {
-        let known = self.0.iter().position(|known| **known == new);
+    fn shared(&mut self, new: T, is_same: impl Fn(&T, &T) -> bool) -> Arc<T> {
+        let known = self.0.iter().position(|known| is_same(known, &new));
         let shared = match known.and_then(|place| self.0.remove(place)) {
             Some(known) => known,
             None => Arc::new(new),
@@ -128,6 +128,12 @@ impl<T: PartialEq> Lately<T> {
         self.0.push_front(shared.clone());
         shared
     }
+}
+
+/// Whether settings are the same to whoever reads them: 0 and -0 are equal, and not the same.
+fn is_same(one: &serde_json::Value, other: &serde_json::Value) -> bool {
+    let written = |settings: &serde_json::Value| settings.to_string();
+    one == other && written(one) == written(other)
 }
 
 struct Reader<'a, 'r> {
@@ -295,7 +301,7 @@ impl<'r> Reader<'_, 'r> {
             MAX_DESCRIPTION_CHARS,
             "oil, before the filter",
         );
-        let treatment = self.treatments.shared(Treatment {
+        let treatment = Treatment {
             scale,
             offset,
             part,
@@ -307,14 +313,15 @@ impl<'r> Reader<'_, 'r> {
             max_silence,
             write_interval_ms: write_interval(&section, access),
             unit: section.text("unit", MAX_UNIT_CHARS, "bar"),
-        });
+        };
+        let treatment = self.treatments.shared(treatment, PartialEq::eq);
         self.tags.push(Tag {
             name: name.unwrap_or_default().into(),
             device,
             address: address.unwrap_or_default().into(),
             data_type,
             access,
-            settings: self.settings.shared(section.settings("settings")),
+            settings: self.settings.shared(section.settings("settings"), is_same),
             treatment,
             description: description.into(),
         });

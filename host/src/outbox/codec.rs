@@ -19,7 +19,6 @@
 //! What is read may be damaged: every length is checked against what is there, and nothing is reserved that the bytes do not
 //! justify.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -389,16 +388,15 @@ impl Reader<'_> {
 }
 
 /// Name, unit, device, group.
-type TagRecord<'a> = (Cow<'a, str>, Cow<'a, str>, u32, Option<u32>);
+type TagRecord<T> = (T, T, u32, Option<u32>);
 
 /// A layout as its record has it.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct LayoutRecord<'a> {
+struct LayoutRecord<T> {
     channel: String,
     devices: Vec<Box<str>>,
     groups: Vec<Box<str>>,
-    #[serde(borrow)]
-    tags: Vec<TagRecord<'a>>,
+    tags: Vec<TagRecord<T>>,
 }
 
 /// The bytes of a layout: the same for the same layout, always.
@@ -409,7 +407,7 @@ pub(super) fn write_layout(layout: &Layout) -> Vec<u8> {
         devices: layout.devices.to_vec(),
         groups: layout.groups.to_vec(),
         tags: tags
-            .map(|tag| (tag.name.into(), tag.unit.into(), tag.device, tag.group))
+            .map(|tag| (tag.name, tag.unit, tag.device, tag.group))
             .collect(),
     };
     serde_json::to_vec(&record).expect("a record has text for keys, and memory takes everything")
@@ -417,7 +415,7 @@ pub(super) fn write_layout(layout: &Layout) -> Vec<u8> {
 
 /// The layout of these bytes.
 pub(super) fn read_layout(bytes: &[u8]) -> Result<Layout, Damage> {
-    let record: LayoutRecord<'_> =
+    let record: LayoutRecord<Box<str>> =
         serde_json::from_slice(bytes).map_err(|_| Damage("a layout that is none"))?;
     let channel = ChannelId::new(&record.channel);
     let tags = record.tags.iter();
@@ -541,7 +539,11 @@ mod tests {
         let entries = [batch(false), gap, batch(true)];
         assert_eq!(read(&chunk(&entries)).unwrap(), entries);
         assert_eq!(read(&chunk(&[])).unwrap(), []);
-        assert_eq!(read_layout(&write_layout(&layout())).unwrap(), *layout());
+        let bytes = write_layout(&layout());
+        assert_eq!(read_layout(&bytes).unwrap(), *layout());
+        // What is stored is known by these bytes.
+        let expected = r#"{"channel":"press-3","devices":["press"],"groups":["fast"],"tags":[["a","°C",0,0],["b","°C",0,null]]}"#;
+        assert_eq!(String::from_utf8_lossy(&bytes), expected);
     }
 
     /// What an earlier version has left in an outbox is read by this one: a kind of value keeps its number, and its bytes.

@@ -58,6 +58,19 @@ struct Cell {
     reported: Option<Box<Reported>>,
 }
 
+/// The reason that was wrapped last: a device that is away gives many tags the same.
+#[derive(Default)]
+struct Why(Option<Arc<Arc<str>>>);
+
+impl Why {
+    fn of(&mut self, reason: Arc<str>) -> Arc<Arc<str>> {
+        match &self.0 {
+            Some(last) if Arc::ptr_eq(&**last, &reason) => last.clone(),
+            _ => self.0.insert(Arc::new(reason)).clone(),
+        }
+    }
+}
+
 /// What consumers were told last.
 struct Reported {
     value: Option<Value>,
@@ -192,6 +205,7 @@ impl TagTable {
     ) -> Vec<Sample> {
         let gate = (!gate.is_open()).then_some(gate);
         let mut handed_on = Vec::with_capacity(samples.len());
+        let mut why = Why::default();
         let mut cells = self.lock();
         // Not by value: most are looked at where they lie.
         for sample in &mut samples {
@@ -208,7 +222,8 @@ impl TagTable {
                     quality: sample.quality.into(),
                     source_time: sample.source_time_ns.map(WallNs),
                 };
-                take_any(rule, cell, sample, gate, (server_time, now), &mut handed_on);
+                let at = (server_time, now);
+                take_any(rule, cell, sample, gate, &mut why, at, &mut handed_on);
             }
         }
         handed_on
@@ -488,6 +503,7 @@ fn take_any(
     cell: &mut Cell,
     mut sample: Sample,
     gate: Option<&impl Gate>,
+    wrapped: &mut Why,
     (server_time, now): (WallNs, MonotonicNs),
     handed_on: &mut Vec<Sample>,
 ) {
@@ -529,7 +545,7 @@ fn take_any(
         cell.fresh = now;
     }
     cell.quality = sample.quality;
-    cell.reason = reason.map(Arc::new);
+    cell.reason = reason.map(|reason| wrapped.of(reason));
     cell.set_server_time(server_time);
     if is_news.unwrap_or_else(|| is_reported(rule, cell, &sample, now)) {
         handed_on.push(sample);

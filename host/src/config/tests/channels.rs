@@ -33,6 +33,12 @@ fn syntax() {
         &format!("{}x = 1", "a.".repeat(200)),
         expect!["1:1: nested too deeply; use at most 80 levels"],
     );
+    // Each key by itself is no deeper than it may be.
+    let key = format!("{}x", "a.".repeat(60));
+    check(
+        &channel(&format!("settings = {{ {key} = {{ {key} = 1 }} }}")),
+        expect!["4:176: channel a: nested too deeply; use at most 80 levels"],
+    );
     check(
         "a = \u{1}",
         expect![

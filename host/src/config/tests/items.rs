@@ -503,14 +503,16 @@ fn gathered_tags_are_the_same_and_share_as_before() {
     let tag = |name: &str, more: &str| {
         format!("{{ name = \"{name}\", address = \"1\", type = \"int16\"{more} }},")
     };
-    let tags = tag("a", ", settings = { x = 1 }")
-        + &tag("b", ", settings = { x = 1 }, description = \"left\"")
-        + &tag("c", ", unit = \"bar\"");
+    let tags = tag("a", ", settings = { x = 0.0 }")
+        + &tag("b", ", settings = { x = 0.0 }, description = \"left\"")
+        + &tag("c", ", settings = { x = -0.0 }, unit = \"bar\"");
     let group = format!("[[channel.group]]\nname = \"g\"\nperiod = \"1s\"\ntags = [{tags}]");
     let read = parsed(&channel(&group)).unwrap().value;
-    let gathered = read.clone().gathered();
-    assert_eq!(gathered, read);
-    let [from, to] = [&read, &gathered].map(|host| host.channels[0].tags.clone());
+    let from = read.channels[0].tags.clone();
+    let same = read.clone();
+    let gathered = read.gathered();
+    assert_eq!(gathered, same);
+    let to = gathered.channels[0].tags.clone();
     for tags in [&from, &to] {
         assert!(Arc::ptr_eq(&tags[0].treatment, &tags[1].treatment));
         assert!(Arc::ptr_eq(&tags[0].settings, &tags[1].settings));

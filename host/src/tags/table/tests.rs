@@ -212,6 +212,21 @@ fn a_first_sample_is_handed_on_even_where_it_says_what_a_new_tag_says() {
 }
 
 #[test]
+fn a_cell_is_small() {
+    assert!(size_of::<Cell>() <= 72, "{}", size_of::<Cell>());
+}
+
+#[test]
+fn a_reason_is_wrapped_once() {
+    let mut why = Why::default();
+    let [down, up]: [Arc<str>; 2] = ["link plc is down".into(), "it is up".into()];
+    let first = why.of(down.clone());
+    assert!(Arc::ptr_eq(&first, &why.of(down.clone())));
+    let second = why.of(up.clone());
+    assert_eq!([&**first, &**second], [&*down, &*up]);
+}
+
+#[test]
 fn not_a_number_is_reported_once() {
     let table = table(Report::Change, 0.5);
     assert_eq!(take(&table, good(1.0), &Open, 1).len(), 1);
