@@ -379,6 +379,149 @@ fn a_write_goes_next_and_alone() {
 }
 
 #[test]
+fn a_reload_takes_what_is_under_way_with_it() {
+    let plant = Handle::simple();
+    let mut host = known(&plant, six(Setup::new()));
+    host.begin_poll("all");
+    let requests = frames(&host.take_sent("plc"));
+    host.receive("plc", &plant.answer(&requests[1]));
+    // The tags have moved: what is answered now was asked by the driver before.
+    plant.unit(1, |unit| {
+        unit.holding = (100..160).map(|at| (at, at)).collect();
+    });
+    let settings = r#"{ "requests_at_once": 4, "max_registers": 10, "max_gap_registers": 0 }"#;
+    let mut setup = Setup::new().link("plc", "tcp").settings(settings);
+    for at in 0..60 {
+        setup = setup.tag(
+            &format!("t{at}"),
+            &format!("holding:{}", 100 + at),
+            "uint16",
+        );
+    }
+    host.reload(setup).expect("in order");
+    good_samples(&mut host);
+    assert_eq!(
+        resets(&host),
+        1,
+        "old answers cannot come over a new stream"
+    );
+    let other = plant.clone();
+    host.peer("plc", move |requests| other.answer(requests));
+    let done = host.poll("all");
+    assert_eq!((done.requests, done.failed), (6, 0));
+    assert_eq!(good_samples(&mut host), 60);
+    for at in 0..60 {
+        assert_eq!(host.value(&format!("t{at}")), Some(Value::Uint(100 + at)));
+    }
+}
+
+#[test]
+fn another_group_waits_for_what_is_under_way_and_goes_on_with_it() {
+    let plant = Handle::simple();
+    let half =
+        |from: u16| -> Vec<String> { (from..from + 30).map(|at| format!("t{at}")).collect() };
+    let mut setup = six(Setup::new());
+    for (name, tags) in [("low", half(0)), ("high", half(30))] {
+        let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+        setup = setup.group(name, Duration::from_secs(1), &tags);
+    }
+    let mut host = plant.host(setup);
+    host.poll("low");
+    host.poll("high");
+    good_samples(&mut host);
+    host.take_sent("plc");
+    host.peer("plc", |_| Vec::new());
+    host.begin_poll("low");
+    host.begin_poll("high");
+    let mut sent = Vec::new();
+    let mut done = [None, None];
+    while done.iter().any(Option::is_none) {
+        let requests = host.take_sent("plc");
+        assert!(
+            !requests.is_empty(),
+            "nobody is asked, and somebody waits: {sent:?}"
+        );
+        sent.push(frames(&requests).len());
+        for request in frames(&requests) {
+            assert!(
+                host.take_sent("plc").is_empty(),
+                "not before all are answered"
+            );
+            host.receive("plc", &plant.answer(&request));
+        }
+        for (done, group) in done.iter_mut().zip(["low", "high"]) {
+            *done = done.take().or_else(|| host.poll_answer(group));
+        }
+    }
+    assert_eq!(sent, [3, 3], "one group after the other");
+    for done in done.into_iter().flatten() {
+        assert_eq!((done.requests, done.failed), (3, 0));
+    }
+    assert_eq!(good_samples(&mut host), 60);
+    values_are_right(&host);
+}
+
+#[test]
+fn a_caller_that_calls_again_takes_what_is_open_with_it() {
+    let plant = Handle::simple();
+    let setup = Setup::new().listening_link("plc", "tcp").device("one", "1");
+    let mut host = FakeHost::<Modbus>::start(six(setup)).expect("in order");
+    let speaker = plant.clone();
+    host.peer("plc", move |request| speaker.answer(request));
+    let first = host.call_in("plc", "10.0.0.7:1");
+    assert_eq!(host.poll("all").failed, 0);
+    good_samples(&mut host);
+    host.take_sent_on(first);
+    host.peer("plc", |_| Vec::new());
+    host.begin_poll("all");
+    let requests = frames(&host.take_sent_on(first));
+    assert_eq!(requests.len(), 4);
+    host.receive_on(first, &plant.answer(&requests[2]));
+    let speaker = plant.clone();
+    host.peer("plc", move |request| speaker.answer(request));
+    let second = host.call_in("plc", "10.0.0.7:2");
+    let done = host.finish_poll("all");
+    assert!(host.is_closed(first));
+    assert!(done.failed <= 3, "{done:?}");
+    let samples = host.take_samples();
+    assert_eq!(samples.len(), 60, "each tag once");
+    assert_eq!(host.quality("t25"), Some(Quality::Good));
+    host.take_sent_on(second);
+    assert_eq!(host.poll("all").failed, 0);
+    assert_eq!(good_samples(&mut host), 60);
+    values_are_right(&host);
+}
+
+#[test]
+fn a_unit_that_is_busy_and_loses_some_is_asked_one_by_one() {
+    let plant = Handle::simple();
+    let mut host = known(&plant, six(Setup::new()));
+    host.begin_poll("all");
+    let requests = frames(&host.take_sent("plc"));
+    host.receive("plc", &plant.answer(&requests[0]));
+    host.receive("plc", &[&requests[2][..4], &[0, 3, 1, 0x83, 6]].concat());
+    let other = plant.clone();
+    let mut most = 0;
+    host.peer("plc", move |requests| {
+        most = most.max(frames(requests).len());
+        assert_eq!(most, 1);
+        other.answer(requests)
+    });
+    let before = host.now();
+    let done = host.finish_poll("all");
+    assert_eq!(host.now() - before, TIMEOUT, "once");
+    assert_eq!((done.requests, done.failed), (1 + 3 + 5, 3));
+    assert_eq!(good_samples(&mut host), 60);
+    values_are_right(&host);
+    check_log(
+        &mut host,
+        expect![[r#"
+            unit 1 was too busy for one of several requests that were under way at once: asking one by one; lower requests_at_once
+        "#]],
+    );
+}
+
+#[test]
 fn the_number_of_a_request_that_may_still_be_answered_is_not_used_again() {
     let plant = Handle::simple();
     let setup = Setup::new()
